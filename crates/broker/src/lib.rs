@@ -1,0 +1,1 @@
+//! One node as a deterministic object: APIs, partitions, waiting requests, fetch sessions.

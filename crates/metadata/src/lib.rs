@@ -1,0 +1,1 @@
+//! Cluster facts: the immutable Image, its Delta, feature levels and configuration definitions.

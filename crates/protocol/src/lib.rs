@@ -1,0 +1,1 @@
+//! Kafka's wire and record formats: primitives, every message, record batches, codecs, error codes.

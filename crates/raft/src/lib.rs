@@ -1,0 +1,1 @@
+//! KRaft as a pure state machine over epochs and offsets.

@@ -1,0 +1,1 @@
+//! The shell around the broker: sockets, threads, the real disk, the clock, configuration files and main.

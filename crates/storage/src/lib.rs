@@ -1,0 +1,1 @@
+//! One partition's log over a Disk: batches, segments, indexes, leader epochs, producer state, recovery.
