@@ -36,14 +36,15 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
         supported_features: supported
             .map(|(name, min_version, max_version)| SupportedFeatureKey { name: name.into(), min_version, max_version })
             .collect(),
-        finalized_features_epoch: image.offset(),
+        finalized_features_epoch: image.last_offset(),
         finalized_features: image
-            .finalized_features()
-            .filter(|(_, level)| *level > 0)
+            .features()
+            .iter()
+            .filter(|(_, level)| **level > 0)
             .map(|(name, level)| FinalizedFeatureKey {
                 name: name.to_string().into(),
-                max_version_level: level,
-                min_version_level: level,
+                max_version_level: *level,
+                min_version_level: *level,
             })
             .collect(),
         ..Default::default()

@@ -31,6 +31,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClus
     }
     let brokers = image
         .brokers()
+        .values()
         .filter(|node| !node.fenced || request.include_fenced_brokers)
         .filter_map(|node| {
             let endpoint = node.endpoint(&call.connection.listener)?;

@@ -11,6 +11,7 @@ use ottla_protocol::messages::describe_topic_partitions_response::{
 };
 
 use crate::Broker;
+use crate::api::metadata::offline_replicas;
 use crate::call::Call;
 
 /// Handles the request.
@@ -26,7 +27,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeTopi
         return call.respond(&DescribeTopicPartitionsResponse { topics: vec![topic], ..Default::default() });
     }
     let mut names: Vec<String> = if request.topics.is_empty() {
-        image.topics().map(|topic| topic.name.to_string()).collect()
+        image.topics_by_name().map(|topic| topic.name.to_string()).collect()
     } else {
         request.topics.iter().map(|topic| topic.name.to_string()).collect()
     };
@@ -81,7 +82,7 @@ fn describe(
         isr_nodes: numbers(&partition.isr),
         eligible_leader_replicas: Some(numbers(&partition.elr)),
         last_known_elr: Some(numbers(&partition.last_known_elr)),
-        offline_replicas: image.offline_replicas(partition),
+        offline_replicas: offline_replicas(image, partition),
     }
 }
 

@@ -57,6 +57,11 @@ impl PendingFetch {
         !self.is_answered() && self.gathered.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) >= self.min_bytes
     }
 
+    /// Nobody waits for it any more.
+    pub(crate) fn forget(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
     pub(crate) fn reply(&self) -> ReplyTo {
         self.reply
     }

@@ -9,6 +9,7 @@ use ottla_protocol::messages::metadata_request::MetadataRequest;
 use ottla_protocol::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_protocol::{ErrorCode, Uuid};
 
 use crate::Broker;
@@ -34,12 +35,12 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
     }
     let mut topics = Vec::new();
     if all {
-        topics.extend(image.topics().map(|topic| describe(&image, topic)));
+        topics.extend(image.topics_by_name().map(|topic| describe(&image, topic)));
     } else {
         for asked in request.topics.iter().flatten() {
             let found = match &asked.name {
                 Some(name) => image.topic_by_name(name),
-                None => image.topic_by_id(asked.topic_id),
+                None => image.topic(TopicId(asked.topic_id)),
             };
             topics.push(match found {
                 Some(topic) => describe(&image, topic),
@@ -54,7 +55,9 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
     }
     let response = MetadataResponse {
         brokers: image
-            .active_brokers()
+            .brokers()
+            .values()
+            .filter(|node| node.is_active())
             .filter_map(|node| {
                 let endpoint = node.endpoint(&call.connection.listener)?;
                 Some(MetadataResponseBroker {
@@ -90,7 +93,7 @@ fn describe(image: &Image, topic: &ottla_metadata::topic::Topic) -> MetadataResp
         leader_epoch: partition.leader_epoch.0,
         replica_nodes: ottla_metadata::topic::numbers(&partition.replicas),
         isr_nodes: ottla_metadata::topic::numbers(&partition.isr),
-        offline_replicas: image.offline_replicas(partition),
+        offline_replicas: offline_replicas(image, partition),
     });
     MetadataResponseTopic {
         error_code: 0,
@@ -100,4 +103,14 @@ fn describe(image: &Image, topic: &ottla_metadata::topic::Topic) -> MetadataResp
         partitions: partitions.collect(),
         ..Default::default()
     }
+}
+
+/// Replicas of a partition that are not served: their broker is fenced or gone, or the directory that held them is.
+pub(crate) fn offline_replicas(image: &Image, partition: &ottla_metadata::topic::Partition) -> Vec<i32> {
+    let online = |id: NodeId| {
+        image.broker(id).is_some_and(|node| {
+            node.is_active() && partition.directory_of(id).is_none_or(|directory| node.has_online_dir(directory))
+        })
+    };
+    partition.replicas.iter().filter(|id| !online(**id)).map(|id| id.0).collect()
 }

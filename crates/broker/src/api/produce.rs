@@ -47,6 +47,11 @@ impl PendingProduce {
         self.answer(broker, Some(error), out);
     }
 
+    /// Nobody waits for it any more.
+    pub(crate) fn forget(&self) {
+        lock(&self.response).take();
+    }
+
     pub(crate) fn reply(&self) -> ReplyTo {
         self.reply
     }
