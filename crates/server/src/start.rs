@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use ottla_broker::{Broker, Effects};
+use ottla_broker::{Broker, NodeConfig};
 use ottla_metadata::config::{BrokerConfig, Endpoint};
 use ottla_storage::{Disk, Usage};
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,16 +78,13 @@ fn speak_up(configured: &Configured) {
 fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<(Arc<Node>, NodeThreads), String> {
     let listening = bind_all(&mut configured.broker)?;
     let limits = limits(configured);
-    let config = configured.broker.clone();
+    let node_config =
+        NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let now = clock.now();
-    let mut effects = Effects::new();
     let broker =
-        Broker::open(disk, config, configured.cluster_id.as_deref(), now, rand::random(), &mut effects)
-            .map_err(|error| error.to_string())?;
+        Broker::open(disk, node_config, clock.now(), rand::random()).map_err(|error| error.to_string())?;
     let banner = banner(&broker, &configured.broker, &listening);
     let node = Node::new(broker, Arc::clone(clock), limits);
-    node.perform(effects, None);
     let threads = node.start(listening).map_err(|error| format!("no thread could be started: {error}"))?;
     print(&format!("{banner}ready in {} ms\n", clock.uptime_ms()));
     Ok((node, threads))
