@@ -319,9 +319,12 @@ impl Shard {
                 outcome.replies
             } else {
                 match self.append(&outcome, now, out) {
-                    Ok((base_offset, end, woken)) => {
+                    Ok((base_offset, end, committed, woken)) => {
                         wakes = woken;
                         state.end = end;
+                        if committed {
+                            state.committed = end;
+                        }
                         state.coordinator.on_appended(outcome, base_offset, now)
                     }
                     Err(error) => {
@@ -343,14 +346,14 @@ impl Shard {
         broker.wake(&self.partition, wakes, now, out);
     }
 
-    fn append(&self, outcome: &Outcome, now: Millis, out: &mut Effects) -> Result<(i64, i64, Wakes), ErrorCode> {
+    fn append(&self, outcome: &Outcome, now: Millis, out: &mut Effects) -> Result<(i64, i64, bool, Wakes), ErrorCode> {
         let mut batch = BatchBuilder::default();
         for record in &outcome.records {
             batch.push(now, Some(&record.key), record.value.as_deref(), &[]);
         }
         let batch = Bytes::from(batch.finish());
         match self.partition.append(&batch, AppendOrigin::Coordinator, Some(Committed::Groups), now, out) {
-            Ok((info, _, wakes)) => Ok((info.first_offset, info.last_offset + 1, wakes)),
+            Ok((info, committed, wakes)) => Ok((info.first_offset, info.last_offset + 1, committed, wakes)),
             Err(AppendRefusal::Code(error)) => Err(error),
             Err(AppendRefusal::Invalid(error)) => Err(error.code()),
         }

@@ -188,15 +188,14 @@ impl Partition {
     }
 
     /// Takes leadership in `leader_epoch`.
-    pub(crate) fn become_leader(&self, leader_epoch: i32) -> Result<(), ErrorCode> {
+    pub(crate) fn become_leader(&self, leader_epoch: i32) {
         let mut core = self.lock();
         if core.role == Role::Deleted || core.role == Role::Offline {
-            return Ok(());
+            return;
         }
         assert!(leader_epoch >= core.leader_epoch, "leader epochs never go back");
         core.role = Role::Leader;
         core.leader_epoch = leader_epoch;
-        Ok(())
     }
 
     /// Gives leadership up.

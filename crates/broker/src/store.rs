@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ottla_metadata::config::{BrokerConfig, TopicConfig};
+use ottla_protocol::Uuid;
 use ottla_storage::{
     Checkpoint, Disk, Log, LogConfig, LogDir, LogDirError, OpenHints, PartitionDir, PartitionDirKind, PartitionName,
     StorageError, Usage, read_partition_metadata, write_partition_metadata,
@@ -25,6 +26,8 @@ pub(crate) struct Store {
     hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
     flushes: Mutex<VecDeque<(Millis, Arc<Partition>)>>,
+    /// Directories set aside, by the time at which they are removed.
+    doomed: Mutex<VecDeque<(Millis, PathBuf)>>,
 }
 
 impl Store {
@@ -52,6 +55,7 @@ impl Store {
             strict_validation: config.strict_validation,
             hints: Mutex::new(hints),
             flushes: Mutex::default(),
+            doomed: Mutex::default(),
         })
     }
 
@@ -90,18 +94,33 @@ impl Store {
         if read_partition_metadata(&**disk, &path)?.is_none() {
             write_partition_metadata(&**disk, &path, topic.id)?;
         }
-        let (log, _report) = Log::open(disk.clone(), path, self.log_config(settings), hints, now)?;
+        let (mut log, _report) = Log::open(disk.clone(), path, self.log_config(settings), hints, now)?;
+        // What a kill left in the page cache is put on disk before anyone may call it committed.
+        if let Some(job) = log.begin_flush() {
+            log.on_flushed(job.run())?;
+        }
         Ok(log)
     }
 
-    /// Whether a topic's directory belongs to an earlier topic of the same name.
-    pub fn is_foreign(&self, topic: &Topic, index: i32) -> bool {
-        let path = self.partition_dir(&topic.name, index);
-        matches!(read_partition_metadata(&**self.disk(), &path), Ok(Some(id)) if id != topic.id)
+    /// Whether a partition's directory belongs to an earlier topic of the same name.
+    pub fn is_foreign(&self, topic: &str, index: i32, id: Uuid) -> bool {
+        let found = self.foreign_id(topic, index);
+        found != id && found != Uuid::ZERO
+    }
+
+    /// The topic id that a partition's directory names; zero if it names none.
+    pub fn foreign_id(&self, topic: &str, index: i32) -> Uuid {
+        let path = self.partition_dir(topic, index);
+        read_partition_metadata(&**self.disk(), &path).ok().flatten().unwrap_or(Uuid::ZERO)
+    }
+
+    /// Whether a partition has a directory.
+    pub fn has_log(&self, topic: &str, index: i32) -> bool {
+        self.disk().exists(&self.partition_dir(topic, index)).unwrap_or(false)
     }
 
     /// Sets a partition's directory aside under a name that says why, so that the name is free at once.
-    pub fn set_aside(&self, topic: &str, index: i32, kind: PartitionDirKind, unique: u64) -> Result<Option<PathBuf>, StorageError> {
+    pub fn set_aside(&self, topic: &str, index: i32, kind: PartitionDirKind, unique: u128) -> Result<Option<PathBuf>, StorageError> {
         let from = self.partition_dir(topic, index);
         lock(&self.hints).remove(&PartitionName::new(topic, index));
         if !self.disk().exists(&from)? {
@@ -112,6 +131,22 @@ impl Store {
         self.disk().rename(&from, &to)?;
         self.disk().sync_dir(self.root())?;
         Ok(Some(to))
+    }
+
+    /// Removes a directory that was set aside, at `at`.
+    pub fn doom(&self, path: PathBuf, at: Millis, out: &mut Effects) {
+        lock(&self.doomed).push_back((at, path));
+        out.push(Effect::Tick { at });
+    }
+
+    /// Directories whose time has come.
+    pub fn due_removals(&self, now: Millis) -> Vec<PathBuf> {
+        let mut doomed = lock(&self.doomed);
+        let mut due = Vec::new();
+        while let Some((_, path)) = doomed.pop_front_if(|(at, _)| *at <= now) {
+            due.push(path);
+        }
+        due
     }
 
     /// What a log needs to know of its topic's configuration.
@@ -136,9 +171,11 @@ impl Store {
         due
     }
 
-    /// When the next flush is due.
-    pub fn next_flush(&self) -> Option<Millis> {
-        lock(&self.flushes).front().map(|(at, _)| *at)
+    /// When the next flush or removal is due.
+    pub fn next_due(&self) -> Option<Millis> {
+        let flush = lock(&self.flushes).front().map(|(at, _)| *at);
+        let removal = lock(&self.doomed).front().map(|(at, _)| *at);
+        flush.into_iter().chain(removal).min()
     }
 
     /// Writes the three checkpoints of a broker. `offsets`: (name, recovery point, log start offset, high watermark) of every open log;
