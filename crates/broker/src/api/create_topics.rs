@@ -7,5 +7,5 @@ use crate::call::Call;
 
 /// Decided by the controller; answered when the records are committed.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: CreateTopicsRequest<'_>) {
-    broker.decide(call, |controller, context| controller.create_topics(context, &request));
+    broker.decide(call, |controller| controller.create_topics(&request));
 }

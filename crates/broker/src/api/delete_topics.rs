@@ -7,5 +7,6 @@ use crate::call::Call;
 
 /// Decided by the controller; answered when the records are committed.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DeleteTopicsRequest<'_>) {
-    broker.decide(call, |controller, context| controller.delete_topics(context, &request));
+    let version = call.reply.version;
+    broker.decide(call, |controller| controller.delete_topics(&request, version));
 }
