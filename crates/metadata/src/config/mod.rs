@@ -15,6 +15,7 @@ mod describe;
 mod endpoint;
 mod key;
 mod layers;
+mod network;
 mod note;
 mod resolve;
 mod table;
