@@ -8,14 +8,10 @@ use std::collections::BTreeMap;
 
 use super::broker::{
     BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    NetworkSettings, OffsetsTopicSettings, QuorumSettings, ReplicationSettings, RequestSettings,
-    RetentionSettings, Roles, TransactionSettings,
+    OffsetsTopicSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles,
+    TransactionSettings,
 };
 use super::definition::Effect;
-use super::endpoint::{
-    Endpoint, SecurityProtocol, Voter, check_ports, parse_address, parse_listeners, parse_protocols,
-    parse_voters,
-};
 use super::layers::Layers;
 use super::network::{resolve_network, resolve_quorum};
 use super::note::{ConfigError, ConfigNote, NoteKind};
