@@ -1,1 +1,3 @@
 //! Cluster facts: the immutable Image, its Delta, feature levels and configuration definitions.
+
+pub mod config;
