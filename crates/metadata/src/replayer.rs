@@ -89,4 +89,12 @@ impl Replayer {
         }
         taken
     }
+
+    /// Drops what [`Replayer::take_delta`] would return, for those who only want the image.
+    pub fn forget_delta(&mut self) {
+        self.delta = Delta::default();
+        if let Some(open) = &mut self.open {
+            open.delta = Delta::default();
+        }
+    }
 }
