@@ -127,8 +127,7 @@ fn partition_records(
     concerned: impl Fn(&Partition) -> bool,
 ) -> Vec<MetadataRecord<'static>> {
     let concerned = context.image.partitions().filter(|(_, _, partition)| concerned(partition));
-    let change = |(topic, index, partition)| partition_record(context, step, topic, index, partition);
-    concerned.filter_map(change).collect()
+    concerned.filter_map(|(topic, index, partition)| partition_record(context, step, topic, index, partition)).collect()
 }
 
 fn partition_record(

@@ -73,10 +73,10 @@ fn internal(
     configs: &[(&'static str, &str)],
 ) -> CreateTopicsRequest<'static> {
     let segment_bytes = settings.segment_bytes.to_string();
-    let configs = configs.iter().chain([&("segment.bytes", segment_bytes.as_str())]);
+    let configs = configs.iter().copied().chain([("segment.bytes", segment_bytes.as_str())]);
     let configs = configs.map(|(name, value)| CreatableTopicConfig {
-        name: Cow::Borrowed(*name),
-        value: Some(Cow::Owned((*value).to_owned())),
+        name: Cow::Borrowed(name),
+        value: Some(Cow::Owned(value.to_owned())),
     });
     let topic = CreatableTopic {
         name: Cow::Borrowed(name),
