@@ -4,6 +4,7 @@
 //! [`Delta`] what changed. Nothing here decides: who may create a topic or lead a partition is `controller`'s question.
 
 pub mod broker;
+pub mod config;
 mod delta;
 pub mod directory;
 pub mod features;
