@@ -141,7 +141,7 @@ impl GroupCoordinator {
         outcome.records.clear();
         for then in std::mem::take(&mut outcome.then) {
             match then {
-                Then::Created { .. } | Then::CleanUp => {}
+                Then::Created { .. } | Then::CleanUp { .. } => {}
                 Then::Stabilize { group, generation_id } => {
                     let mut room = self.room(&group, now, &mut outcome).expect("a group with members stays");
                     assert_eq!(room.group.generation_id, generation_id, "nothing happens between handle and append");
@@ -170,7 +170,8 @@ impl GroupCoordinator {
                     room.prepare_rebalance();
                 }
                 Then::Replaced(replaced) => self.undo_replaced(*replaced, error, now, &mut outcome),
-                Then::CleanUp => {
+                Then::CleanUp { deleted_topics } => {
+                    self.deleted_topics.extend(deleted_topics);
                     let at = now + self.config.offsets_retention_check_interval_ms;
                     self.timers.schedule(TimerKey::CleanUp, at);
                 }

@@ -64,19 +64,18 @@ impl GroupCoordinator {
             Err(error) => response.error_code = error.code(),
             Ok(group) => {
                 for topic in &request.topics {
-                    let topic_error = match () {
-                        () if !context.topics.is_allowed(&topic.name) => ErrorCode::TopicAuthorizationFailed,
-                        () if context.topics.id_of(&topic.name).is_none() => ErrorCode::UnknownTopicOrPartition,
-                        () if group.is_subscribed_to(&topic.name) => ErrorCode::GroupSubscribedToTopic,
-                        () => ErrorCode::None,
-                    };
+                    let is_subscribed = group.is_subscribed_to(&topic.name);
                     let mut partitions = Vec::with_capacity(topic.partitions.len());
                     for asked in &topic.partitions {
                         let partition = asked.partition_index;
-                        let mut error = topic_error;
-                        if !context.topics.has_partition(&topic.name, partition) && error == ErrorCode::None {
-                            error = ErrorCode::UnknownTopicOrPartition;
-                        }
+                        let error = match () {
+                            () if !context.topics.is_allowed(&topic.name) => ErrorCode::TopicAuthorizationFailed,
+                            () if !context.topics.has_partition(&topic.name, partition) => {
+                                ErrorCode::UnknownTopicOrPartition
+                            }
+                            () if is_subscribed => ErrorCode::GroupSubscribedToTopic,
+                            () => ErrorCode::None,
+                        };
                         let exists = self.offsets.committed.get(group_id, &topic.name, partition).is_some()
                             || self.offsets.is_pending(group_id, &topic.name, partition);
                         if error == ErrorCode::None && exists {
@@ -112,8 +111,8 @@ impl GroupCoordinator {
         let mut out = Outcome::default();
         self.deleted_topics.extend(topics.iter().map(|(id, name)| (*id, name.to_string())));
         if self.is_active {
-            self.clean_up_deleted_topics(&mut out);
-            self.clean_up_more(now, &mut out);
+            let done = self.clean_up_deleted_topics(&mut out);
+            self.clean_up_more(now, done, &mut out);
         }
         out
     }
@@ -121,7 +120,7 @@ impl GroupCoordinator {
     /// One pass: offsets of deleted topics, expired offsets, groups that have nothing left.
     pub(crate) fn clean_up(&mut self, now: i64, out: &mut Outcome) {
         self.timers.schedule(TimerKey::CleanUp, now + self.config.offsets_retention_check_interval_ms);
-        self.clean_up_deleted_topics(out);
+        let done = self.clean_up_deleted_topics(out);
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
             if out.records.len() >= self.config.cleanup_records_max {
@@ -133,22 +132,23 @@ impl GroupCoordinator {
                 out.records.push(records::group_tombstone(&id));
             }
         }
-        self.clean_up_more(now, out);
+        self.clean_up_more(now, done, out);
     }
 
     /// A pass that found as much as it may: the next one follows at once.
-    fn clean_up_more(&mut self, now: i64, out: &mut Outcome) {
+    fn clean_up_more(&mut self, now: i64, deleted_topics: Vec<(Uuid, String)>, out: &mut Outcome) {
         if out.records.len() >= self.config.cleanup_records_max {
             self.timers.schedule(TimerKey::CleanUp, now);
         }
         if !out.records.is_empty() {
-            out.then.push(Then::CleanUp);
+            out.then.push(Then::CleanUp { deleted_topics });
         }
     }
 
-    fn clean_up_deleted_topics(&mut self, out: &mut Outcome) {
+    /// Returns the topics of which nothing is left once these records are appended.
+    fn clean_up_deleted_topics(&mut self, out: &mut Outcome) -> Vec<(Uuid, String)> {
         if self.deleted_topics.is_empty() {
-            return;
+            return Vec::new();
         }
         let max = self.config.cleanup_records_max;
         let maps = std::iter::once(&self.offsets.committed).chain(self.offsets.pending().map(|(_, map)| map));
@@ -160,13 +160,13 @@ impl GroupCoordinator {
                     if is_of_topic && seen.insert((group.clone(), name.clone(), partition)) {
                         out.records.push(records::offset_tombstone(group, name, partition));
                         if out.records.len() >= max {
-                            return;
+                            return Vec::new();
                         }
                     }
                 }
             }
         }
-        self.deleted_topics.clear();
+        std::mem::take(&mut self.deleted_topics)
     }
 
     /// Asks for tombstones of the offsets whose time is over. True if the group has no offset left after that.

@@ -5,7 +5,6 @@
 //! committed. That one rule lets the state run ahead of the commit without ever showing what may still be lost.
 
 use crate::member::Protocol;
-use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;
@@ -14,6 +13,7 @@ use ottla_protocol::messages::offset_commit_response::OffsetCommitResponse;
 use ottla_protocol::messages::offset_delete_response::OffsetDeleteResponse;
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
 use ottla_protocol::messages::txn_offset_commit_response::TxnOffsetCommitResponse;
+use ottla_protocol::{ErrorCode, Uuid};
 use std::sync::Arc;
 
 /// Names one waiting request. The caller chooses it and gets it back with the reply; the coordinator never looks inside.
@@ -138,8 +138,8 @@ pub(crate) enum Then {
     Stabilize { group: Arc<str>, generation_id: i32 },
     /// A static member came back under a new member id while the group is stable.
     Replaced(Box<Replaced>),
-    /// A clean-up pass.
-    CleanUp,
+    /// A clean-up pass, which was the last one needed for these topics.
+    CleanUp { deleted_topics: Vec<(Uuid, String)> },
 }
 
 /// What is needed to answer a returning static member, and to undo its return.
