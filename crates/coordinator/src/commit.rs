@@ -53,7 +53,11 @@ struct PartitionCommit<'a> {
 
 impl GroupCoordinator {
     /// Handles OffsetCommit.
-    pub fn handle_offset_commit(&mut self, request: &OffsetCommitRequest<'_>, context: &Context<'_>) -> Outcome {
+    pub fn handle_offset_commit(
+        &mut self,
+        request: &OffsetCommitRequest<'_>,
+        context: &Context<'_>,
+    ) -> Outcome {
         let retention = Some(request.retention_time_ms).filter(|ms| *ms != -1);
         let committer = Committer {
             group_id: &request.group_id,
@@ -101,7 +105,11 @@ impl GroupCoordinator {
 
     /// Handles TxnOffsetCommit: the offsets become visible when the transaction commits. The caller has verified the
     /// producer and its transaction, and appends the records as part of [`Outcome::transaction`].
-    pub fn handle_txn_offset_commit(&mut self, request: &TxnOffsetCommitRequest<'_>, context: &Context<'_>) -> Outcome {
+    pub fn handle_txn_offset_commit(
+        &mut self,
+        request: &TxnOffsetCommitRequest<'_>,
+        context: &Context<'_>,
+    ) -> Outcome {
         let by_id = context.api_version >= 6;
         let committer = Committer {
             group_id: &request.group_id,
@@ -133,18 +141,19 @@ impl GroupCoordinator {
             let (producer_id, producer_epoch) = (request.producer_id, request.producer_epoch);
             out.transaction = Some(Transaction { producer_id, producer_epoch });
         }
-        let answers = request.topics.iter().zip(&topics).map(|(asked, answer)| TxnOffsetCommitResponseTopic {
-            name: asked.name.clone().into_owned().into(),
-            topic_id: asked.topic_id,
-            partitions: answer
-                .partitions
-                .iter()
-                .map(|p| TxnOffsetCommitResponsePartition {
-                    partition_index: p.partition,
-                    error_code: p.error.code(),
-                })
-                .collect(),
-        });
+        let answers =
+            request.topics.iter().zip(&topics).map(|(asked, answer)| TxnOffsetCommitResponseTopic {
+                name: asked.name.clone().into_owned().into(),
+                topic_id: asked.topic_id,
+                partitions: answer
+                    .partitions
+                    .iter()
+                    .map(|p| TxnOffsetCommitResponsePartition {
+                        partition_index: p.partition,
+                        error_code: p.error.code(),
+                    })
+                    .collect(),
+            });
         let response = TxnOffsetCommitResponse { topics: answers.collect(), ..Default::default() };
         out.reply(context.waiting(), Response::TxnOffsetCommit(response));
         out
@@ -189,7 +198,8 @@ impl GroupCoordinator {
                     let (offset, leader_epoch) = (partition.offset, partition.leader_epoch);
                     let committed = Committed::new(offset, leader_epoch.max(-1), context.now, *topic_id)
                         .with_extra(partition.metadata, committer.expire_timestamp);
-                    let record = records::offset_commit(committer.group_id, name, partition.partition, &committed);
+                    let record =
+                        records::offset_commit(committer.group_id, name, partition.partition, &committed);
                     out.records.push(record);
                 }
             }
@@ -199,7 +209,9 @@ impl GroupCoordinator {
     fn commit_validate(&self, committer: &Committer<'_>) -> Result<(), ErrorCode> {
         let is_simple = committer.generation_id < 0;
         // A plain commit may name the group "": some consumers that assign themselves do.
-        if committer.group_id.len() > NAME_BYTES_MAX || committer.is_transactional && committer.group_id.is_empty() {
+        if committer.group_id.len() > NAME_BYTES_MAX
+            || committer.is_transactional && committer.group_id.is_empty()
+        {
             return Err(ErrorCode::InvalidGroupId);
         }
         if self.foreign_groups.contains_key(committer.group_id) {

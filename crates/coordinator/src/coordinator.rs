@@ -144,7 +144,10 @@ impl GroupCoordinator {
                 Then::Created { .. } | Then::CleanUp { .. } => {}
                 Then::Stabilize { group, generation_id } => {
                     let mut room = self.room(&group, now, &mut outcome).expect("a group with members stays");
-                    assert_eq!(room.group.generation_id, generation_id, "nothing happens between handle and append");
+                    assert_eq!(
+                        room.group.generation_id, generation_id,
+                        "nothing happens between handle and append"
+                    );
                     room.stabilize();
                 }
                 Then::Replaced(replaced) => self.on_replaced(&replaced, &mut outcome),
@@ -165,7 +168,10 @@ impl GroupCoordinator {
                 Then::Created { group } => self.forget_group(&group, error, &mut outcome),
                 Then::Stabilize { group, generation_id } => {
                     let mut room = self.room(&group, now, &mut outcome).expect("a group with members stays");
-                    assert_eq!(room.group.generation_id, generation_id, "nothing happens between handle and append");
+                    assert_eq!(
+                        room.group.generation_id, generation_id,
+                        "nothing happens between handle and append"
+                    );
                     room.reset_assignment(error);
                     room.prepare_rebalance();
                 }

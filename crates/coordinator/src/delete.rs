@@ -45,7 +45,9 @@ impl GroupCoordinator {
 
     fn delete_group(&self, group_id: &str, out: &mut Vec<Record>) {
         for (topic, partitions) in self.offsets.committed.group(group_id).into_iter().flatten() {
-            out.extend(partitions.iter().map(|(partition, _)| records::offset_tombstone(group_id, topic, partition)));
+            out.extend(
+                partitions.iter().map(|(partition, _)| records::offset_tombstone(group_id, topic, partition)),
+            );
         }
         for (topic, partition) in self.offsets.pending_of(group_id) {
             if self.offsets.committed.get(group_id, topic, partition).is_none() {
@@ -56,7 +58,11 @@ impl GroupCoordinator {
     }
 
     /// Handles OffsetDelete: offsets of topics that members subscribe to stay (GROUP_SUBSCRIBED_TO_TOPIC, 86).
-    pub fn handle_offset_delete(&mut self, request: &OffsetDeleteRequest<'_>, context: &Context<'_>) -> Outcome {
+    pub fn handle_offset_delete(
+        &mut self,
+        request: &OffsetDeleteRequest<'_>,
+        context: &Context<'_>,
+    ) -> Outcome {
         let mut out = Outcome::default();
         let group_id = &*request.group_id;
         let mut response = OffsetDeleteResponse::default();
@@ -69,7 +75,9 @@ impl GroupCoordinator {
                     for asked in &topic.partitions {
                         let partition = asked.partition_index;
                         let error = match () {
-                            () if !context.topics.is_allowed(&topic.name) => ErrorCode::TopicAuthorizationFailed,
+                            () if !context.topics.is_allowed(&topic.name) => {
+                                ErrorCode::TopicAuthorizationFailed
+                            }
                             () if !context.topics.has_partition(&topic.name, partition) => {
                                 ErrorCode::UnknownTopicOrPartition
                             }

@@ -45,7 +45,8 @@ impl GroupCoordinator {
     /// The groups of this partition in one of these states (4+) and of one of these types (5+); no filter, no restriction.
     /// Both filters ignore case. A state or type that does not exist matches nothing.
     pub fn list_groups(&self, states: &[Cow<'_, str>], types: &[Cow<'_, str>]) -> Vec<ListedGroup<'static>> {
-        let is_type = types.is_empty() || types.iter().any(|name| name.trim().eq_ignore_ascii_case("classic"));
+        let is_type =
+            types.is_empty() || types.iter().any(|name| name.trim().eq_ignore_ascii_case("classic"));
         let is_state = |state: State| {
             states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(state.name()))
         };
@@ -75,7 +76,8 @@ impl GroupCoordinator {
             }
             let (protocol_type, protocol) = (quoted(&group.protocol_type), quoted(&group.protocol_name));
             let (generation, leader) = (group.generation_id, quoted(&group.leader_id));
-            let _ = writeln!(text, "group {id} {state} {generation} {protocol_type} {protocol} leader {leader}");
+            let _ =
+                writeln!(text, "group {id} {state} {generation} {protocol_type} {protocol} leader {leader}");
             for member in group.members.values() {
                 let (client_id, host) = (&member.client_id, &member.client_host);
                 let (rebalance, session) = (member.rebalance_timeout_ms, member.session_timeout_ms);
@@ -100,7 +102,8 @@ impl GroupCoordinator {
             for (group, topics) in offsets.groups() {
                 for (topic, partitions) in topics {
                     for (partition, committed) in partitions.iter() {
-                        let _ = writeln!(text, "pending {producer} {group} {topic}-{partition} {committed:?}");
+                        let _ =
+                            writeln!(text, "pending {producer} {group} {topic}-{partition} {committed:?}");
                     }
                 }
             }

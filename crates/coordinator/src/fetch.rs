@@ -14,8 +14,8 @@ use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use ottla_protocol::messages::offset_fetch_response::{
-    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use ottla_protocol::{ErrorCode, Uuid};
 
@@ -137,7 +137,10 @@ fn no_offset(partition_index: i32, error: ErrorCode) -> OffsetFetchResponseParti
 }
 
 /// The groups that a request of any version asks for. Before version 8 there is one, at the top of the request.
-pub fn offset_fetch_groups<'a>(request: &OffsetFetchRequest<'a>, api_version: i16) -> Vec<OffsetFetchRequestGroup<'a>> {
+pub fn offset_fetch_groups<'a>(
+    request: &OffsetFetchRequest<'a>,
+    api_version: i16,
+) -> Vec<OffsetFetchRequestGroup<'a>> {
     if api_version >= 8 {
         return request.groups.clone();
     }

@@ -129,7 +129,11 @@ impl Group {
     }
 
     /// UNKNOWN_MEMBER_ID (25), or FENCED_INSTANCE_ID (82) if another member took over the instance id.
-    pub(crate) fn validate_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), ErrorCode> {
+    pub(crate) fn validate_member(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), ErrorCode> {
         if let Some(instance_id) = instance_id {
             match self.static_members.get(instance_id) {
                 None => return Err(ErrorCode::UnknownMemberId),
@@ -145,7 +149,8 @@ impl Group {
         if self.state == State::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
-        let common = |p: &Protocol| self.protocol_counts.get(&p.name).copied().unwrap_or(0) == self.members.len();
+        let common =
+            |p: &Protocol| self.protocol_counts.get(&p.name).copied().unwrap_or(0) == self.members.len();
         self.protocol_type.as_deref() == Some(protocol_type) && protocols.iter().any(common)
     }
 
@@ -186,7 +191,10 @@ impl Group {
     /// Gives the place of a static member to a new member id. The caller answers what waits under the old one.
     pub(crate) fn replace_static_member(&mut self, instance_id: &Arc<str>, old_id: &str, new_id: &Arc<str>) {
         let mut member = self.members.remove(old_id).expect("the instance id maps to a member");
-        assert!(member.awaiting_join.is_none() && member.awaiting_sync.is_none(), "waiters are answered before");
+        assert!(
+            member.awaiting_join.is_none() && member.awaiting_sync.is_none(),
+            "waiters are answered before"
+        );
         member.id = new_id.clone();
         member.is_new = false;
         self.members.insert(new_id.clone(), member);
@@ -276,7 +284,11 @@ impl Group {
             self.transition(State::Empty, now);
         } else {
             self.protocol_name = self.select_protocol();
-            assert!(self.protocol_name.is_some(), "group {}: nobody joins without a common protocol", self.id);
+            assert!(
+                self.protocol_name.is_some(),
+                "group {}: nobody joins without a common protocol",
+                self.id
+            );
             self.transition(State::CompletingRebalance, now);
         }
         self.subscribed = self.compute_subscribed();

@@ -18,7 +18,12 @@ impl GroupCoordinator {
         out
     }
 
-    fn heartbeat(&mut self, request: &HeartbeatRequest<'_>, now: i64, out: &mut Outcome) -> Result<(), ErrorCode> {
+    fn heartbeat(
+        &mut self,
+        request: &HeartbeatRequest<'_>,
+        now: i64,
+        out: &mut Outcome,
+    ) -> Result<(), ErrorCode> {
         if request.group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }

@@ -76,7 +76,8 @@ impl GroupCoordinator {
             }
             self.groups.insert(group.id.clone(), group);
         }
-        let new_member_id = member_id.is_empty().then(|| self.ids.generate(join.instance_id.unwrap_or(join.client_id)));
+        let new_member_id =
+            member_id.is_empty().then(|| self.ids.generate(join.instance_id.unwrap_or(join.client_id)));
         let mut room = self.room(group_id, now, &mut out).expect("the group is there");
         if !room.accepts(member_id) {
             room.drop_member(&Arc::from(member_id), ErrorCode::GroupMaxSizeReached);
@@ -131,7 +132,13 @@ impl GroupCoordinator {
     }
 
     /// The new id of a returning static member could not be written: the old one is good again.
-    pub(crate) fn undo_replaced(&mut self, replaced: Replaced, error: ErrorCode, now: i64, out: &mut Outcome) {
+    pub(crate) fn undo_replaced(
+        &mut self,
+        replaced: Replaced,
+        error: ErrorCode,
+        now: i64,
+        out: &mut Outcome,
+    ) {
         let mut room = self.room(&replaced.group, now, out).expect("a group with members stays");
         let (old_id, new_id) = (&replaced.old_member_id, &replaced.new_member_id);
         if let Some(waiting) = room.group.take_join(new_id) {
@@ -274,7 +281,8 @@ impl Room<'_> {
             self.out.sync_error(waiting, ErrorCode::FencedInstanceId);
         }
         let old = &self.group.members[&old_id];
-        let (old_rebalance_timeout_ms, old_session_timeout_ms) = (old.rebalance_timeout_ms, old.session_timeout_ms);
+        let (old_rebalance_timeout_ms, old_session_timeout_ms) =
+            (old.rebalance_timeout_ms, old.session_timeout_ms);
         let old_protocols = old.protocols.clone();
         let old_session = self.session_key(&old_id);
         self.timers.cancel(&old_session);
@@ -310,7 +318,8 @@ fn protocols_of(request: &JoinGroupRequest<'_>) -> Vec<Protocol> {
     for offered in &request.protocols {
         // Offered twice counts once, or the counts of who speaks what would be wrong.
         if protocols.iter().all(|known| *known.name != *offered.name) {
-            protocols.push(Protocol { name: Arc::from(&*offered.name), metadata: Arc::from(&*offered.metadata) });
+            protocols
+                .push(Protocol { name: Arc::from(&*offered.name), metadata: Arc::from(&*offered.metadata) });
         }
     }
     protocols

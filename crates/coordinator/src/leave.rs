@@ -30,11 +30,12 @@ impl GroupCoordinator {
                 Some(mut room) => room.leave(&leaving),
             };
             if is_batched {
-                let answer = |((member_id, instance_id), error): (&(&str, Option<&str>), ErrorCode)| MemberResponse {
-                    member_id: owned(member_id),
-                    group_instance_id: instance_id.map(owned),
-                    error_code: error.code(),
-                };
+                let answer =
+                    |((member_id, instance_id), error): (&(&str, Option<&str>), ErrorCode)| MemberResponse {
+                        member_id: owned(member_id),
+                        group_instance_id: instance_id.map(owned),
+                        error_code: error.code(),
+                    };
                 response.members = leaving.iter().zip(errors).map(answer).collect();
             } else {
                 response.error_code = errors[0].code();

@@ -160,7 +160,14 @@ impl OffsetStore {
         self.committed.insert(group, topic, partition, committed);
     }
 
-    pub(crate) fn put_pending(&mut self, producer: i64, group: &str, topic: &str, partition: i32, c: Committed) {
+    pub(crate) fn put_pending(
+        &mut self,
+        producer: i64,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        c: Committed,
+    ) {
         self.pending.entry(producer).or_default().insert(group, topic, partition, c);
         let topics = self.open.entry(Arc::from(group)).or_default();
         let partitions = topics.entry(Arc::from(topic)).or_default();
@@ -170,7 +177,8 @@ impl OffsetStore {
     /// A tombstone removes the offset and what open transactions wanted to put there.
     pub(crate) fn remove(&mut self, group: &str, topic: &str, partition: i32) {
         self.committed.remove(group, topic, partition);
-        let producers = self.open.get(group).and_then(|t| t.get(topic)).and_then(|p| p.get(&partition)).cloned();
+        let producers =
+            self.open.get(group).and_then(|t| t.get(topic)).and_then(|p| p.get(&partition)).cloned();
         for producer in producers.into_iter().flatten() {
             if let Some(pending) = self.pending.get_mut(&producer) {
                 pending.remove(group, topic, partition);
@@ -187,7 +195,8 @@ impl OffsetStore {
                 for (partition, committed) in partitions.0 {
                     self.close(&group, &topic, partition, producer);
                     let current = self.committed.get(&group, &topic, partition);
-                    let is_newer = current.is_none_or(|current| committed.record_offset > current.record_offset);
+                    let is_newer =
+                        current.is_none_or(|current| committed.record_offset > current.record_offset);
                     if commit && is_newer {
                         self.committed.insert(&group, &topic, partition, committed);
                     }

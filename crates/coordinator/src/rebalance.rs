@@ -118,7 +118,8 @@ impl Room<'_> {
             Some(delay) if self.group.new_member_added && delay.remaining_ms != 0 => {
                 // Members keep coming: one more delay, as long as the rebalance timeout is not used up.
                 self.group.new_member_added = false;
-                let delay_ms = i64::from(self.config.group_initial_rebalance_delay_ms).min(delay.remaining_ms);
+                let delay_ms =
+                    i64::from(self.config.group_initial_rebalance_delay_ms).min(delay.remaining_ms);
                 let remaining_ms = (delay.remaining_ms - delay.delay_ms).max(0);
                 self.group.initial_delay = Some(InitialDelay { delay_ms, remaining_ms });
                 self.timers.schedule(self.join_key(), self.now + delay_ms);
@@ -175,7 +176,8 @@ impl Room<'_> {
             group_instance_id: member.instance_id.as_deref().map(owned),
             metadata: Cow::Owned(member.metadata(protocol).to_vec()),
         };
-        let members = if group.is_leader(member_id) { group.members.values().map(describe).collect() } else { vec![] };
+        let members =
+            if group.is_leader(member_id) { group.members.values().map(describe).collect() } else { vec![] };
         JoinGroupResponse {
             generation_id: group.generation_id,
             protocol_type: group.protocol_type.as_deref().map(owned),

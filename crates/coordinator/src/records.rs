@@ -44,10 +44,19 @@ impl std::error::Error for ReplayError {}
 /// The key of a record.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Key<'a> {
-    OffsetCommit { group: Cow<'a, str>, topic: Cow<'a, str>, partition: i32 },
-    Group { group: Cow<'a, str> },
+    OffsetCommit {
+        group: Cow<'a, str>,
+        topic: Cow<'a, str>,
+        partition: i32,
+    },
+    Group {
+        group: Cow<'a, str>,
+    },
     /// A type that belongs to another kind of group, or that is not known (KIP-915).
-    Other { record_type: i16, body: &'a [u8] },
+    Other {
+        record_type: i16,
+        body: &'a [u8],
+    },
 }
 
 fn framed<'a, M: Message<'a>>(prefix: i16, version: i16, message: &M) -> Vec<u8> {
@@ -139,7 +148,8 @@ fn malformed(record_type: i16) -> impl Fn(DecodeError) -> ReplayError {
 }
 
 pub(crate) fn decode_key(bytes: &[u8]) -> Result<Key<'_>, ReplayError> {
-    let too_short = || ReplayError { record_type: -1, reason: "the key is shorter than a record type".into() };
+    let too_short =
+        || ReplayError { record_type: -1, reason: "the key is shorter than a record type".into() };
     let (record_type, body) = split(bytes).ok_or_else(too_short)?;
     let mut reader = Reader::new(body);
     Ok(match record_type {

@@ -33,7 +33,8 @@ impl GroupCoordinator {
                     let value = records::decode_offset(value)?;
                     let expire_timestamp = Some(value.expire_timestamp).filter(|at| *at != -1);
                     let timestamp = value.commit_timestamp;
-                    let committed = Committed::new(value.offset, value.leader_epoch, timestamp, value.topic_id);
+                    let committed =
+                        Committed::new(value.offset, value.leader_epoch, timestamp, value.topic_id);
                     let mut committed = committed.with_extra(&value.metadata, expire_timestamp);
                     committed.record_offset = offset;
                     // Offsets without a group are those of a "simple" consumer: an empty group that nobody joined.
@@ -107,7 +108,8 @@ fn absorb(group: &mut Group, value: &GroupMetadataValue<'_>) {
 fn load(id: Arc<str>, value: &GroupMetadataValue<'_>) -> Group {
     let timestamp = Some(value.current_state_timestamp).filter(|at| *at != -1);
     let mut group = Group::new(id, timestamp);
-    let protocol_type: Option<Arc<str>> = Some(&*value.protocol_type).filter(|t| !t.is_empty()).map(Arc::from);
+    let protocol_type: Option<Arc<str>> =
+        Some(&*value.protocol_type).filter(|t| !t.is_empty()).map(Arc::from);
     group.protocol_type = protocol_type.clone();
     group.protocol_name = value.protocol.as_deref().map(Arc::from);
     group.leader_id = value.leader.as_deref().map(Arc::from);
@@ -115,7 +117,8 @@ fn load(id: Arc<str>, value: &GroupMetadataValue<'_>) -> Group {
     for written in &value.members {
         // A group has each member id and each instance id once; if a record says otherwise the first one counts.
         let instance_id: Option<Arc<str>> = written.group_instance_id.as_deref().map(Arc::from);
-        let is_taken = instance_id.as_ref().is_some_and(|instance| group.static_members.contains_key(instance));
+        let is_taken =
+            instance_id.as_ref().is_some_and(|instance| group.static_members.contains_key(instance));
         if group.members.contains_key(&*written.member_id) || is_taken {
             continue;
         }
@@ -126,7 +129,11 @@ fn load(id: Arc<str>, value: &GroupMetadataValue<'_>) -> Group {
             instance_id,
             client_id: Arc::from(&*written.client_id),
             client_host: Arc::from(&*written.client_host),
-            rebalance_timeout_ms: if has_rebalance_timeout { written.rebalance_timeout } else { written.session_timeout },
+            rebalance_timeout_ms: if has_rebalance_timeout {
+                written.rebalance_timeout
+            } else {
+                written.session_timeout
+            },
             session_timeout_ms: written.session_timeout,
             protocols: vec![Protocol { name: protocol, metadata: Arc::from(&*written.subscription) }],
             assignment: Arc::from(&*written.assignment),

@@ -31,7 +31,11 @@ impl GroupCoordinator {
             out.sync(waiting, response);
             return out;
         }
-        assert_eq!(room.group.state, State::CompletingRebalance, "the other states were answered with an error");
+        assert_eq!(
+            room.group.state,
+            State::CompletingRebalance,
+            "the other states were answered with an error"
+        );
         if let Some(earlier) = room.group.park_sync(member_id, waiting) {
             room.out.sync_error(earlier, ErrorCode::RebalanceInProgress);
         }
@@ -51,7 +55,8 @@ fn sync_error(group: &Group, request: &SyncGroupRequest<'_>) -> Option<ErrorCode
     if request.generation_id != group.generation_id {
         return Some(ErrorCode::IllegalGeneration);
     }
-    let differs = |theirs: Option<&str>, ours: Option<&str>| theirs.is_some() && ours.is_some() && theirs != ours;
+    let differs =
+        |theirs: Option<&str>, ours: Option<&str>| theirs.is_some() && ours.is_some() && theirs != ours;
     if differs(request.protocol_type.as_deref(), group.protocol_type.as_deref())
         || differs(request.protocol_name.as_deref(), group.protocol_name.as_deref())
     {

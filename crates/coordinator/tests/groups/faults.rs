@@ -9,7 +9,8 @@ fn a_group_that_could_not_be_written_never_was() {
     for (version, instance) in [(9, None), (3, None), (9, Some("i"))] {
         let mut rig = Rig::new();
         rig.fail_next = Some(ErrorCode::NotLeaderOrFollower);
-        let client = Client { instance: instance.map(String::from), ..Client::new("a").with_join_version(version) };
+        let client =
+            Client { instance: instance.map(String::from), ..Client::new("a").with_join_version(version) };
         let deadline = rig.coordinator.next_deadline();
         assert_eq!(rig.join_error(&client), ErrorCode::NotCoordinator);
         assert_eq!(rig.state("g"), "Dead");

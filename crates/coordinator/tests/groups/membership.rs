@@ -64,7 +64,10 @@ fn bad_joins_are_refused_in_kafkas_words() {
     let good = Client::new("a");
     assert_eq!(rig.join_error(&Client { group: String::new(), ..good.clone() }), ErrorCode::InvalidGroupId);
     assert_eq!(rig.join_error(&Client { session: 5_999, ..good.clone() }), ErrorCode::InvalidSessionTimeout);
-    assert_eq!(rig.join_error(&Client { session: 1_800_001, ..good.clone() }), ErrorCode::InvalidSessionTimeout);
+    assert_eq!(
+        rig.join_error(&Client { session: 1_800_001, ..good.clone() }),
+        ErrorCode::InvalidSessionTimeout
+    );
     assert_eq!(rig.join_error(&good.clone().with_protocols(&[])), ErrorCode::InconsistentGroupProtocol);
     let untyped = Client { protocol_type: String::new(), ..good.clone() };
     assert_eq!(rig.join_error(&untyped), ErrorCode::InconsistentGroupProtocol);
@@ -75,7 +78,10 @@ fn bad_joins_are_refused_in_kafkas_words() {
 
     rig.stabilize(&mut [good.clone().with_protocols(&["range", "sticky"])]);
     assert_eq!(rig.join_error(&stranger), ErrorCode::UnknownMemberId);
-    assert_eq!(rig.join_error(&Client::new("b").with_protocols(&["other"])), ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(
+        rig.join_error(&Client::new("b").with_protocols(&["other"])),
+        ErrorCode::InconsistentGroupProtocol
+    );
     let connect = Client { protocol_type: "connect".into(), ..Client::new("b") };
     assert_eq!(rig.join_error(&connect), ErrorCode::InconsistentGroupProtocol);
     assert_eq!(rig.state("g"), "Stable");
@@ -148,7 +154,8 @@ fn several_members_leave_at_once_and_each_is_answered() {
         rig.joined(waiter).member_id.to_string()
     };
     let a = clients[0].member_id.clone();
-    let leaving = [(&*a, None), ("x", None), ("", Some("i")), ("", Some("j")), (&*pending, None), (&*a, None)];
+    let leaving =
+        [(&*a, None), ("x", None), ("", Some("i")), ("", Some("j")), (&*pending, None), (&*a, None)];
     let response = rig.leave_members("g", &leaving);
     let errors: Vec<_> = response.members.iter().map(|member| error(member.error_code)).collect();
     let (ok, unknown) = (ErrorCode::None, ErrorCode::UnknownMemberId);
@@ -164,8 +171,11 @@ fn before_version_three_leave_has_one_member_and_one_error() {
     let mut rig = Rig::new();
     let mut clients = [Client::new("a")];
     rig.stabilize(&mut clients);
-    for (member_id, expected) in [("x", ErrorCode::UnknownMemberId), (&*clients[0].member_id, ErrorCode::None)] {
-        let request = LeaveGroupRequest { group_id: "g".into(), member_id: member_id.into(), ..Default::default() };
+    for (member_id, expected) in
+        [("x", ErrorCode::UnknownMemberId), (&*clients[0].member_id, ErrorCode::None)]
+    {
+        let request =
+            LeaveGroupRequest { group_id: "g".into(), member_id: member_id.into(), ..Default::default() };
         let waiter = rig.request("a", 2, |c, context| c.handle_leave_group(&request, context));
         let Response::LeaveGroup(response) = rig.answer(waiter) else { panic!() };
         assert_eq!(error(response.error_code), expected);

@@ -53,7 +53,11 @@ fn members_commit_in_their_generation_and_others_do_not() {
     let waiter = rig.join(&a);
     let joined = rig.joined(waiter);
     let a = Client { generation: joined.generation_id, ..a };
-    assert_eq!(rig.commit(&a, &offsets), [ErrorCode::RebalanceInProgress], "in the sync phase they own nothing");
+    assert_eq!(
+        rig.commit(&a, &offsets),
+        [ErrorCode::RebalanceInProgress],
+        "in the sync phase they own nothing"
+    );
     rig.leave(&a);
     assert_eq!(rig.commit(&Client::new("operator"), &offsets), [OK], "an empty group may be reset");
     rig.check_replay();
@@ -103,7 +107,8 @@ fn fetch_answers_every_version_in_its_shape() {
     rig.commit(&Client::new("simple"), &[("t", 1, 10)]);
     // 1-7: one group at the top.
     let topic = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![1, 2] };
-    let request = OffsetFetchRequest { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+    let request =
+        OffsetFetchRequest { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
     let groups = offset_fetch_groups(&request, 5);
     let fetched = rig.coordinator.fetch_offsets(&groups[0], false, 5, &rig.cluster);
     let response = offset_fetch_response(vec![fetched], 5);
@@ -122,12 +127,13 @@ fn fetch_answers_every_version_in_its_shape() {
         assert_eq!(response.groups.first().map(|group| group.error_code), (version == 8).then_some(16));
     }
     // 8+: groups; one that does not exist has no offsets.
-    let group = |id: &'static str, topics| OffsetFetchRequestGroup { group_id: id.into(), topics, ..Default::default() };
-    let asked = vec![OffsetFetchRequestTopics {
-        name: "t".into(),
-        partition_indexes: vec![1],
+    let group = |id: &'static str, topics| OffsetFetchRequestGroup {
+        group_id: id.into(),
+        topics,
         ..Default::default()
-    }];
+    };
+    let asked =
+        vec![OffsetFetchRequestTopics { name: "t".into(), partition_indexes: vec![1], ..Default::default() }];
     let nowhere = rig.coordinator.fetch_offsets(&group("nowhere", Some(asked)), false, 8, &rig.cluster);
     assert_eq!((nowhere.error_code, nowhere.topics[0].partitions[0].committed_offset), (0, -1));
     let nowhere = rig.coordinator.fetch_offsets(&group("nowhere", None), false, 8, &rig.cluster);
@@ -297,7 +303,12 @@ fn offsets_are_deleted_one_by_one_unless_in_use() {
     rig.check_replay();
 }
 
-fn txn_commit(rig: &mut Rig, producer_id: i64, client: &Client, offsets: &[(&str, i32, i64)]) -> Vec<ErrorCode> {
+fn txn_commit(
+    rig: &mut Rig,
+    producer_id: i64,
+    client: &Client,
+    offsets: &[(&str, i32, i64)],
+) -> Vec<ErrorCode> {
     let topic = |(name, partition_index, committed_offset): &(&str, i32, i64)| TxnOffsetCommitRequestTopic {
         name: name.to_string().into(),
         partitions: vec![TxnOffsetCommitRequestPartition {
@@ -326,10 +337,10 @@ fn txn_commit(rig: &mut Rig, producer_id: i64, client: &Client, offsets: &[(&str
 fn offsets_of_a_transaction_are_seen_when_it_commits() {
     let mut rig = Rig::new();
     let simple = Client::new("simple");
-    assert_eq!(txn_commit(&mut rig, 77, &simple, &[("t", 0, 5), ("gone", 0, 1)]), [
-        OK,
-        ErrorCode::UnknownTopicOrPartition
-    ]);
+    assert_eq!(
+        txn_commit(&mut rig, 77, &simple, &[("t", 0, 5), ("gone", 0, 1)]),
+        [OK, ErrorCode::UnknownTopicOrPartition]
+    );
     assert!(matches!(rig.log.last(), Some(Logged::Record { producer_id: 77, .. })));
     assert_eq!(rig.fetch_all("g"), []);
     let asked = OffsetFetchRequestGroup {
@@ -343,7 +354,11 @@ fn offsets_of_a_transaction_are_seen_when_it_commits() {
     };
     let errors = |rig: &Rig, stable| {
         let fetched = rig.coordinator.fetch_offsets(&asked, stable, 9, &rig.cluster);
-        fetched.topics[0].partitions.iter().map(|p| (p.committed_offset, error(p.error_code))).collect::<Vec<_>>()
+        fetched.topics[0]
+            .partitions
+            .iter()
+            .map(|p| (p.committed_offset, error(p.error_code)))
+            .collect::<Vec<_>>()
     };
     assert_eq!(errors(&rig, true), [(-1, ErrorCode::UnstableOffsetCommit), (-1, OK)]);
     assert_eq!(errors(&rig, false), [(-1, OK), (-1, OK)]);
@@ -363,7 +378,11 @@ fn a_transaction_names_its_member_or_nobody() {
     rig.stabilize(&mut clients);
     let offsets = [("t", 0, 1)];
     assert_eq!(txn_commit(&mut rig, 1, &clients[0], &offsets), [OK]);
-    assert_eq!(txn_commit(&mut rig, 1, &Client::new("old"), &offsets), [OK], "old producers can not say who they are");
+    assert_eq!(
+        txn_commit(&mut rig, 1, &Client::new("old"), &offsets),
+        [OK],
+        "old producers can not say who they are"
+    );
     let stale = Client { generation: 9, ..clients[0].clone() };
     assert_eq!(txn_commit(&mut rig, 1, &stale, &offsets), [ErrorCode::IllegalGeneration]);
     let stranger = Client { member_id: "x".into(), ..clients[0].clone() };

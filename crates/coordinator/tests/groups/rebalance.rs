@@ -93,7 +93,8 @@ fn removal_during_the_join_phase_completes_it() {
     rig.leave(&clients[2]);
     assert!(waiters.into_iter().all(|waiter| rig.joined(waiter).generation_id == 2), "by leaving");
 
-    let mut clients = [Client::new("a"), Client::new("b"), Client::new("c")].map(|client| client.in_group("h"));
+    let mut clients =
+        [Client::new("a"), Client::new("b"), Client::new("c")].map(|client| client.in_group("h"));
     rig.stabilize(&mut clients);
     let waiters = [rig.join(&clients[0]), rig.join(&clients[1])];
     rig.advance(SESSION);

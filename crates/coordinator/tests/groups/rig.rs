@@ -146,7 +146,8 @@ impl Rig {
         let mut coordinator = GroupCoordinator::new(config.clone(), 42);
         assert!(coordinator.on_loaded(START).replies.is_empty());
         let topics = [("t", 1, 8), ("u", 2, 4), ("v", 3, 1)];
-        let topics = topics.into_iter().map(|(name, id, count)| (name.to_string(), (topic_id(id), count))).collect();
+        let topics =
+            topics.into_iter().map(|(name, id, count)| (name.to_string(), (topic_id(id), count))).collect();
         Rig {
             coordinator,
             config,
@@ -206,6 +207,7 @@ impl Rig {
         !self.answers.contains_key(&waiter)
     }
 
+    /// Takes the answer to a request.
     pub fn answer(&mut self, waiter: Waiter) -> Response {
         self.answers.remove(&waiter).unwrap_or_else(|| panic!("{waiter:?} is still waiting")).response
     }
@@ -309,7 +311,11 @@ impl Rig {
         }
     }
 
-    pub fn leave_members(&mut self, group: &str, members: &[(&str, Option<&str>)]) -> LeaveGroupResponse<'static> {
+    pub fn leave_members(
+        &mut self,
+        group: &str,
+        members: &[(&str, Option<&str>)],
+    ) -> LeaveGroupResponse<'static> {
         let member = |(member_id, instance): &(&str, Option<&str>)| MemberIdentity {
             member_id: member_id.to_string().into(),
             group_instance_id: instance.map(|i| i.to_string().into()),
@@ -348,7 +354,8 @@ impl Rig {
 
     /// The sync phase; followers first, so that they have to wait.
     pub fn sync_all(&mut self, clients: &[Client], leader: &str) {
-        let all: Vec<_> = clients.iter().enumerate().map(|(n, c)| (c.member_id.clone(), vec![n as u8])).collect();
+        let all: Vec<_> =
+            clients.iter().enumerate().map(|(n, c)| (c.member_id.clone(), vec![n as u8])).collect();
         let all: Vec<_> = all.iter().map(|(id, bytes)| (id.as_str(), bytes.as_slice())).collect();
         let (leaders, followers): (Vec<_>, Vec<_>) = clients.iter().partition(|c| c.member_id == leader);
         assert_eq!(leaders.len(), 1, "one of us leads");
@@ -365,7 +372,11 @@ impl Rig {
 
     // ---- offsets
 
-    pub fn commit_request(&self, client: &Client, offsets: &[(&str, i32, i64)]) -> OffsetCommitRequest<'static> {
+    pub fn commit_request(
+        &self,
+        client: &Client,
+        offsets: &[(&str, i32, i64)],
+    ) -> OffsetCommitRequest<'static> {
         let topic = |(topic, partition, offset): &(&str, i32, i64)| OffsetCommitRequestTopic {
             name: topic.to_string().into(),
             topic_id: self.cluster.id_of(topic).unwrap_or(Uuid::ZERO),
@@ -387,7 +398,8 @@ impl Rig {
     }
 
     pub fn commit_with(&mut self, request: &OffsetCommitRequest<'_>, version: i16) -> Vec<ErrorCode> {
-        let waiter = self.request("committer", version, |c, context| c.handle_offset_commit(request, context));
+        let waiter =
+            self.request("committer", version, |c, context| c.handle_offset_commit(request, context));
         match self.answer(waiter) {
             Response::OffsetCommit(response) => {
                 let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
@@ -410,7 +422,12 @@ impl Rig {
         let mut all = Vec::new();
         for topic in &fetched.topics {
             for p in &topic.partitions {
-                all.push((topic.name.to_string(), p.partition_index, p.committed_offset, error(p.error_code)));
+                all.push((
+                    topic.name.to_string(),
+                    p.partition_index,
+                    p.committed_offset,
+                    error(p.error_code),
+                ));
             }
         }
         all

@@ -61,7 +61,11 @@ fn a_leader_that_restarts_is_told_to_skip_the_assignment() {
     let waiter = rig.join(&Client { join_version: 8, ..a.restarted() });
     let old = rig.joined(waiter);
     assert!(!old.skip_assignment);
-    assert_eq!((&old.leader, old.members.len()), (&joined.member_id, 0), "an old client must not believe that it leads");
+    assert_eq!(
+        (&old.leader, old.members.len()),
+        (&joined.member_id, 0),
+        "an old client must not believe that it leads"
+    );
     assert_ne!(old.member_id, joined.member_id);
     rig.check_replay();
 }
@@ -122,9 +126,17 @@ fn silence_shorter_than_the_session_is_forgiven_in_a_rebalance() {
     let waiter = rig.join(&clients[0]);
     rig.advance(REBALANCE);
     let joined = rig.joined(waiter);
-    assert_eq!((joined.generation_id, joined.members.len()), (2, 2), "the static member is kept without being there");
+    assert_eq!(
+        (joined.generation_id, joined.members.len()),
+        (2, 2),
+        "the static member is kept without being there"
+    );
     rig.advance(60_000);
-    assert_eq!(rig.heartbeat(&clients[1]), ErrorCode::UnknownMemberId, "until its session ends, or it never syncs");
+    assert_eq!(
+        rig.heartbeat(&clients[1]),
+        ErrorCode::UnknownMemberId,
+        "until its session ends, or it never syncs"
+    );
 }
 
 #[test]
