@@ -6,7 +6,6 @@
 //! that takes these sentences literally and loses whatever they do not promise.
 
 mod fault;
-mod read_at;
 mod sim;
 mod tree;
 
@@ -15,8 +14,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use crate::shim::ReadAt;
 pub use fault::{Fault, Operation};
-pub use read_at::ReadAt;
 pub use sim::{DiskCounters, SimDisk};
 
 /// How a file is opened. All modes may read.
