@@ -119,8 +119,8 @@ impl Quorum {
         let dir = store.root().join(CLUSTER_METADATA_DIR);
         let disk = store.disk().clone();
         let damaged = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
-        let log = store.open_metadata_log(&dir, config, now).map_err(|error| damaged(&error))?;
-        let replayed = replay(&log, &identity.cluster_id).map_err(|error| damaged(&error))?;
+        let mut log = store.open_metadata_log(&dir, config, now).map_err(|error| damaged(&error))?;
+        let replayed = replay(&mut log, &identity.cluster_id).map_err(|error| damaged(&error))?;
         let remembered = QuorumFile::read(&*disk, &dir).map_err(|error| damaged(&error))?;
         let me = ReplicaKey { id: config.node_id, directory_id: identity.directory_id.0 };
         let settings = ottla_raft::Settings {
@@ -395,7 +395,7 @@ fn registration_request<'a>(config: &'a BrokerConfig, identity: &'a Identity) ->
 }
 
 /// Reads the whole metadata log.
-fn replay(log: &Log, cluster_id: &str) -> Result<Replayer, String> {
+fn replay(log: &mut Log, cluster_id: &str) -> Result<Replayer, String> {
     let mut replayer = Replayer::new(Image::empty(cluster_id));
     let mut offset = log.log_start_offset();
     while offset < log.log_end_offset() {
