@@ -47,7 +47,11 @@ pub fn update_features(
                 error_code: ErrorCode::None.code(),
                 error_message: None,
             });
-            let response = UpdateFeaturesResponse { results: results.collect(), ..Default::default() };
+            let response = UpdateFeaturesResponse {
+                error_message: None,
+                results: results.collect(),
+                ..Default::default()
+            };
             Decision::atomic(if request.validate_only { Vec::new() } else { records }, response)
         }
     }
