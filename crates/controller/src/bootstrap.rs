@@ -60,7 +60,8 @@ pub fn activation(
             _ => None,
         })
     };
-    let metadata_version = MetadataVersion(level_of(features::METADATA_VERSION).unwrap_or(MetadataVersion::MINIMUM.0));
+    let metadata_version =
+        MetadataVersion(level_of(features::METADATA_VERSION).unwrap_or(MetadataVersion::MINIMUM.0));
     let in_transaction = metadata_version.supports_metadata_transactions();
     if in_transaction {
         let name = Some(Cow::Borrowed("Bootstrap records"));

@@ -56,7 +56,8 @@ pub fn unregister_broker(context: &Context<'_>, broker: NodeId) -> Result<Decisi
         return Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, message));
     };
     let mut records = leave_isr(context, broker);
-    let eligible = |partition: &Partition| !partition.isr.contains(&broker) && partition.elr.contains(&broker);
+    let eligible =
+        |partition: &Partition| !partition.isr.contains(&broker) && partition.elr.contains(&broker);
     records.extend(partition_records(context, Step { away: Some(broker), ..Step::default() }, eligible));
     records.push(MetadataRecord::UnregisterBrokerRecord(UnregisterBrokerRecord {
         broker_id: broker.0,
@@ -87,7 +88,8 @@ pub(crate) fn earlier_life_ended(
 
 fn registered<'a>(context: &'a Context<'_>, broker: NodeId) -> Result<&'a Broker, ApiError> {
     let registered = context.image.broker(broker);
-    let unknown = || ApiError::new(ErrorCode::StaleBrokerEpoch, format!("Broker {broker} is not registered."));
+    let unknown =
+        || ApiError::new(ErrorCode::StaleBrokerEpoch, format!("Broker {broker} is not registered."));
     registered.map(|broker| &**broker).ok_or_else(unknown)
 }
 
@@ -127,7 +129,9 @@ fn partition_records(
     concerned: impl Fn(&Partition) -> bool,
 ) -> Vec<MetadataRecord<'static>> {
     let concerned = context.image.partitions().filter(|(_, _, partition)| concerned(partition));
-    concerned.filter_map(|(topic, index, partition)| partition_record(context, step, topic, index, partition)).collect()
+    concerned
+        .filter_map(|(topic, index, partition)| partition_record(context, step, topic, index, partition))
+        .collect()
 }
 
 fn partition_record(
@@ -139,7 +143,9 @@ fn partition_record(
 ) -> Option<MetadataRecord<'static>> {
     let may_lead = |broker: NodeId| {
         let gone = step.away == Some(broker) || step.lost == Some(broker);
-        let alive = step.back == Some(broker) || context.image.is_active(broker);
+        // The one that is being unfenced still shows as fenced.
+        let back = || context.image.broker(broker).is_some_and(|broker| !broker.in_controlled_shutdown);
+        let alive = context.image.is_active(broker) || (step.back == Some(broker) && back());
         !gone && alive && has_online_dir(context, partition, broker)
     };
     let stays = |broker: &NodeId| step.away != Some(*broker) && step.lost != Some(*broker);

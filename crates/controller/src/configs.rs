@@ -52,7 +52,8 @@ fn decide(
     edits: &[Edit],
     must_exist: bool,
 ) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
-    let before = context.image.config(kind, resource).map_or_else(ConfigMap::new, |values| ConfigMap::clone(values));
+    let before =
+        context.image.config(kind, resource).map_or_else(ConfigMap::new, |values| ConfigMap::clone(values));
     let mut after = before.clone();
     let mut records = Vec::new();
     for edit in edits {
@@ -96,19 +97,31 @@ fn decide(
     Ok(records)
 }
 
-fn check_edit(context: &Context<'_>, kind: ResourceType, resource: &str, edit: &Edit) -> Result<(), ApiError> {
+fn check_edit(
+    context: &Context<'_>,
+    kind: ResourceType,
+    resource: &str,
+    edit: &Edit,
+) -> Result<(), ApiError> {
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidConfig, message));
     let of_broker = kind == ResourceType::BROKER;
     if of_broker && edit.key == MIN_INSYNC_REPLICAS && context.image.elr_enabled() {
         if !resource.is_empty() {
-            return invalid(format!("Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled."));
+            return invalid(format!(
+                "Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled."
+            ));
         }
         if edit.value.is_none() {
-            return invalid(format!("Cluster-level {MIN_INSYNC_REPLICAS} cannot be removed while ELR is enabled."));
+            return invalid(format!(
+                "Cluster-level {MIN_INSYNC_REPLICAS} cannot be removed while ELR is enabled."
+            ));
         }
     }
-    if of_broker && edit.key == CORDONED_LOG_DIRS && !context.metadata_version().supports_cordoned_log_dirs() {
-        return invalid(format!("{CORDONED_LOG_DIRS} cannot be set because it requires metadata.version 4.3-IV0."));
+    if of_broker && edit.key == CORDONED_LOG_DIRS && !context.metadata_version().supports_cordoned_log_dirs()
+    {
+        return invalid(format!(
+            "{CORDONED_LOG_DIRS} cannot be set because it requires metadata.version 4.3-IV0."
+        ));
     }
     if edit.value.as_ref().is_some_and(|value| value.encode_utf16().count() > MAX_VALUE_LENGTH) {
         return invalid(format!(

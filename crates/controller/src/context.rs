@@ -117,7 +117,8 @@ impl Context<'_> {
     pub(crate) fn min_isr(&self, topic: &ottla_metadata::Topic) -> usize {
         let key = "min.insync.replicas";
         let value = self.image.layered_topic_config(&topic.name, key, self.settings.node_id, key);
-        let value = value.and_then(|text| text.trim().parse().ok()).unwrap_or(self.settings.min_insync_replicas);
+        let value =
+            value.and_then(|text| text.trim().parse().ok()).unwrap_or(self.settings.min_insync_replicas);
         usize::try_from(value).unwrap_or(0).min(topic.replication_factor())
     }
 
@@ -131,9 +132,10 @@ impl Context<'_> {
     /// The broker must be registered with this epoch.
     pub(crate) fn check_broker_epoch(&self, broker: NodeId, epoch: i64) -> Result<(), ApiError> {
         use ottla_protocol::ErrorCode::StaleBrokerEpoch;
-        let registered = self.image.broker(broker).ok_or_else(|| {
-            ApiError::new(StaleBrokerEpoch, format!("Broker {broker} is not registered."))
-        })?;
+        let registered = self
+            .image
+            .broker(broker)
+            .ok_or_else(|| ApiError::new(StaleBrokerEpoch, format!("Broker {broker} is not registered.")))?;
         if registered.broker_epoch != epoch {
             let expected = registered.broker_epoch;
             let message = format!("Expected broker epoch {expected}, but got broker epoch {epoch}.");

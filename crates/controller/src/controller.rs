@@ -80,7 +80,10 @@ impl Controller {
     }
 
     /// CreateTopics. Needs the dice, so `&mut`; no other state changes.
-    pub fn create_topics(&mut self, request: &CreateTopicsRequest<'_>) -> Decision<CreateTopicsResponse<'static>> {
+    pub fn create_topics(
+        &mut self,
+        request: &CreateTopicsRequest<'_>,
+    ) -> Decision<CreateTopicsResponse<'static>> {
         let context =
             Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
         crate::create_topics(&context, request, &mut self.dice)
@@ -106,7 +109,10 @@ impl Controller {
     }
 
     /// AlterConfigs.
-    pub fn alter_configs(&self, request: &AlterConfigsRequest<'_>) -> Decision<AlterConfigsResponse<'static>> {
+    pub fn alter_configs(
+        &self,
+        request: &AlterConfigsRequest<'_>,
+    ) -> Decision<AlterConfigsResponse<'static>> {
         crate::alter_configs(&self.context(), request)
     }
 

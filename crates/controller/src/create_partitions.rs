@@ -63,7 +63,9 @@ fn add_partitions(
             format!("Topic already has {current} partition(s).")
         } else {
             let (name, count) = (&request.name, request.count);
-            format!("The topic {name} currently has {current} partition(s); {count} would not be an increase.")
+            format!(
+                "The topic {name} currently has {current} partition(s); {count} would not be an increase."
+            )
         };
         return Err(ApiError::new(ErrorCode::InvalidPartitions, message));
     }

@@ -165,7 +165,10 @@ fn creation_configs(
     Ok((values, records))
 }
 
-fn assigned_partitions(context: &Context<'_>, topic: &CreatableTopic<'_>) -> Result<Vec<Partition>, ApiError> {
+fn assigned_partitions(
+    context: &Context<'_>,
+    topic: &CreatableTopic<'_>,
+) -> Result<Vec<Partition>, ApiError> {
     let both = |what: &str| {
         let message = format!("A manual partition assignment was specified, but {what} was not set to -1.");
         Err(ApiError::new(ErrorCode::InvalidRequest, message))
@@ -230,11 +233,7 @@ fn placed_partitions(
 }
 
 /// A placed partition with its first ISR.
-fn start(
-    context: &Context<'_>,
-    replicas: Vec<NodeId>,
-    factor: i16,
-) -> Result<Partition, ApiError> {
+fn start(context: &Context<'_>, replicas: Vec<NodeId>, factor: i16) -> Result<Partition, ApiError> {
     let isr = placement::active(context, &replicas);
     if isr.is_empty() {
         let message = format!(
@@ -266,4 +265,3 @@ fn effective_configs(context: &Context<'_>, values: &ConfigMap) -> Vec<Creatable
     });
     answer.collect()
 }
-

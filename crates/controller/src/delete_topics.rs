@@ -28,7 +28,8 @@ pub fn delete_topics(
         } else {
             ApiError::plain(ErrorCode::TopicDeletionDisabled)
         };
-        let responses = wanted.iter().map(|topic| answer(topic.name, topic.id, &Err(error.clone()))).collect();
+        let responses =
+            wanted.iter().map(|topic| answer(topic.name, topic.id, &Err(error.clone()))).collect();
         return Decision::atomic(Vec::new(), DeleteTopicsResponse { throttle_time_ms: 0, responses });
     }
     // Names and ids that occur more than once are answered once, and only with the complaint.

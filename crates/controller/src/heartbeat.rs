@@ -72,7 +72,8 @@ fn cordoned(
     log_dirs: &[Uuid],
 ) -> Option<MetadataRecord<'static>> {
     let now = request.cordoned_log_dirs.as_ref()?;
-    if !context.metadata_version().supports_cordoned_log_dirs() || before == Some(now) || log_dirs.is_empty() {
+    if !context.metadata_version().supports_cordoned_log_dirs() || before == Some(now) || log_dirs.is_empty()
+    {
         return None;
     }
     if before.is_none() && now.is_empty() {

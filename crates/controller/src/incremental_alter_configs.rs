@@ -7,6 +7,7 @@ use crate::configs::{Edit, decide_for_resource};
 use crate::context::{Context, Decision, MAX_RECORDS_PER_BATCH};
 use crate::error::{ApiError, code_and_message};
 use ottla_metadata::ResourceType;
+use ottla_metadata::config::{list_append, list_subtract};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
@@ -109,8 +110,9 @@ fn edit(
                 return Err(ApiError::new(ErrorCode::InvalidConfig, message));
             }
             let current = context.image.config_value(kind, resource, &key).map(str::to_owned);
-            let current = current.or_else(|| context.rules.inherited(context.image, kind, &key)).unwrap_or_default();
-            Some(if append { appended(&current, operand) } else { subtracted(&current, operand) })
+            let current =
+                current.or_else(|| context.rules.inherited(context.image, kind, &key)).unwrap_or_default();
+            Some(if append { list_append(&current, operand) } else { list_subtract(&current, operand) })
         }
         other => {
             let message = format!("Unknown operation {other} for config {key}.");
@@ -118,42 +120,4 @@ fn edit(
         }
     };
     Ok(Edit { key, value })
-}
-
-fn elements(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|element| !element.is_empty())
-}
-
-fn appended(list: &str, more: &str) -> String {
-    let mut result: Vec<&str> = elements(list).collect();
-    for element in elements(more) {
-        if !result.contains(&element) {
-            result.push(element);
-        }
-    }
-    result.join(",")
-}
-
-fn subtracted(list: &str, fewer: &str) -> String {
-    let fewer: BTreeSet<&str> = elements(fewer).collect();
-    elements(list).filter(|element| !fewer.contains(element)).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists() {
-        let check = |list: &str, operand: &str, more: &str, fewer: &str| {
-            assert_eq!(appended(list, operand), more, "{list} + {operand}");
-            assert_eq!(subtracted(list, operand), fewer, "{list} - {operand}");
-        };
-        check("delete", "compact", "delete,compact", "delete");
-        check("delete", "delete", "delete", "");
-        check("", "compact", "compact", "");
-        check("a,b", "b,c", "a,b,c", "a");
-        check("a, b", " b ", "a,b", "a");
-        check("a", "", "a", "a");
-    }
 }

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 /// Number, replication and segment size of an internal topic, from the configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InternalTopic {
-    /// `offsets.topic.num.partitions`, `transaction.state.log.num.partitions` or `share.coordinator.state.topic...`.
+    /// `offsets.topic.num.partitions` or its like for the other two topics.
     pub partitions: i32,
     /// The replication factor of the same family of keys.
     pub replication_factor: i16,
@@ -60,7 +60,7 @@ pub fn share_group_state(settings: InternalTopic, min_isr: i32) -> CreateTopicsR
     let min_isr = min_isr.to_string();
     let configs = [
         ("cleanup.policy", "delete"),
-        ("compression.type", "none"),
+        ("compression.type", "producer"),
         ("min.insync.replicas", min_isr.as_str()),
         ("retention.ms", "-1"),
     ];

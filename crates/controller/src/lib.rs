@@ -22,6 +22,7 @@ mod internal_topics;
 mod partition_change;
 mod placement;
 mod register_broker;
+mod rules;
 mod update_features;
 
 #[cfg(test)]
@@ -34,7 +35,8 @@ pub use broker_lifecycle::{
     begin_controlled_shutdown, fence_broker, leads_any, unfence_broker, unregister_broker,
 };
 pub use context::{
-    ConfigRules, Context, Decision, EffectiveConfig, MAX_PARTITIONS_PER_REQUEST, MAX_RECORDS_PER_BATCH, Settings,
+    ConfigRules, Context, Decision, EffectiveConfig, MAX_PARTITIONS_PER_REQUEST, MAX_RECORDS_PER_BATCH,
+    Settings,
 };
 pub use controller::Controller;
 pub use create_partitions::create_partitions;
@@ -44,7 +46,10 @@ pub use dice::Dice;
 pub use error::ApiError;
 pub use heartbeat::heartbeat;
 pub use incremental_alter_configs::incremental_alter_configs;
-pub use internal_topics::{InternalTopic, auto_create, consumer_offsets, share_group_state, transaction_state};
+pub use internal_topics::{
+    InternalTopic, auto_create, consumer_offsets, share_group_state, transaction_state,
+};
 pub use partition_change::{Election, PartitionChange};
 pub use register_broker::{Registration, register_broker};
+pub use rules::TableRules;
 pub use update_features::update_features;

@@ -103,7 +103,8 @@ impl PartitionChange<'_> {
         if self.isr.len() >= self.min_isr {
             return Vec::new();
         }
-        let candidates: BTreeSet<NodeId> = self.partition.elr.iter().chain(&self.partition.isr).copied().collect();
+        let candidates: BTreeSet<NodeId> =
+            self.partition.elr.iter().chain(&self.partition.isr).copied().collect();
         let keeps = |replica: &NodeId| !self.isr.contains(replica) && self.unclean_shutdown != Some(*replica);
         candidates.into_iter().filter(keeps).collect()
     }
@@ -118,7 +119,8 @@ impl PartitionChange<'_> {
             Election::Preferred => partition.replicas.first().copied(),
             Election::Online | Election::Unclean => None,
         };
-        let candidates = preferred.into_iter().chain(partition.leader).chain(partition.replicas.iter().copied());
+        let candidates =
+            preferred.into_iter().chain(partition.leader).chain(partition.replicas.iter().copied());
         if let Some(leader) = candidates.into_iter().find(|replica| clean(*replica)) {
             return Elected { leader: Some(leader), unclean: false };
         }

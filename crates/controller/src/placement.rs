@@ -32,8 +32,10 @@ pub(crate) fn place(
         Ok(factor) if factor > 0 => factor,
         _ => return Err(invalid("the replication factor must be positive.".to_owned())),
     };
-    let usable = context.image.brokers().values().filter(|b| !b.in_controlled_shutdown && b.has_uncordoned_dir());
-    let (fenced, unfenced): (Vec<_>, Vec<_>) = usable.map(|b| (b.fenced, b.id)).partition(|(fenced, _)| *fenced);
+    let usable =
+        context.image.brokers().values().filter(|b| !b.in_controlled_shutdown && b.has_uncordoned_dir());
+    let (fenced, unfenced): (Vec<_>, Vec<_>) =
+        usable.map(|b| (b.fenced, b.id)).partition(|(fenced, _)| *fenced);
     let ids = |brokers: Vec<(bool, NodeId)>| brokers.into_iter().map(|(_, id)| id).collect::<Vec<_>>();
     let (mut fenced, mut unfenced) = (ids(fenced), ids(unfenced));
     if unfenced.is_empty() {
@@ -55,7 +57,8 @@ pub(crate) fn place(
             dice.shuffle(&mut fenced);
         }
         let first = unfenced.iter().cycle().skip(start).take(unfenced.len());
-        let then = fenced.iter().cycle().skip(fenced_start + partition % fenced.len().max(1)).take(fenced.len());
+        let then =
+            fenced.iter().cycle().skip(fenced_start + partition % fenced.len().max(1)).take(fenced.len());
         placed.push(first.chain(then).take(factor).copied().collect());
         start = (start + 1) % unfenced.len();
     }

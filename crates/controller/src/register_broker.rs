@@ -72,11 +72,8 @@ pub fn register_broker(
     let broker_epoch = record.broker_epoch;
     // Last, so that a broker whose cleaning up was cut short registers again.
     records.push(MetadataRecord::RegisterBrokerRecord(record));
-    let response = BrokerRegistrationResponse {
-        throttle_time_ms: 0,
-        error_code: ErrorCode::None.code(),
-        broker_epoch,
-    };
+    let response =
+        BrokerRegistrationResponse { throttle_time_ms: 0, error_code: ErrorCode::None.code(), broker_epoch };
     Ok(Decision::splittable(records, response))
 }
 

@@ -47,7 +47,11 @@ pub fn update_features(
                 error_code: ErrorCode::None.code(),
                 error_message: None,
             });
-            let response = UpdateFeaturesResponse { results: results.collect(), ..Default::default() };
+            let response = UpdateFeaturesResponse {
+                error_message: None,
+                results: results.collect(),
+                ..Default::default()
+            };
             Decision::atomic(if request.validate_only { Vec::new() } else { records }, response)
         }
     }
@@ -163,7 +167,8 @@ fn not_supported_by(context: &Context<'_>, name: &str, level: i16) -> Option<Str
             _ => format!("{who} only supports versions {min}-{max}"),
         })
     };
-    let (min, max) = features::find(name).map_or((0, 0), |feature| (feature.supported_min, feature.supported_max));
+    let (min, max) =
+        features::find(name).map_or((0, 0), |feature| (feature.supported_min, feature.supported_max));
     let here = format!("Local controller {}", context.settings.node_id);
     let of_brokers = context.image.brokers().values().map(|b| (format!("Broker {}", b.id), &b.features));
     let of_controllers =

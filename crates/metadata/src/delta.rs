@@ -140,7 +140,8 @@ impl Delta {
 
     pub(crate) fn topic_deleted(&mut self, topic: &Arc<Topic>) {
         let range = (topic.id, PartitionId(i32::MIN))..=(topic.id, PartitionId(i32::MAX));
-        let changed: Vec<_> = self.partitions.range(range).map(|(key, change)| (*key, change.old.clone())).collect();
+        let changed: Vec<_> =
+            self.partitions.range(range).map(|(key, change)| (*key, change.old.clone())).collect();
         // The topic as it was before the batch: without the partitions that the batch added or changed.
         let mut before = Topic::clone(topic);
         for (key, old) in changed {
@@ -226,7 +227,9 @@ fn diff<'a, K: Ord + Clone, V: Clone>(
             (Some((a, _)), Some((b, _))) => a.cmp(b),
         };
         match order {
-            std::cmp::Ordering::Less => left.next().into_iter().for_each(|(key, value)| report(key, Some(value), None)),
+            std::cmp::Ordering::Less => {
+                left.next().into_iter().for_each(|(key, value)| report(key, Some(value), None))
+            }
             std::cmp::Ordering::Greater => {
                 right.next().into_iter().for_each(|(key, value)| report(key, None, Some(value)));
             }

@@ -53,10 +53,11 @@ const MIN: MetadataVersion = MetadataVersion::MINIMUM;
 
 /// Every feature of Kafka 4.4. **The second number of a row is Ottla's maximum**: raise it when the feature works.
 pub const FEATURES: [Feature; 7] = [
-    feature(ELIGIBLE_LEADER_REPLICAS_VERSION, 1, &[
-        level(0, MIN, MIN),
-        level(1, MetadataVersion::V4_1_IV0, MetadataVersion::V4_0_IV1),
-    ]),
+    feature(
+        ELIGIBLE_LEADER_REPLICAS_VERSION,
+        1,
+        &[level(0, MIN, MIN), level(1, MetadataVersion::V4_1_IV0, MetadataVersion::V4_0_IV1)],
+    ),
     feature(GROUP_VERSION, 0, &[level(0, MIN, MIN), level(1, MetadataVersion::V4_0_IV0, MIN)]),
     feature(KRAFT_VERSION, 1, &[level(0, MIN, MIN), level(1, MetadataVersion::V3_9_IV0, MIN)]),
     Feature {
@@ -65,17 +66,25 @@ pub const FEATURES: [Feature; 7] = [
         supported_max: MetadataVersion::LATEST.0,
         levels: &[],
     },
-    feature(SHARE_VERSION, 0, &[
-        level(0, MIN, MIN),
-        level(1, MetadataVersion::V4_2_IV0, MIN),
-        level(2, MetadataVersion::V4_4_IV0, MIN),
-    ]),
+    feature(
+        SHARE_VERSION,
+        0,
+        &[
+            level(0, MIN, MIN),
+            level(1, MetadataVersion::V4_2_IV0, MIN),
+            level(2, MetadataVersion::V4_4_IV0, MIN),
+        ],
+    ),
     feature(STREAMS_VERSION, 0, &[level(0, MIN, MIN), level(1, MetadataVersion::V4_2_IV1, MIN)]),
-    feature(TRANSACTION_VERSION, 0, &[
-        level(0, MIN, MIN),
-        level(1, MetadataVersion::V4_0_IV2, MIN),
-        level(2, MetadataVersion::V4_0_IV2, MIN),
-    ]),
+    feature(
+        TRANSACTION_VERSION,
+        0,
+        &[
+            level(0, MIN, MIN),
+            level(1, MetadataVersion::V4_0_IV2, MIN),
+            level(2, MetadataVersion::V4_0_IV2, MIN),
+        ],
+    ),
 ];
 
 const fn feature(name: &'static str, supported_max: i16, levels: &'static [Level]) -> Feature {
@@ -88,7 +97,8 @@ impl Feature {
         if self.name == METADATA_VERSION {
             return metadata_version.0;
         }
-        let default = self.levels.iter().rev().find(|l| l.bootstrap <= metadata_version).map_or(0, |l| l.level);
+        let default =
+            self.levels.iter().rev().find(|l| l.bootstrap <= metadata_version).map_or(0, |l| l.level);
         default.min(self.supported_max)
     }
 
@@ -119,7 +129,8 @@ pub fn supported() -> impl Iterator<Item = (&'static str, i16, i16)> {
 pub fn bootstrap_levels(metadata_version: MetadataVersion) -> Vec<(&'static str, i16)> {
     let mut levels = vec![(METADATA_VERSION, metadata_version.0)];
     let others = FEATURES.iter().filter(|f| f.name != METADATA_VERSION && f.name != KRAFT_VERSION);
-    levels.extend(others.map(|f| (f.name, f.default_level(metadata_version))).filter(|(_, level)| *level > 0));
+    levels
+        .extend(others.map(|f| (f.name, f.default_level(metadata_version))).filter(|(_, level)| *level > 0));
     levels
 }
 

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn downgrades_that_lose_metadata() {
-        let changed = |a, b| MetadataVersion::metadata_changed_between(MetadataVersion(a), MetadataVersion(b));
+        let changed =
+            |a, b| MetadataVersion::metadata_changed_between(MetadataVersion(a), MetadataVersion(b));
         assert!(!changed(33, 33));
         assert!(changed(33, 32));
         assert!(changed(32, 31));

@@ -39,7 +39,9 @@ mod tests {
     use super::*;
     use ottla_protocol::Uuid;
     use ottla_protocol::messages::broker_registration_change_record::BrokerRegistrationChangeRecord;
-    use ottla_protocol::messages::{partition_record::PartitionRecord, register_broker_record::RegisterBrokerRecord};
+    use ottla_protocol::messages::{
+        partition_record::PartitionRecord, register_broker_record::RegisterBrokerRecord,
+    };
 
     #[test]
     fn versions_follow_the_metadata_version() {

@@ -91,9 +91,13 @@ impl std::fmt::Display for ReplayError {
             ReplayError::BrokerEpoch { broker, given, expected } => {
                 write!(f, "broker {broker} is registered with epoch {expected}, the record says {given}")
             }
-            ReplayError::BrokerChange(id, code) => write!(f, "broker {id} changes to the unknown state {code}"),
+            ReplayError::BrokerChange(id, code) => {
+                write!(f, "broker {id} changes to the unknown state {code}")
+            }
             ReplayError::UnknownController(id) => write!(f, "controller {id} is not registered"),
-            ReplayError::FeatureLevel(name, level) => write!(f, "feature {name} has the illegal level {level}"),
+            ReplayError::FeatureLevel(name, level) => {
+                write!(f, "feature {name} has the illegal level {level}")
+            }
             ReplayError::ProducerIds { given, current } => {
                 write!(f, "the next producer id {given} is not above {current}")
             }
@@ -123,7 +127,9 @@ impl Image {
             MetadataRecord::TopicRecord(record) => self.create_topic(record, delta)?,
             MetadataRecord::PartitionRecord(record) => self.put_partition(record, delta)?,
             MetadataRecord::PartitionChangeRecord(record) => self.change_partition(record, delta)?,
-            MetadataRecord::RemoveTopicRecord(record) => self.remove_topic(TopicId(record.topic_id), delta)?,
+            MetadataRecord::RemoveTopicRecord(record) => {
+                self.remove_topic(TopicId(record.topic_id), delta)?
+            }
             MetadataRecord::ClearElrRecord(record) => self.clear_elr(&record.topic_name, delta)?,
             MetadataRecord::ConfigRecord(record) => self.set_config(record, delta),
             MetadataRecord::FenceBrokerRecord(record) => {
@@ -132,7 +138,9 @@ impl Image {
             MetadataRecord::UnfenceBrokerRecord(record) => {
                 self.change_broker(NodeId(record.id), record.epoch, delta, |broker| broker.fenced = false)?;
             }
-            MetadataRecord::BrokerRegistrationChangeRecord(record) => self.change_registration(record, delta)?,
+            MetadataRecord::BrokerRegistrationChangeRecord(record) => {
+                self.change_registration(record, delta)?
+            }
             MetadataRecord::RegisterControllerRecord(record) => self.register_controller(record, delta),
             MetadataRecord::UnregisterControllerRecord(record) => {
                 let id = NodeId(record.controller_id);
@@ -255,7 +263,8 @@ impl Image {
         };
         for id in ids {
             let topic = self.topics.get(&id).ok_or(ReplayError::UnknownTopic(id))?;
-            let with_elr = topic.partitions.iter().filter(|(_, p)| !p.elr.is_empty() || !p.last_known_elr.is_empty());
+            let with_elr =
+                topic.partitions.iter().filter(|(_, p)| !p.elr.is_empty() || !p.last_known_elr.is_empty());
             let with_elr: Vec<PartitionId> = with_elr.map(|(index, _)| *index).collect();
             for index in with_elr {
                 let change = PartitionChangeRecord {
@@ -281,9 +290,7 @@ impl Image {
             id,
             broker_epoch: record.broker_epoch,
             incarnation_id: record.incarnation_id,
-            endpoints: endpoints
-                .map(|e| endpoint(&e.name, &e.host, e.port, e.security_protocol))
-                .collect(),
+            endpoints: endpoints.map(|e| endpoint(&e.name, &e.host, e.port, e.security_protocol)).collect(),
             features: features
                 .map(|f| range(&f.name, f.min_supported_version, f.max_supported_version))
                 .collect(),
@@ -366,9 +373,7 @@ impl Image {
         let controller = Arc::new(ControllerNode {
             id,
             incarnation_id: record.incarnation_id,
-            endpoints: endpoints
-                .map(|e| endpoint(&e.name, &e.host, e.port, e.security_protocol))
-                .collect(),
+            endpoints: endpoints.map(|e| endpoint(&e.name, &e.host, e.port, e.security_protocol)).collect(),
             features: features
                 .map(|f| range(&f.name, f.min_supported_version, f.max_supported_version))
                 .collect(),
@@ -382,7 +387,8 @@ impl Image {
     fn set_config(&mut self, record: &ConfigRecord, delta: &mut Delta) {
         let kind = ResourceType(record.resource_type);
         let name = text(&record.resource_name);
-        let mut values = self.config(kind, &name).map_or_else(ConfigMap::new, |values| ConfigMap::clone(values));
+        let mut values =
+            self.config(kind, &name).map_or_else(ConfigMap::new, |values| ConfigMap::clone(values));
         match &record.value {
             Some(value) => values.insert(record.name.to_string(), value.to_string()),
             None => values.remove(&*record.name),

@@ -25,10 +25,7 @@ impl ResourceType {
 
     /// Whether Kafka 4.4 knows the number.
     pub fn is_known(self) -> bool {
-        matches!(
-            self,
-            Self::TOPIC | Self::BROKER | Self::BROKER_LOGGER | Self::CLIENT_METRICS | Self::GROUP
-        )
+        matches!(self, Self::TOPIC | Self::BROKER | Self::BROKER_LOGGER | Self::CLIENT_METRICS | Self::GROUP)
     }
 
     /// The kind's name in messages.

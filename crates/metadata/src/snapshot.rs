@@ -47,7 +47,8 @@ impl Image {
     }
 
     fn visit_features<'a>(&'a self, visit: &mut dyn FnMut(MetadataRecord<'a>)) {
-        let (first, others): (Vec<_>, Vec<_>) = self.features.iter().partition(|(name, _)| &***name == METADATA_VERSION);
+        let (first, others): (Vec<_>, Vec<_>) =
+            self.features.iter().partition(|(name, _)| &***name == METADATA_VERSION);
         for (name, level) in first.into_iter().chain(others) {
             let record = FeatureLevelRecord { name: Cow::Borrowed(name), feature_level: *level };
             visit(MetadataRecord::FeatureLevelRecord(record));

@@ -262,7 +262,10 @@ mod tests {
         assert_eq!(after.isr, nodes(&[1]));
         let elect = PartitionChangeRecord { leader: 2, ..Default::default() };
         let after = before.changed(&elect).expect("valid");
-        assert_eq!((after.leader, after.leader_epoch, after.partition_epoch), (Some(NodeId(2)), LeaderEpoch(5), 8));
+        assert_eq!(
+            (after.leader, after.leader_epoch, after.partition_epoch),
+            (Some(NodeId(2)), LeaderEpoch(5), 8)
+        );
         let lose = PartitionChangeRecord { leader: NO_LEADER, ..Default::default() };
         let after = before.changed(&lose).expect("valid");
         assert_eq!((after.leader, after.leader_epoch), (None, LeaderEpoch(5)));
@@ -270,11 +273,8 @@ mod tests {
 
     #[test]
     fn directories_must_match_replicas() {
-        let record = PartitionRecord {
-            replicas: vec![1, 2],
-            directories: vec![Uuid([1; 16])],
-            ..Default::default()
-        };
+        let record =
+            PartitionRecord { replicas: vec![1, 2], directories: vec![Uuid([1; 16])], ..Default::default() };
         assert_eq!(Partition::from_record(&record), Err(PartitionError::Directories));
         let old = PartitionRecord { replicas: vec![1, 2], ..Default::default() };
         let old = Partition::from_record(&old).expect("valid");

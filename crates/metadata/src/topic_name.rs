@@ -115,7 +115,9 @@ mod tests {
         assert!(collide("a.b.c", "a_b.c"));
         assert!(!collide("a.b", "ab"));
         assert!(!has_collision_characters("a-b"));
-        assert!(is_internal(CONSUMER_OFFSETS) && is_internal(TRANSACTION_STATE) && is_internal(SHARE_GROUP_STATE));
+        assert!(
+            is_internal(CONSUMER_OFFSETS) && is_internal(TRANSACTION_STATE) && is_internal(SHARE_GROUP_STATE)
+        );
         assert!(!is_internal(CLUSTER_METADATA) && !is_internal("__consumer_offset"));
     }
 }

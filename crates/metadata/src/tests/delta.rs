@@ -8,7 +8,8 @@ use ottla_protocol::ids::{NodeId, PartitionId};
 
 #[test]
 fn a_new_topic() {
-    let (_, delta) = replay(&[topic(1, "a"), partition(1, 0, &[1, 2]), partition(1, 1, &[2, 1])]).expect("fits");
+    let (_, delta) =
+        replay(&[topic(1, "a"), partition(1, 0, &[1, 2]), partition(1, 1, &[2, 1])]).expect("fits");
     assert!(delta.topics_created.contains(&topic_id(1)));
     assert_eq!(delta.partitions.len(), 2);
     let change = &delta.partitions[&(topic_id(1), PartitionId(1))];
@@ -44,8 +45,13 @@ fn a_deleted_topic_is_shown_as_it_was() {
     let (image, _) =
         replay(&[topic(1, "a"), partition(1, 0, &[1]), config(2, "a", "k", Some("v"))]).expect("fits");
     let before = image.topic(topic_id(1)).expect("there").clone();
-    let records =
-        [change(1, 0, |c| c.leader = -1), partition(1, 1, &[1]), remove(1), topic(2, "a"), partition(2, 0, &[1])];
+    let records = [
+        change(1, 0, |c| c.leader = -1),
+        partition(1, 1, &[1]),
+        remove(1),
+        topic(2, "a"),
+        partition(2, 0, &[1]),
+    ];
     let (_, delta) = replay_on(image, &records).expect("fits");
     assert_eq!(delta.topics_deleted[&topic_id(1)], before);
     assert_eq!(delta.partitions.keys().collect::<Vec<_>>(), [&(topic_id(2), PartitionId(0))]);

@@ -91,7 +91,11 @@ fn check(before: &Image, after: &Image, delta: &Delta, seed: u64) {
     }
     for (key, change) in &delta.partitions {
         let at = |image: &Image, key: &(TopicId, PartitionId)| image.partition(key.0, key.1).cloned();
-        assert_eq!((&change.old, Some(&change.new)), (&at(before, key), at(after, key).as_ref()), "seed {seed}");
+        assert_eq!(
+            (&change.old, Some(&change.new)),
+            (&at(before, key), at(after, key).as_ref()),
+            "seed {seed}"
+        );
     }
     for (id, change) in &delta.brokers {
         assert_eq!((&change.old, &change.new), (&before.broker(*id).cloned(), &after.broker(*id).cloned()));

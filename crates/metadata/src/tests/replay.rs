@@ -1,6 +1,8 @@
 //! Each record type: what it makes of the image, and what it may not say.
 
-use super::{Record, broker, change, config, feature, partition, remove, replay, replay_on, topic, topic_id, uuid};
+use super::{
+    Record, broker, change, config, feature, partition, remove, replay, replay_on, topic, topic_id, uuid,
+};
 use crate::resource::ResourceType;
 use crate::topic::nodes;
 use crate::{Image, MetadataVersion, ReplayError};
@@ -101,7 +103,10 @@ fn clearing_eligible_replicas() {
         MetadataRecord::ClearElrRecord(ClearElrRecord { topic_name })
     };
     let epochs = |image: &Image| {
-        image.partitions().map(|(_, _, p)| (p.elr.len(), p.last_known_elr.len(), p.partition_epoch)).collect::<Vec<_>>()
+        image
+            .partitions()
+            .map(|(_, _, p)| (p.elr.len(), p.last_known_elr.len(), p.partition_epoch))
+            .collect::<Vec<_>>()
     };
     let start = image(&before);
     assert_eq!(epochs(&start), [(1, 0, 1), (0, 0, 0), (0, 1, 1)]);
@@ -185,7 +190,8 @@ fn features_are_finalised() {
     assert!(finalised.elr_enabled());
     assert_eq!(finalised.feature_level("kraft.version"), 0);
     assert!(!finalised.features().contains_key("group.version"));
-    let unsupported: Vec<_> = finalised.unsupported_features().iter().map(|(name, _)| name.to_string()).collect();
+    let unsupported: Vec<_> =
+        finalised.unsupported_features().iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(unsupported, ["some.future.feature"]);
     assert_eq!(image(&[]).metadata_version(), None);
     refused(&[feature("x", -1)], ReplayError::FeatureLevel("x".to_owned(), -1));
@@ -265,7 +271,10 @@ fn security_facts_are_kept() {
         token_id: Cow::Borrowed("t"),
     });
     let kept = image(&[acl, scram, token]);
-    assert_eq!((kept.acls().len(), kept.scram_credentials().len(), kept.delegation_tokens().len()), (1, 1, 1));
+    assert_eq!(
+        (kept.acls().len(), kept.scram_credentials().len(), kept.delegation_tokens().len()),
+        (1, 1, 1)
+    );
     let (gone, delta) = replay_on(kept, &[remove_acl.clone(), remove_scram, remove_token]).expect("fits");
     assert_eq!(gone, image(&[]));
     assert_eq!((delta.acls.len(), delta.scram.len(), delta.tokens.len()), (1, 1, 1));

@@ -29,7 +29,8 @@ fn replayed(records: &[Record]) -> Replayer {
 
 #[test]
 fn nothing_shows_before_the_end() {
-    let mut open = replayed(&[feature("metadata.version", 33), begin(), topic(1, "a"), partition(1, 0, &[1])]);
+    let mut open =
+        replayed(&[feature("metadata.version", 33), begin(), topic(1, "a"), partition(1, 0, &[1])]);
     assert_eq!(open.transaction_begin(), Some(1));
     assert_eq!(open.image().topic_by_name("a"), None);
     assert_eq!(open.image().last_offset(), 0);
