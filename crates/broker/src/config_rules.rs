@@ -1,30 +1,16 @@
-//! What the controller must know about configuration keys, answered from the tables of definitions.
+//! The rules for configurations, less what this version does not act upon: refusing a change is better than accepting it without effect.
 
-use std::sync::Arc;
-
-use ottla_controller::{ConfigRules, EffectiveConfig};
-use ottla_metadata::config::{
-    BrokerConfig, TopicConfig, broker_table, describe_topic, is_list_key, topic_table, validate_topic_config,
-};
+use ottla_controller::{ConfigRules, EffectiveConfig, TableRules};
 use ottla_metadata::{ConfigMap, Image, ResourceType};
 
-/// The rules of this node.
+/// The tables' rules, for topics only.
 #[derive(Debug)]
-pub(crate) struct TableRules {
-    pub broker: Arc<BrokerConfig>,
-}
+pub(crate) struct ServedRules(pub TableRules);
 
-impl ConfigRules for TableRules {
-    /// Topics may have what their table says. Broker keys can not change while the node runs: refusing is better than a change that is
-    /// accepted and has no effect.
-    fn validate(&self, kind: ResourceType, _resource: &str, values: &ConfigMap) -> Result<(), String> {
+impl ConfigRules for ServedRules {
+    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), String> {
         match kind {
-            ResourceType::TOPIC => {
-                for (key, value) in values {
-                    validate_topic_config(key, value).map_err(|error| error.to_string())?;
-                }
-                TopicConfig::resolve(values, &self.broker).map(drop).map_err(|error| error.to_string())
-            }
+            ResourceType::TOPIC => self.0.validate(kind, resource, values),
             _ if values.is_empty() => Ok(()),
             ResourceType::BROKER => {
                 Err("Broker configurations can not be changed while the node runs; set them in its properties.".to_owned())
@@ -34,32 +20,14 @@ impl ConfigRules for TableRules {
     }
 
     fn is_list(&self, kind: ResourceType, key: &str) -> bool {
-        match kind {
-            ResourceType::TOPIC => is_list_key(topic_table(), key),
-            _ => is_list_key(broker_table(), key),
-        }
+        self.0.is_list(kind, key)
     }
 
-    fn inherited(&self, _image: &Image, kind: ResourceType, key: &str) -> Option<String> {
-        match kind {
-            ResourceType::TOPIC => {
-                let entries = describe_topic(&ConfigMap::new(), &self.broker);
-                entries.into_iter().find(|entry| entry.name == key)?.value
-            }
-            _ => broker_table().get(key)?.default.map(str::to_owned),
-        }
+    fn inherited(&self, image: &Image, kind: ResourceType, key: &str) -> Option<String> {
+        self.0.inherited(image, kind, key)
     }
 
-    fn effective_topic_config(&self, _image: &Image, values: &ConfigMap) -> Vec<EffectiveConfig> {
-        let entries = describe_topic(values, &self.broker).into_iter();
-        entries
-            .map(|entry| EffectiveConfig {
-                name: entry.name,
-                value: entry.value,
-                read_only: entry.read_only,
-                source: entry.source as i8,
-                sensitive: entry.sensitive,
-            })
-            .collect()
+    fn effective_topic_config(&self, image: &Image, values: &ConfigMap) -> Vec<EffectiveConfig> {
+        self.0.effective_topic_config(image, values)
     }
 }

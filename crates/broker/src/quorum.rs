@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use ottla_controller::{Controller, Decision, MAX_RECORDS_PER_BATCH, Registration, Settings, bootstrap_records};
+use ottla_controller::{
+    Controller, Decision, InternalTopic, MAX_RECORDS_PER_BATCH, Registration, Settings, TableRules, bootstrap_records,
+};
 use ottla_metadata::config::BrokerConfig;
 use ottla_metadata::{Image, MetadataVersion, Replayer, features, record_version};
 use ottla_protocol::ids::NodeId;
@@ -27,7 +29,7 @@ use ottla_storage::{AppendOrigin, Disk, FlushDone, Log, QuorumState as QuorumFil
 use crate::Broker;
 use crate::api::Circumstance;
 use crate::call::{Call, Deferred};
-use crate::config_rules::TableRules;
+use crate::config_rules::ServedRules;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
 use crate::open::CLUSTER_METADATA_DIR;
 use crate::sessions::lock;
@@ -133,8 +135,8 @@ impl Quorum {
             retry_backoff_ms: i64::from(config.quorum.retry_backoff_ms),
             seed: identity.seed,
         };
-        let rules = Box::new(TableRules { broker: config.clone() });
-        let controller = Controller::new(replayed.clone(), controller_settings(config), rules, identity.seed);
+        let rules = Box::new(ServedRules(TableRules::new((**config).clone())));
+        let controller = Controller::new(replayed.clone(), Settings::of(config), rules, identity.seed);
         let mut state = State {
             raft: Raft::new(settings, remembered.map(remembered_state).unwrap_or_default()),
             high_watermark: 0,
@@ -355,17 +357,6 @@ fn remembered_state(file: QuorumFile) -> ottla_raft::QuorumState {
     }
 }
 
-fn controller_settings(config: &BrokerConfig) -> Settings {
-    Settings {
-        node_id: NodeId(config.node_id),
-        default_partitions: config.num_partitions,
-        default_replication_factor: config.replication.default_replication_factor,
-        min_insync_replicas: config.topic_defaults.min_insync_replicas,
-        unclean_leader_election: config.topic_defaults.unclean_leader_election,
-        delete_topic_enable: config.delete_topics,
-    }
-}
-
 fn registration_request<'a>(config: &'a BrokerConfig, identity: &'a Identity) -> BrokerRegistrationRequest<'a> {
     let network = &config.network;
     let for_brokers = network.advertised_listeners.iter().filter(|endpoint| !network.controller_listener_names.contains(&endpoint.name));
@@ -457,12 +448,7 @@ impl Broker {
 
     /// Creates `__consumer_offsets`, then handles the request again.
     pub(crate) fn create_offsets_topic(&self, call: &mut Call<'_>) {
-        let offsets = &self.config.offsets;
-        let request = ottla_controller::consumer_offsets(ottla_controller::InternalTopic {
-            partitions: offsets.num_partitions,
-            replication_factor: offsets.replication_factor,
-            segment_bytes: offsets.segment_bytes,
-        });
+        let request = ottla_controller::consumer_offsets(InternalTopic::of_consumer_offsets(&self.config));
         self.decide_first(call, |controller| controller.create_topics(&request));
     }
 
