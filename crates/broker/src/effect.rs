@@ -1,6 +1,7 @@
 //! What the broker asks of the shell: answer a request, flush a log, read cold data, call back at a time.
 //! Each effect may be performed the moment it is pushed; the broker never relies on their order.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_protocol::Chain;
@@ -108,4 +109,6 @@ pub enum ReadTask {
     Fetch(Arc<PendingFetch>),
     /// A request whose handler looks into files.
     Request(Deferred),
+    /// Directories of deleted partitions, to be removed.
+    Remove(Vec<PathBuf>),
 }

@@ -8,7 +8,9 @@
 //! waited for, and waiters are woken outside all of them.
 
 mod api;
+mod apply;
 mod call;
+mod config_rules;
 mod connection;
 mod effect;
 mod groups;

@@ -25,7 +25,7 @@ use crate::topics::Topics;
 /// One node of a cluster.
 #[derive(Debug)]
 pub struct Broker {
-    pub(crate) config: BrokerConfig,
+    pub(crate) config: Arc<BrokerConfig>,
     pub(crate) cluster_id: String,
     pub(crate) store: Arc<Store>,
     /// What is committed of the cluster's metadata.
@@ -69,6 +69,13 @@ impl Broker {
     pub fn on_read(&self, task: ReadTask, now: Millis, out: &mut Effects) {
         match task {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
+            ReadTask::Remove(paths) => {
+                for path in paths {
+                    if let Err(error) = self.store.disk().remove_dir_all(&path) {
+                        out.push(Effect::Report(format!("{}: {error}", path.display())));
+                    }
+                }
+            }
             ReadTask::Request(deferred) => self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out),
         }
     }
@@ -78,7 +85,11 @@ impl Broker {
         for partition in self.store.due_flushes(now) {
             partition.on_flush_due(now, out);
         }
-        if let Some(at) = self.store.next_flush() {
+        let doomed = self.store.due_removals(now);
+        if !doomed.is_empty() {
+            out.push(Effect::Read(ReadTask::Remove(doomed)));
+        }
+        if let Some(at) = self.store.next_due() {
             out.push(Effect::Tick { at });
         }
         self.groups.on_tick(self, now, out);

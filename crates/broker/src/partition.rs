@@ -188,15 +188,19 @@ impl Partition {
     }
 
     /// Takes leadership in `leader_epoch`.
-    pub(crate) fn become_leader(&self, leader_epoch: i32) -> Result<(), ErrorCode> {
+    pub(crate) fn become_leader(&self, leader_epoch: i32) {
         let mut core = self.lock();
         if core.role == Role::Deleted || core.role == Role::Offline {
-            return Ok(());
+            return;
         }
         assert!(leader_epoch >= core.leader_epoch, "leader epochs never go back");
         core.role = Role::Leader;
+        if leader_epoch > core.leader_epoch
+            && let Some(log) = core.log.as_mut()
+        {
+            log.begin_epoch(leader_epoch);
+        }
         core.leader_epoch = leader_epoch;
-        Ok(())
     }
 
     /// Gives leadership up.
@@ -425,9 +429,12 @@ impl Core {
         }
         if self.log.is_none() {
             match of.store.open_log(&of.topic, of.index, &self.settings, now) {
-                Ok(log) => {
+                Ok(mut log) => {
                     // What the directory held is on disk by now, and this node is the only replica.
                     self.high_watermark = log.log_end_offset();
+                    if self.role == Role::Leader {
+                        log.begin_epoch(self.leader_epoch);
+                    }
                     self.log = Some(log);
                 }
                 Err(_) => {
@@ -444,10 +451,9 @@ impl Core {
         let opened = self.log.is_some();
         let log = self.log(of, now)?;
         let high_watermark = if opened { high_watermark } else { log.log_end_offset() };
-        let unstable = log.first_unstable_offset().unwrap_or(i64::MAX);
         Ok(Positions {
             high_watermark,
-            last_stable_offset: high_watermark.min(unstable),
+            last_stable_offset: log.last_stable_offset(high_watermark),
             log_start_offset: log.log_start_offset(),
             log_end_offset: log.log_end_offset(),
             leader_epoch,

@@ -30,7 +30,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
             .map(str::to_owned)
             .collect();
         if !missing.is_empty() {
-            return broker.auto_create(call, missing);
+            return broker.auto_create(call, &missing);
         }
     }
     let mut topics = Vec::new();
