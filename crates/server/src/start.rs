@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::{self, Configured, Request};
+use crate::data_dir;
 use crate::listeners;
 use crate::logging;
 use crate::real_disk::RealDisk;
@@ -85,6 +86,8 @@ struct Running {
 fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
     let listening = bind_all(&mut configured.broker)?;
     let limits = limits(configured);
+    let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
+    dirs.into_iter().try_for_each(|dir| data_dir::prepare(Path::new(dir)))?;
     let node_config =
         NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
