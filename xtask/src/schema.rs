@@ -72,7 +72,9 @@ fn files(source: &Path) -> Result<Vec<PathBuf>, String> {
     };
     let mut files = Vec::new();
     for group in list(source)?.into_iter().filter(|path| path.is_dir()) {
-        files.extend(list(&group)?.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "json")));
+        files.extend(
+            list(&group)?.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "json")),
+        );
     }
     files.sort();
     Ok(files)

@@ -76,9 +76,7 @@ fn strip_comments(text: &str) -> String {
                 in_string = !in_string;
                 out.push(letter);
             }
-            (false, '/', Some('/')) => {
-                while letters.next_if(|letter| *letter != '\n').is_some() {}
-            }
+            (false, '/', Some('/')) => while letters.next_if(|letter| *letter != '\n').is_some() {},
             (false, '/', Some('*')) => {
                 letters.next();
                 let mut star = false;
@@ -117,7 +115,8 @@ fn field(json: &Value, parent: Versions) -> Result<Option<Field>, String> {
         Some(text) => Versions::parse(text, versions)?,
         None => None,
     };
-    let tag = json.get("tag").map(|tag| tag.as_u64().and_then(|tag| u32::try_from(tag).ok()).ok_or("strange tag"));
+    let tag =
+        json.get("tag").map(|tag| tag.as_u64().and_then(|tag| u32::try_from(tag).ok()).ok_or("strange tag"));
     let tag = tag.transpose()?;
     if let Some(tagged) = tagged
         && (tag.is_none() || Versions::parse(tagged, parent)? != Some(versions))

@@ -11,7 +11,9 @@ pub fn snake(name: &str) -> String {
             && before.is_some_and(|before| {
                 before.is_ascii_lowercase()
                     || before.is_ascii_digit()
-                    || (index > 1 && before.is_ascii_uppercase() && after.is_some_and(char::is_ascii_lowercase))
+                    || (index > 1
+                        && before.is_ascii_uppercase()
+                        && after.is_some_and(char::is_ascii_lowercase))
             });
         if starts_word {
             out.push('_');

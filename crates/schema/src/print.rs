@@ -45,7 +45,8 @@ fn print_fields(out: &mut String, fields: &[Field], parent: Versions, depth: usi
     let name_width = fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
     let type_width = types.iter().map(String::len).max().unwrap_or(0);
     for (field, kind) in fields.iter().zip(&types) {
-        let mut line = format!("{:indent$}{:name_width$}  {kind:type_width$}", "", field.name, indent = depth * 2);
+        let mut line =
+            format!("{:indent$}{:name_width$}  {kind:type_width$}", "", field.name, indent = depth * 2);
         for word in attributes(field, parent) {
             line.push_str("  ");
             line.push_str(&word);

@@ -51,7 +51,12 @@ enum Wish {
 /// A random message of the given version.
 pub fn bytes(tree: &Tree<'_>, version: i16, dice: &mut Dice) -> Vec<u8> {
     let mut out = Vec::new();
-    Filler { tree, message: tree.message, version, dice }.fields(&mut out, tree.nodes[0].fields, Wish::Any, 0);
+    Filler { tree, message: tree.message, version, dice }.fields(
+        &mut out,
+        tree.nodes[0].fields,
+        Wish::Any,
+        0,
+    );
     out
 }
 
@@ -112,7 +117,15 @@ impl Filler<'_, '_> {
         }
     }
 
-    fn value(&mut self, out: &mut Vec<u8>, kind: &Type, compact: bool, wish: Wish, default: DefaultValue, depth: usize) {
+    fn value(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &Type,
+        compact: bool,
+        wish: Wish,
+        default: DefaultValue,
+        depth: usize,
+    ) {
         let count = self.dice.below(if depth > 2 { 2 } else { 4 }).max(u64::from(wish == Wish::Set));
         match kind {
             Type::Bool => {

@@ -31,8 +31,12 @@ pub struct Node<'m> {
 impl<'m> Tree<'m> {
     /// Finds every struct and checks what the notation alone can not.
     pub fn new(message: &'m Message) -> Result<Tree<'m>, String> {
-        let mut nodes =
-            vec![Node { name: &message.name, versions: message.versions, fields: &message.fields, borrows: false }];
+        let mut nodes = vec![Node {
+            name: &message.name,
+            versions: message.versions,
+            fields: &message.fields,
+            borrows: false,
+        }];
         collect(&message.fields, &mut nodes);
         for shared in &message.structs {
             nodes.push(Node {
@@ -48,7 +52,8 @@ impl<'m> Tree<'m> {
         // A struct borrows if one of its structs does: ask as often as they can be nested.
         for _ in 0..tree.nodes.len() {
             for index in 0..tree.nodes.len() {
-                tree.nodes[index].borrows = tree.nodes[index].fields.iter().any(|field| tree.borrows(&field.kind));
+                tree.nodes[index].borrows =
+                    tree.nodes[index].fields.iter().any(|field| tree.borrows(&field.kind));
             }
         }
         Ok(tree)
@@ -74,7 +79,8 @@ impl<'m> Tree<'m> {
 
     /// The fewest bytes that an element of this type takes in any of `versions`.
     pub fn size_min(&self, kind: &Type, versions: Versions) -> usize {
-        let sizes = versions.iter().map(|version| self.size_at(kind, self.message.is_flexible(version), version));
+        let sizes =
+            versions.iter().map(|version| self.size_at(kind, self.message.is_flexible(version), version));
         sizes.min().unwrap_or(0)
     }
 
@@ -85,8 +91,20 @@ impl<'m> Tree<'m> {
             Type::I32 | Type::U32 => 4,
             Type::I64 | Type::F64 => 8,
             Type::Uuid => 16,
-            Type::String => if compact { 1 } else { 2 },
-            Type::Bytes | Type::Records | Type::Array(_) => if compact { 1 } else { 4 },
+            Type::String => {
+                if compact {
+                    1
+                } else {
+                    2
+                }
+            }
+            Type::Bytes | Type::Records | Type::Array(_) => {
+                if compact {
+                    1
+                } else {
+                    4
+                }
+            }
             Type::Struct(name) => {
                 let present = |field: &&Field| field.versions.contains(version) && field.tag.is_none();
                 let fields = self.node(name).fields.iter().filter(present);
@@ -126,7 +144,9 @@ impl<'m> Tree<'m> {
                 if let Type::Array(element) = &field.kind
                     && self.size_min(element, field.versions) == 0
                 {
-                    return fail(format!("{place}: its elements can be empty, so that their count has no bound"));
+                    return fail(format!(
+                        "{place}: its elements can be empty, so that their count has no bound"
+                    ));
                 }
                 if field.tag.is_some() && !message.is_flexible(field.versions.min) {
                     return fail(format!("{place}: tagged where the message is not flexible"));
@@ -150,7 +170,9 @@ impl<'m> Tree<'m> {
             return None;
         }
         let below = node.fields.iter().filter_map(|field| field.kind.struct_name());
-        below.map(|name| self.depth(self.find(name)?, above + 1)).try_fold(above, |deepest, depth| Some(deepest.max(depth?)))
+        below
+            .map(|name| self.depth(self.find(name)?, above + 1))
+            .try_fold(above, |deepest, depth| Some(deepest.max(depth?)))
     }
 }
 

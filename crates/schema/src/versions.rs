@@ -43,7 +43,8 @@ impl Versions {
     /// Reads `3-7`, `3`, `3+` or `-7`; the open end is that of `parent`, to which the result is clipped.
     /// `none`, or a range that misses `parent`, is `Ok(None)`.
     pub fn parse(text: &str, parent: Versions) -> Result<Option<Versions>, String> {
-        let number = |part: &str| part.parse::<i16>().map_err(|_| format!("`{text}` is not a range of versions"));
+        let number =
+            |part: &str| part.parse::<i16>().map_err(|_| format!("`{text}` is not a range of versions"));
         let range = if text == "none" {
             None
         } else if let Some(min) = text.strip_suffix('+') {

@@ -7,7 +7,8 @@ use crate::tree::Tree;
 
 /// `enum ApiKey`, the table of its facts by key, and `impl Request` for every request.
 pub fn api_keys(messages: &[Message]) -> Result<String, String> {
-    let mut requests: Vec<&Message> = messages.iter().filter(|message| message.kind == Kind::Request).collect();
+    let mut requests: Vec<&Message> =
+        messages.iter().filter(|message| message.kind == Kind::Request).collect();
     requests.sort_by_key(|message| message.key);
     let mut apis = Vec::new();
     for request in requests {
@@ -15,7 +16,8 @@ pub fn api_keys(messages: &[Message]) -> Result<String, String> {
             .iter()
             .find(|message| message.kind == Kind::Response && message.key == request.key)
             .ok_or_else(|| format!("{} has no response", request.name))?;
-        let key = request.key.filter(|key| *key >= 0).ok_or_else(|| format!("{} has no key", request.name))?;
+        let key =
+            request.key.filter(|key| *key >= 0).ok_or_else(|| format!("{} has no key", request.name))?;
         if request.versions != response.versions {
             return Err(format!("{} and its response differ in versions", request.name));
         }
@@ -97,23 +99,43 @@ pub fn metadata_records(records: &[Message]) -> Result<String, String> {
         "#[allow(clippy::enum_variant_names)]",
         "pub enum MetadataRecord<'a> {",
     ]);
-    let path = |tree: &Tree<'_>| {
-        format!("super::{}::{}", tree.message.module(), generic_name(&tree.nodes[0]).1)
-    };
+    let path =
+        |tree: &Tree<'_>| format!("super::{}::{}", tree.message.module(), generic_name(&tree.nodes[0]).1);
     for (key, tree) in &trees {
         let name = &tree.message.name;
         code.line(format!("/// `{name}`, type {key}, versions {}.", tree.message.versions));
         code.line(format!("{name}({}),", path(tree)));
     }
-    code.lines(["}", "", "impl<'a> MetadataRecord<'a> {", "/// The type of the record, as it is written.", "pub fn record_type(&self) -> i16 {", "match self {"]);
+    code.lines([
+        "}",
+        "",
+        "impl<'a> MetadataRecord<'a> {",
+        "/// The type of the record, as it is written.",
+        "pub fn record_type(&self) -> i16 {",
+        "match self {",
+    ]);
     for (key, tree) in &trees {
         code.line(format!("Self::{}(_) => {key},", tree.message.name));
     }
-    code.lines(["}", "}", "", "/// Kafka's name of the record.", "pub fn name(&self) -> &'static str {", "match self {"]);
+    code.lines([
+        "}",
+        "}",
+        "",
+        "/// Kafka's name of the record.",
+        "pub fn name(&self) -> &'static str {",
+        "match self {",
+    ]);
     for (_, tree) in &trees {
         code.line(format!("Self::{name}(_) => \"{name}\",", name = tree.message.name));
     }
-    code.lines(["}", "}", "", "/// The newest version of the record.", "pub fn max_version(&self) -> i16 {", "match self {"]);
+    code.lines([
+        "}",
+        "}",
+        "",
+        "/// The newest version of the record.",
+        "pub fn max_version(&self) -> i16 {",
+        "match self {",
+    ]);
     for (_, tree) in &trees {
         code.line(format!("Self::{}(_) => {},", tree.message.name, tree.message.versions.max));
     }
@@ -138,7 +160,10 @@ pub fn metadata_records(records: &[Message]) -> Result<String, String> {
         "match self {",
     ]);
     for (_, tree) in &trees {
-        code.line(format!("Self::{}(record) => crate::Message::encode(record, w, version),", tree.message.name));
+        code.line(format!(
+            "Self::{}(record) => crate::Message::encode(record, w, version),",
+            tree.message.name
+        ));
     }
     code.lines(["}", "}", "}"]);
     for (_, tree) in &trees {

@@ -18,7 +18,8 @@ impl Code {
         if line.starts_with(['}', ']']) {
             self.depth -= 1;
         }
-        writeln!(self.text, "{:indent$}{line}", "", indent = self.depth * 4).expect("a String takes everything");
+        writeln!(self.text, "{:indent$}{line}", "", indent = self.depth * 4)
+            .expect("a String takes everything");
         if line.ends_with(['{', '[']) {
             self.depth += 1;
         }

@@ -80,7 +80,11 @@ fn tags(code: &mut Code, tree: &Tree<'_>, node: &Node<'_>, flexible: &str) {
             let tag = field.tag.unwrap_or(0);
             let guard = within(field.versions, parent).map(|condition| format!(" if {condition}"));
             let value = value(tree, field, "true");
-            code.line(format!("{tag}{} => {} = {value},", guard.unwrap_or_default(), names::field(&field.name)));
+            code.line(format!(
+                "{tag}{} => {} = {value},",
+                guard.unwrap_or_default(),
+                names::field(&field.name)
+            ));
         }
         code.lines(["_ => r.skip_rest(),", "}", "r.end_tag(scope)?;", "}"]);
     }
@@ -91,7 +95,8 @@ fn tags(code: &mut Code, tree: &Tree<'_>, node: &Node<'_>, flexible: &str) {
 
 /// The expression that reads a field.
 fn value(tree: &Tree<'_>, field: &Field, flexible: &str) -> String {
-    let nullable = field.nullable.map(|nullable| within(nullable, field.versions).unwrap_or("true".to_owned()));
+    let nullable =
+        field.nullable.map(|nullable| within(nullable, field.versions).unwrap_or("true".to_owned()));
     match (&field.kind, nullable) {
         (Type::Records, nullable) => {
             format!("r.records({flexible}, {})?", nullable.unwrap_or("false".to_owned()))
@@ -126,7 +131,9 @@ fn value(tree: &Tree<'_>, field: &Field, flexible: &str) -> String {
 
 fn items(element: &Type, flexible: &str) -> String {
     let single = single(element, flexible);
-    format!("let mut items = Vec::with_capacity(wire::reserve(count)); for _ in 0..count {{ items.push({single}); }}")
+    format!(
+        "let mut items = Vec::with_capacity(wire::reserve(count)); for _ in 0..count {{ items.push({single}); }}"
+    )
 }
 
 fn single(kind: &Type, flexible: &str) -> String {

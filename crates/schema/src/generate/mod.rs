@@ -19,7 +19,6 @@ pub use api::{api_keys, metadata_records, testing};
 pub fn module(message: &Message) -> Result<String, String> {
     let tree = Tree::new(message)?;
     let mut code = Code::default();
-    code.lines(["use std::borrow::Cow;", "use crate::wire;", ""]);
     for node in &tree.nodes {
         types::declaration(&mut code, &tree, node);
         types::defaults(&mut code, node);
@@ -32,7 +31,9 @@ pub fn module(message: &Message) -> Result<String, String> {
         code.lines(["}", ""]);
     }
     types::message_impl(&mut code, &tree);
-    Ok(code.finish())
+    let body = code.finish();
+    let cow = if body.contains("Cow<") { "use std::borrow::Cow;\n" } else { "" };
+    Ok(format!("{cow}use crate::wire;\n\n{body}"))
 }
 
 /// The list of modules, one for each message, that include the files `MODULE.rs` of the build directory.

@@ -82,7 +82,9 @@ pub fn is_set(field: &Field) -> String {
     match &field.kind {
         _ if default(field) == "None" => format!("{place}.is_some()"),
         Type::String if optional => format!("{place}.as_deref() != Some(\"\")"),
-        Type::Bytes | Type::Array(_) if optional => format!("{place}.as_ref().is_none_or(|value| !value.is_empty())"),
+        Type::Bytes | Type::Array(_) if optional => {
+            format!("{place}.as_ref().is_none_or(|value| !value.is_empty())")
+        }
         Type::Records => format!("{place}.as_ref().is_none_or(|value| !value.is_empty())"),
         Type::String | Type::Bytes | Type::Array(_) => format!("!{place}.is_empty()"),
         Type::Bool if field.default == DefaultValue::True => format!("!{place}"),
