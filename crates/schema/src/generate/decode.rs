@@ -17,7 +17,7 @@ pub fn read(code: &mut Code, tree: &Tree<'_>, node: &Node<'_>) {
     let flexible = flexible(tree, node);
     declare_flexible(code, tree, node);
     for field in node.fields {
-        let name = names::field(&field.name);
+        let name = local(field);
         let default = types::default(field);
         if field.tag.is_some() {
             code.line(format!("let mut {name} = {default};"));
@@ -30,7 +30,11 @@ pub fn read(code: &mut Code, tree: &Tree<'_>, node: &Node<'_>) {
         });
     }
     tags(code, tree, node, flexible);
-    let names: Vec<String> = node.fields.iter().map(|field| names::field(&field.name)).collect();
+    let init = |field: &Field| match (names::field(&field.name), local(field)) {
+        (name, local) if name == local => name,
+        (name, local) => format!("{name}: {local}"),
+    };
+    let names: Vec<String> = node.fields.iter().map(init).collect();
     code.line(format!("Ok(Self {{ {} }})", names.join(", ")));
     code.line("}");
 }
@@ -59,6 +63,13 @@ pub fn uses_version(tree: &Tree<'_>, node: &Node<'_>) -> bool {
             || field.nullable.is_some_and(|nullable| within(nullable, field.versions).is_some())
     };
     flexible(tree, node) == "flexible" || node.fields.iter().any(field_does)
+}
+
+/// The variable that holds a field while the struct is read: its name, unless `read` itself uses that.
+fn local(field: &Field) -> String {
+    const TAKEN: [&str; 8] = ["r", "version", "flexible", "count", "items", "tag", "tags", "scope"];
+    let name = names::field(&field.name);
+    if TAKEN.contains(&name.as_str()) { format!("{name}_") } else { name }
 }
 
 fn tags(code: &mut Code, tree: &Tree<'_>, node: &Node<'_>, flexible: &str) {

@@ -64,7 +64,7 @@ pub fn default(field: &Field) -> String {
         (Type::F64, _) => "0.0".to_owned(),
         (Type::Uuid, _) => "wire::Uuid::ZERO".to_owned(),
         (Type::String, _) => "Cow::Borrowed(\"\")".to_owned(),
-        (Type::Bytes, _) => "Cow::Borrowed(&[])".to_owned(),
+        (Type::Bytes, _) => "Cow::Borrowed(b\"\".as_slice())".to_owned(),
         // Kafka's default for records is null wherever null can be written.
         (Type::Records, _) if field.nullable == Some(field.versions) => return "None".to_owned(),
         (Type::Records, _) => return "Some(wire::Records::Slice(&[]))".to_owned(),
