@@ -196,7 +196,7 @@ mod tests {
         let dir = Path::new("/");
         assert_eq!(QuorumState::read(&disk, dir).unwrap(), None);
         let directory: Uuid = "J8aAPcfLQt2bqs1JT_rMgQ".parse().unwrap();
-        let mut state = QuorumState {
+        let state = QuorumState {
             leader_id: -1,
             leader_epoch: 2,
             voted_id: 1,

@@ -112,6 +112,30 @@ pub fn write_atomic(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<
     }
 }
 
+/// Creates a directory and its parents so that they survive power loss. Costs nothing but a look if it exists.
+pub fn create_dir_durable(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors() {
+        if disk.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    disk.create_dir_all(dir)?;
+    for created in missing.into_iter().rev() {
+        // The parent of a relative path's first name is "", which is the current directory.
+        match created.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new("."))?,
+            Some(parent) => disk.sync_dir(parent)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file that may be gone already.
 pub fn remove_if_exists(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match disk.remove_file(path) {
