@@ -3,13 +3,13 @@
 //! Records are encoded as they are pushed, behind 61 reserved bytes; finishing compresses them if a codec is set, and fills in the
 //! header. Without a codec nothing is copied twice.
 
-use super::crc32c;
 use super::header::{
     ATTRIBUTES_AT, Attributes, BatchHeader, HEADER_BYTES, LOG_OVERHEAD, NO_PARTITION_LEADER_EPOCH,
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType,
 };
 use super::record::{Header, Headers, Record};
 use super::varint::{put_varint, put_varlong, varint_bytes, varlong_bytes};
+use super::{Batch, RecordsError, crc32c};
 use crate::compression::{Codec, compress};
 
 /// What is written into the header of a batch apart from its records. The default is a plain batch without a producer.
@@ -55,6 +55,23 @@ impl Default for BatchOptions {
 }
 
 impl BatchOptions {
+    /// The options under which the batch of `header` was written (with the codec's default level): what compaction starts from.
+    pub fn of(header: &BatchHeader) -> BatchOptions {
+        BatchOptions {
+            leader_epoch: header.leader_epoch,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            transactional: header.is_transactional(),
+            control: header.is_control(),
+            codec: header.codec().unwrap_or_default(),
+            level: None,
+            append_time: (header.timestamp_type() == TimestampType::LogAppendTime)
+                .then_some(header.max_timestamp),
+            delete_horizon: header.delete_horizon(),
+        }
+    }
+
     fn attributes(&self) -> Attributes {
         let timestamp_type =
             if self.append_time.is_some() { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
@@ -266,6 +283,27 @@ impl BatchBuilder {
             + nullable_bytes(key)
             + nullable_bytes(value)
             + headers_bytes
+    }
+}
+
+/// Writes the records of `batch` again under `options`, with the offsets `base_offset`, `base_offset + 1`, ...: for topics with a
+/// codec of their own (`compression.type`), and for producers whose relative offsets are not 0, 1, 2, ... The records are
+/// decompressed to at most `limit` bytes.
+pub fn rebuild(
+    batch: &Batch<'_>,
+    base_offset: i64,
+    options: BatchOptions,
+    limit: usize,
+) -> Result<Vec<u8>, RecordsError> {
+    let set = batch.records(limit)?;
+    let mut builder = BatchBuilder::new(base_offset, options);
+    for record in &set {
+        let offset = builder.next_offset();
+        builder.push_record(&Record { offset, ..record? });
+    }
+    match builder.is_empty() {
+        true => Err(RecordsError::NoRecords),
+        false => Ok(builder.finish()),
     }
 }
 

@@ -30,7 +30,7 @@ mod varint;
 mod tests;
 
 pub use batch::{Batch, Batches, batches};
-pub use builder::{BatchBuilder, BatchOptions, empty_batch};
+pub use builder::{BatchBuilder, BatchOptions, empty_batch, rebuild};
 pub use control::{ControlKey, ControlKeyError, ControlType, EndTxnMarker, control_batch, end_txn_batch};
 pub use header::{
     Attributes, BatchError, BatchHeader, HEADER_BYTES, MAGIC, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH,
@@ -41,7 +41,7 @@ pub use record::{Header, Headers, Record, RecordFault};
 pub use set::{RecordIter, RecordSet, RecordsError};
 pub use validate::{InvalidBatch, RecordStats, validate_producer_batch, validate_producer_records};
 
-/// CRC-32C (Castagnoli), the checksum of batches, producer snapshots and LeaderEpoch-less corners of Kafka's disk.
+/// CRC-32C (Castagnoli), the checksum of batches and of producer snapshots.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }

@@ -80,8 +80,6 @@ pub enum RecordFault {
     Negative,
     /// The record's size says that there is more than its fields take.
     Oversized,
-    /// The offset is not the one that a producer must use: 0, 1, 2, ...
-    OffsetDelta,
 }
 
 impl fmt::Display for RecordFault {
@@ -91,7 +89,6 @@ impl fmt::Display for RecordFault {
             RecordFault::Varint => "it has a number that is too long",
             RecordFault::Negative => "it has a negative size or count",
             RecordFault::Oversized => "it is longer than its fields",
-            RecordFault::OffsetDelta => "its offset does not follow the one before",
         })
     }
 }

@@ -27,6 +27,8 @@ pub enum RecordsError {
         /// What is wrong with it.
         fault: RecordFault,
     },
+    /// There are none, where there must be.
+    NoRecords,
     /// Bytes are left after the last record.
     Trailing {
         /// How many.
@@ -41,6 +43,7 @@ impl fmt::Display for RecordsError {
             RecordsError::Compression(error) => error.fmt(f),
             RecordsError::NegativeCount(count) => write!(f, "invalid record count {count}"),
             RecordsError::Record { index, fault } => write!(f, "record {index} is malformed: {fault}"),
+            RecordsError::NoRecords => f.write_str("the batch has no records"),
             RecordsError::Trailing { bytes } => write!(f, "{bytes} bytes are left after the last record"),
         }
     }

@@ -1,15 +1,15 @@
 //! What a broker checks in a batch that a producer sent (Kafka's `LogValidator`).
 //!
 //! Two levels: the header alone, which costs nothing and is always done; and the records, which needs them decompressed. A batch that
-//! passes the second one gives every consumer exactly one record for each of its offsets.
+//! passes the second one, in order, gives every consumer exactly one record for each of its offsets.
 
 use std::fmt;
 
 use super::header::{NO_TIMESTAMP, TimestampType};
-use super::record::{RecordFault, take_record};
+use super::record::take_record;
 use super::{Batch, BatchHeader, RecordsError};
 
-/// What a producer must not send; each is answered with INVALID_RECORD.
+/// What a producer must not send; answered with INVALID_RECORD where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidBatch {
     /// Only brokers write control batches.
@@ -32,10 +32,8 @@ pub enum InvalidBatch {
     },
     /// The attributes name no codec.
     UnknownCodec(u8),
-    /// The time of the append is for the broker to set.
+    /// The time of the append is for the broker to set; answered with INVALID_TIMESTAMP.
     LogAppendTime,
-    /// The time from which on tombstones are dropped is for compaction to set.
-    DeleteHorizon,
 }
 
 impl fmt::Display for InvalidBatch {
@@ -54,7 +52,6 @@ impl fmt::Display for InvalidBatch {
             }
             InvalidBatch::UnknownCodec(id) => write!(f, "unknown compression codec {id}"),
             InvalidBatch::LogAppendTime => f.write_str("producers may not set the append time"),
-            InvalidBatch::DeleteHorizon => f.write_str("producers may not set a delete horizon"),
         }
     }
 }
@@ -64,20 +61,18 @@ impl std::error::Error for InvalidBatch {}
 /// Checks the header of a batch from a producer. Length, format and checksum are [`Batch::parse`]'s and `verify_crc`'s matter.
 pub fn validate_producer_batch(header: &BatchHeader) -> Result<(), InvalidBatch> {
     let offsets = i64::from(header.last_offset_delta) + 1;
-    if header.is_control() {
-        Err(InvalidBatch::Control)
-    } else if header.has_producer_id() && header.base_sequence < 0 {
-        Err(InvalidBatch::NegativeSequence(header.base_sequence))
-    } else if offsets <= 0 {
+    if offsets <= 0 {
         Err(InvalidBatch::OffsetRange { last_offset_delta: header.last_offset_delta })
     } else if header.record_count <= 0 {
         Err(InvalidBatch::RecordCount(header.record_count))
     } else if offsets != i64::from(header.record_count) {
         Err(InvalidBatch::CountMismatch { offsets, records: header.record_count })
+    } else if header.is_control() {
+        Err(InvalidBatch::Control)
+    } else if header.has_producer_id() && header.base_sequence < 0 {
+        Err(InvalidBatch::NegativeSequence(header.base_sequence))
     } else if header.codec().is_none() {
         Err(InvalidBatch::UnknownCodec(header.attributes.codec_id()))
-    } else if header.attributes.has_delete_horizon() {
-        Err(InvalidBatch::DeleteHorizon)
     } else if header.timestamp_type() == TimestampType::LogAppendTime {
         Err(InvalidBatch::LogAppendTime)
     } else {
@@ -90,9 +85,12 @@ pub fn validate_producer_batch(header: &BatchHeader) -> Result<(), InvalidBatch>
 pub struct RecordStats {
     /// How many records there are.
     pub record_count: i32,
-    /// The smallest timestamp.
+    /// Whether the relative offsets are 0, 1, 2, ... If not, the batch must be rebuilt before it is appended, as Kafka does with
+    /// what some clients compress: see [`super::rebuild`].
+    pub offsets_in_order: bool,
+    /// The smallest timestamp. If it or the largest is out of bounds, a second walk finds the records to complain about.
     pub min_timestamp: i64,
-    /// The largest timestamp; the header of an honest batch says the same.
+    /// The largest timestamp; if the header says otherwise, the broker corrects it with [`super::set_max_timestamp`].
     pub max_timestamp: i64,
     /// The index of the first record without a key: a topic with compaction refuses it.
     pub first_null_key: Option<i32>,
@@ -100,12 +98,13 @@ pub struct RecordStats {
     pub payload_bytes: usize,
 }
 
-/// Walks over the records of a batch from a producer, decompressed to at most `limit` bytes: each well-formed, offsets 0, 1, 2, ...,
-/// as many as the header says, and nothing after them.
+/// Walks over the records of a batch from a producer, decompressed to at most `limit` bytes: each well-formed, as many
+/// as the header says, and nothing after them.
 pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<RecordStats, RecordsError> {
     let set = batch.records(limit)?;
     let mut stats = RecordStats {
         record_count: set.count(),
+        offsets_in_order: true,
         min_timestamp: i64::MAX,
         max_timestamp: NO_TIMESTAMP,
         first_null_key: None,
@@ -114,9 +113,7 @@ pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<Reco
     let mut rest = set.payload();
     for index in 0..set.count() {
         let record = take_record(&mut rest).map_err(|fault| RecordsError::Record { index, fault })?;
-        if record.offset_delta != index {
-            return Err(RecordsError::Record { index, fault: RecordFault::OffsetDelta });
-        }
+        stats.offsets_in_order &= record.offset_delta == index;
         let timestamp = batch.base_timestamp.wrapping_add(record.timestamp_delta);
         stats.min_timestamp = stats.min_timestamp.min(timestamp);
         stats.max_timestamp = stats.max_timestamp.max(timestamp);
