@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::shim::ErrorCode;
+use ottla_protocol::ErrorCode;
 
 /// The disk failed, or holds what cannot be: the log directory has to go offline (KAFKA_STORAGE_ERROR).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,6 @@ mod producer;
 mod read;
 mod scan;
 mod segment;
-pub mod shim;
 mod tail;
 mod validate;
 

@@ -13,7 +13,7 @@ use crate::disk::File;
 use crate::index::OffsetIndexFile;
 use crate::scan::{Found, Scan};
 use crate::segment::search_target;
-use crate::shim::{Chain, Chunk, FileRange};
+use ottla_protocol::{Chain, Chunk, FileRange};
 
 /// Bytes read at a time while looking for a border: an index interval and a bit.
 const BORDER_PIECE: usize = 8 << 10;

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use ottla_protocol::records::BatchHeader;
 
 use crate::read::Slice;
-use crate::shim::Chain;
+use ottla_protocol::Chain;
 
 /// Batches below this size are copied.
 const COPY_BYTES_MAX: usize = 16 << 10;

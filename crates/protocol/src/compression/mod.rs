@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The four codecs of Kafka's record batches, each bounded on the way out.
 //!
 //! What travels: gzip members (RFC 1952), snappy in xerial's framing, LZ4 frames with independent blocks, zstd frames. The one
@@ -171,6 +170,3 @@ fn take_array<const N: usize>(source: &mut &[u8]) -> Result<[u8; N], Compression
         None => corrupt("the input is cut off"),
     }
 }
-=======
-//! Compression codecs.
->>>>>>> messages

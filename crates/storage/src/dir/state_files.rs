@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::shim::Uuid;
+use ottla_protocol::Uuid;
 
 use super::checkpoint::malformed;
 use super::json::Json;

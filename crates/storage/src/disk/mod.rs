@@ -14,8 +14,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use crate::shim::ReadAt;
 pub use fault::{Fault, Operation};
+pub use ottla_protocol::ReadAt;
 pub use sim::{DiskCounters, SimDisk};
 
 /// How a file is opened. All modes may read.

@@ -5,7 +5,7 @@ use ottla_protocol::compression::Codec;
 use ottla_protocol::records::{Attributes, BatchBuilder, BatchHeader, BatchOptions, batches, crc32c};
 
 use super::*;
-use crate::shim::ErrorCode;
+use ottla_protocol::ErrorCode;
 
 const NOW: i64 = 1_700_000_000_000;
 const CLIENT: AppendOrigin = AppendOrigin::Client { zstd_allowed: true };

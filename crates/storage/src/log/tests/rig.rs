@@ -72,8 +72,8 @@ pub(super) fn bytes_of(slice: crate::Slice) -> Vec<u8> {
     let mut bytes = Vec::new();
     for chunk in slice.records.chunks() {
         match chunk {
-            crate::shim::Chunk::Bytes(chunk) => bytes.extend_from_slice(chunk),
-            crate::shim::Chunk::File(_) => panic!("a slice in memory has no files"),
+            ottla_protocol::Chunk::Bytes(chunk) => bytes.extend_from_slice(chunk),
+            ottla_protocol::Chunk::File(_) => panic!("a slice in memory has no files"),
         }
     }
     assert_eq!(bytes.len(), slice.bytes);
