@@ -116,7 +116,7 @@ impl GroupCoordinator {
 
     /// The new id of a returning static member is in the log: it may go on where it was.
     pub(crate) fn on_replaced(&mut self, replaced: &Replaced, out: &mut Outcome) {
-        let mut room = self.room(&replaced.group, 0, out).expect("a group with members stays");
+        let room = self.room(&replaced.group, 0, out).expect("a group with members stays");
         let id = &replaced.new_member_id;
         let waiting = room.group.take_join(id).expect("parked when its record was made");
         let is_leader = room.group.is_leader(id);
