@@ -150,7 +150,7 @@ impl GroupCoordinator {
                     );
                     room.stabilize();
                 }
-                Then::Replaced(replaced) => self.on_replaced(&replaced, &mut outcome),
+                Then::Replaced(replaced) => self.on_replaced(&replaced, now, &mut outcome),
             }
         }
         assert!(outcome.records.is_empty(), "an append leads to no further records");
