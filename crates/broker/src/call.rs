@@ -27,9 +27,9 @@ impl ReplyTo {
     /// closed rather than left waiting.
     pub fn send<'m, M: Message<'m>>(self, message: &M, out: &mut Effects) {
         let mut writer = Writer::new();
-        writer.put_i32(self.correlation_id);
+        writer.i32(self.correlation_id);
         if self.key.response_header_version(self.version) >= 1 {
-            writer.put_u8(0); // no tagged fields
+            writer.tags(0);
         }
         let response = match message.encode(&mut writer, self.version) {
             Ok(()) => Response::Frame(writer.finish()),

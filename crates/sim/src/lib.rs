@@ -3,6 +3,8 @@
 //! One seed decides everything: what clients do, how long a flush takes, when the node dies and what its disk keeps. A run of a seed
 //! is a function of the seed, so a failing one is a test.
 
+#[cfg(test)]
+mod behaviour;
 mod client;
 mod dice;
 mod promises;
