@@ -147,7 +147,8 @@ impl Broker {
 
     fn wait_ready(&mut self, log: &Path, deadline: Instant) -> Result<(), Trouble> {
         loop {
-            let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+            let text =
+                fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             if text.contains("Kafka Server started") {
                 return Ok(());
             }
@@ -197,7 +198,12 @@ impl Broker {
         fs::write(self.properties(), text)?;
         let log = self.logs.join("format.log");
         let mut command = java("kafka");
-        command.arg("kafka.tools.StorageTool").args(["format", "--cluster-id", "b3R0bGEtdGVzdHMtMDAwMQ", "--config"]);
+        command.arg("kafka.tools.StorageTool").args([
+            "format",
+            "--cluster-id",
+            "b3R0bGEtdGVzdHMtMDAwMQ",
+            "--config",
+        ]);
         command.arg(self.properties());
         let ended = crate::steps::run_logged(&mut command, &log, Duration::from_secs(60))?;
         if !ended.success() {
@@ -225,7 +231,8 @@ pub fn java(jars: &str) -> Command {
 /// What stands between `java` and the main class.
 pub fn java_options(jars: &str) -> Vec<String> {
     let quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
-    let mut options: Vec<String> = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet].map(String::from).into();
+    let mut options: Vec<String> =
+        ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet].map(String::from).into();
     let archive = class_archive(jars);
     if archive.exists() {
         options.push(format!("-XX:SharedArchiveFile={}", archive.display()));

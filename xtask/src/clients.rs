@@ -14,7 +14,7 @@ use crate::workspace;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use suites::{Round, Suite, Tally};
+use suites::{Round, Run, Suite, Tally};
 
 #[derive(Args)]
 pub struct Options {
@@ -56,7 +56,9 @@ pub fn run_suites(options: &Options) -> Result<Tally, Trouble> {
     let notes = fresh_dir(&home.join("notes"))?;
     let chosen = if options.only.is_empty() { Suite::all() } else { options.only.clone() };
     let mut broker = Broker::new(options.against, options.binary.clone(), &home, &logs)?;
-    let run = run_name()?;
+    let bootstrap = broker.bootstrap();
+    let run =
+        Run { bootstrap, name: run_name()?, case: &options.case, notes: notes.clone(), logs: logs.clone() };
     let mut tally = Tally::default();
 
     let took = broker.start()?;
@@ -67,9 +69,12 @@ pub fn run_suites(options: &Options) -> Result<Tally, Trouble> {
             restart(&mut broker, *round)?;
         }
         let begun = Instant::now();
-        let results = suites::run_round(&chosen, *round, &broker.bootstrap(), &run, &options.case, &notes, &logs)?;
+        let results = suites::run_round(&chosen, *round, &run)?;
         tally.add(&results);
-        steps::say(&format!("round {}: {} ok, {} failed", round.number(), results.passed, results.failed), begun.elapsed());
+        steps::say(
+            &format!("round {}: {} ok, {} failed", round.number(), results.passed, results.failed),
+            begun.elapsed(),
+        );
         if !broker.is_alive() {
             println!("FAIL the broker died in round {}; its log: {}", round.number(), broker.log().display());
             steps::show_end(&broker.log(), 30);

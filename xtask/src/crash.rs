@@ -82,7 +82,10 @@ pub fn kill_and_check(options: &Options) -> Result<Result<(), String>, Trouble> 
             killed.elapsed().as_secs_f64() * 1e3,
         );
     }
-    steps::say(&format!("{} rounds, slowest restart {:.0} ms", options.rounds, slowest.as_secs_f64() * 1e3), begun.elapsed());
+    steps::say(
+        &format!("{} rounds, slowest restart {:.0} ms", options.rounds, slowest.as_secs_f64() * 1e3),
+        begun.elapsed(),
+    );
     let checked = Instant::now();
     let outcome = journal.finish()?;
     if outcome.is_ok() {

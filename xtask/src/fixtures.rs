@@ -69,7 +69,11 @@ pub fn kafka_log(again: bool) -> Result<PathBuf, Trouble> {
 fn fixture_writer(arguments: &[&str], log: &Path) -> Result<(), Trouble> {
     let classes = workspace::installed().join("java/classes");
     let mut command = java("kafka");
-    command.arg("-cp").arg(format!("{}:{}", classes.display(), class_path("kafka"))).arg("FixtureWriter").args(arguments);
+    command
+        .arg("-cp")
+        .arg(format!("{}:{}", classes.display(), class_path("kafka")))
+        .arg("FixtureWriter")
+        .args(arguments);
     let ended = steps::run_logged(&mut command, log, Duration::from_secs(180))?;
     if !ended.success() {
         steps::show_end(log, 30);

@@ -55,7 +55,11 @@ fn noted_partition(folder: &Path, expected: usize, logs: &Path) -> Result<Result
 fn consumer_offsets(data: &Path, logs: &Path) -> Result<Result<(), String>, Trouble> {
     let text = internal(data, "__consumer_offsets-", "--offsets-decoder", logs)?;
     Ok(segments_are_whole(&text).and_then(|()| {
-        expect_lines(&text, &["offset_commit", "group_metadata", "key: {\"type\":\"1\"", "key: {\"type\":\"2\""], 2)
+        expect_lines(
+            &text,
+            &["offset_commit", "group_metadata", "key: {\"type\":\"1\"", "key: {\"type\":\"2\""],
+            2,
+        )
     }))
 }
 
@@ -63,7 +67,13 @@ fn consumer_offsets(data: &Path, logs: &Path) -> Result<Result<(), String>, Trou
 fn cluster_metadata(data: &Path, logs: &Path) -> Result<Result<(), String>, Trouble> {
     let text = internal(data, "__cluster_metadata-0", "--cluster-metadata-decoder", logs)?;
     Ok(segments_are_whole(&text).and_then(|()| {
-        for record in ["REGISTER_BROKER_RECORD", "FEATURE_LEVEL_RECORD", "TOPIC_RECORD", "PARTITION_RECORD", "CONFIG_RECORD"] {
+        for record in [
+            "REGISTER_BROKER_RECORD",
+            "FEATURE_LEVEL_RECORD",
+            "TOPIC_RECORD",
+            "PARTITION_RECORD",
+            "CONFIG_RECORD",
+        ] {
             if !text.contains(&format!("\"type\":\"{record}\"")) {
                 return Err(format!("no {record} in the metadata log"));
             }

@@ -39,7 +39,9 @@ fn java(logs: &Path) -> Result<(), Trouble> {
         steps::must(&format!("setup: {jars} jars (Maven)"), &logs.join(format!("{jars}.log")), 2, || {
             let mut command = Command::new("mvn");
             command.args(["-B", "-ntp", "-q", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
-            command.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", home.join("libs").display()));
+            command
+                .arg("-DincludeScope=runtime")
+                .arg(format!("-DoutputDirectory={}", home.join("libs").display()));
             command
         })?;
         if jars == "tools" {
@@ -66,7 +68,8 @@ fn java(logs: &Path) -> Result<(), Trouble> {
 fn archive_classes(logs: &Path) -> Result<(), Trouble> {
     let begun = Instant::now();
     let config = workspace::installed().join("tools/impatient.properties");
-    fs::write(&config, "default.api.timeout.ms=200\nrequest.timeout.ms=200\n").doing("writing a configuration")?;
+    fs::write(&config, "default.api.timeout.ms=200\nrequest.timeout.ms=200\n")
+        .doing("writing a configuration")?;
     let mut command = Command::new("java");
     command.arg(format!("-XX:ArchiveClassesAtExit={}", class_archive("tools").display()));
     command.args(java_options("tools")).arg("org.apache.kafka.tools.TopicCommand");
@@ -89,7 +92,9 @@ fn python(logs: &Path) -> Result<(), Trouble> {
     })?;
     steps::must("setup: kafka-python, confluent-kafka (pip)", &logs.join("pip.log"), 2, || {
         let mut command = Command::new(home.join("bin/pip"));
-        command.args(["install", "--disable-pip-version-check", "--only-binary", ":all:", "-r"]).arg(&requirements);
+        command
+            .args(["install", "--disable-pip-version-check", "--only-binary", ":all:", "-r"])
+            .arg(&requirements);
         command
     })?;
     stamp.write()

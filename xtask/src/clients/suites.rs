@@ -6,7 +6,7 @@ use crate::workspace;
 use clap::ValueEnum;
 use std::collections::VecDeque;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub enum Suite {
     KafkaPython,
     Confluent,
     Node,
+    /// A thousand topics, by franz-go: run by itself after the others.
+    Many,
 }
 
 /// Which start of the broker the suites are talking to.
@@ -81,7 +83,15 @@ impl Round {
 impl Suite {
     /// All, the longest first, so that the lanes end together.
     pub fn all() -> Vec<Suite> {
-        vec![Suite::Tools, Suite::Java, Suite::KafkaPython, Suite::Confluent, Suite::Go, Suite::Node]
+        vec![
+            Suite::Tools,
+            Suite::Java,
+            Suite::KafkaPython,
+            Suite::Confluent,
+            Suite::Go,
+            Suite::Node,
+            Suite::Many,
+        ]
     }
 
     fn name(self) -> &'static str {
@@ -92,6 +102,7 @@ impl Suite {
             Suite::KafkaPython => "kafka-python",
             Suite::Confluent => "confluent",
             Suite::Node => "node",
+            Suite::Many => "thousand-topics",
         }
     }
 
@@ -104,7 +115,7 @@ impl Suite {
             command
         };
         match self {
-            Suite::Go => Command::new(installed.join("go/suite")),
+            Suite::Go | Suite::Many => Command::new(installed.join("go/suite")),
             Suite::Java => {
                 let mut command = java("kafka");
                 let classes = installed.join("java/classes");
@@ -120,38 +131,44 @@ impl Suite {
             }
             Suite::Node => {
                 let mut command = Command::new("node");
-                command.env("NODE_PATH", installed.join("node/node_modules")).arg(sources.join("node/suite.js"));
+                command
+                    .env("NODE_PATH", installed.join("node/node_modules"))
+                    .arg(sources.join("node/suite.js"));
                 command
             }
         }
     }
 }
 
+/// What every suite of a run is told.
+pub struct Run<'a> {
+    pub bootstrap: String,
+    pub name: String,
+    pub case: &'a str,
+    pub notes: PathBuf,
+    pub logs: PathBuf,
+}
+
 /// Runs one round of the chosen suites, a few at a time, and prints each suite's cases as it ends.
-pub fn run_round(
-    chosen: &[Suite],
-    round: Round,
-    bootstrap: &str,
-    run: &str,
-    case: &str,
-    notes: &Path,
-    logs: &Path,
-) -> Result<Tally, Trouble> {
-    let queue: Mutex<VecDeque<Suite>> = Mutex::new(chosen.iter().copied().collect());
+pub fn run_round(chosen: &[Suite], round: Round, run: &Run) -> Result<Tally, Trouble> {
+    let (last, first): (Vec<Suite>, Vec<Suite>) = chosen.iter().partition(|suite| **suite == Suite::Many);
+    let mut tally = run_lanes(first, round, run)?;
+    tally.add(&run_lanes(last, round, run)?);
+    Ok(tally)
+}
+
+fn run_lanes(suites: Vec<Suite>, round: Round, run: &Run) -> Result<Tally, Trouble> {
+    let queue: Mutex<VecDeque<Suite>> = Mutex::new(suites.into());
     let total = Mutex::new(Ok(Tally::default()));
     let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
                 while let Some(suite) = next() {
-                    let log = logs.join(format!("{}-{}.log", suite.name(), round.number()));
-                    let mut command = suite.command();
-                    command.args([bootstrap, run, &round.number().to_string(), case]).env("NOTES", notes);
-                    let begun = Instant::now();
-                    let ended = steps::run_logged(&mut command, &log, PATIENCE);
+                    let result = run_suite(suite, round, run);
                     let Ok(mut total) = total.lock() else { return };
-                    match (ended, &mut *total) {
-                        (Ok(ended), Ok(sum)) => sum.add(&report(suite, round, &ended, &log, begun.elapsed())),
+                    match (result, &mut *total) {
+                        (Ok(ran), Ok(sum)) => sum.add(&ran.report()),
                         (Err(trouble), total) => *total = Err(trouble),
                         (_, Err(_)) => return,
                     }
@@ -162,26 +179,51 @@ pub fn run_round(
     total.into_inner().unwrap_or_else(|_| Err(Trouble::new("a lane of suites panicked")))
 }
 
-/// Reads a suite's log. A suite that ends badly without naming a case counts as one failure: silence is no success.
-fn report(suite: Suite, round: Round, ended: &steps::Ended, log: &Path, took: Duration) -> Tally {
-    let mut tally = Tally::default();
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    steps::say(&format!("{}, round {}", suite.name(), round.number()), took);
-    for line in text.lines() {
-        if line.starts_with("ok ") {
-            println!("  {line}");
-            tally.passed += 1;
-        } else if line.starts_with("FAIL ") {
-            println!("  {line}");
-            tally.failed += 1;
+/// A suite that has ended, not yet reported: lines of two suites must not mix.
+struct Ran {
+    suite: Suite,
+    round: Round,
+    ended: steps::Ended,
+    log: PathBuf,
+    took: Duration,
+}
+
+fn run_suite(suite: Suite, round: Round, run: &Run) -> Result<Ran, Trouble> {
+    let log = run.logs.join(format!("{}-{}.log", suite.name(), round.number()));
+    let case = if suite == Suite::Many { "thousand-topics" } else { run.case };
+    let mut command = suite.command();
+    command
+        .args([run.bootstrap.as_str(), &run.name, &round.number().to_string(), case])
+        .env("NOTES", &run.notes);
+    let begun = Instant::now();
+    let ended = steps::run_logged(&mut command, &log, PATIENCE)?;
+    Ok(Ran { suite, round, ended, log, took: begun.elapsed() })
+}
+
+impl Ran {
+    /// Reads the log. A suite that ends badly without naming a case counts as one failure: silence is no success.
+    fn report(&self) -> Tally {
+        let Ran { suite, round, ended, log, took } = self;
+        let mut tally = Tally::default();
+        let text =
+            fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        steps::say(&format!("{}, round {}", suite.name(), round.number()), *took);
+        for line in text.lines() {
+            if line.starts_with("ok ") {
+                println!("  {line}");
+                tally.passed += 1;
+            } else if line.starts_with("FAIL ") {
+                println!("  {line}");
+                tally.failed += 1;
+            }
         }
+        if !ended.success() && tally.failed == 0 {
+            println!("  FAIL {}: {ended}", suite.name());
+            steps::show_end(log, 20);
+            tally.failed += 1;
+        } else if tally.failed > 0 {
+            println!("    log: {}", log.display());
+        }
+        tally
     }
-    if !ended.success() && tally.failed == 0 {
-        println!("  FAIL {}: {ended}", suite.name());
-        steps::show_end(log, 20);
-        tally.failed += 1;
-    } else if tally.failed > 0 {
-        println!("    log: {}", log.display());
-    }
-    tally
 }

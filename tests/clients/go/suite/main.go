@@ -47,7 +47,9 @@ func main() {
 	admin = kadm.NewClient(client)
 	failed := false
 	for _, c := range checks() {
-		if inRound(c.rounds) && strings.Contains(c.name, only) {
+		// The thousand topics keep a broker busy: they are run by themselves, when nobody else is measured by a clock.
+		alone := c.name == "thousand-topics" && only != c.name
+		if inRound(c.rounds) && strings.Contains(c.name, only) && !alone {
 			failed = !perform(c) || failed
 		}
 	}
