@@ -29,7 +29,7 @@ pub fn alter_configs(
         let Some(times) = times.remove(&(resource.resource_type, &*resource.resource_name)) else { continue };
         let result = replace(context, resource, times > 1).and_then(|new| {
             if records.len() + new.len() > MAX_RECORDS_PER_BATCH {
-                let message = "Unable to perform excessively large batch operation.";
+                let message = "The request changes too many values at once; split it.";
                 return Err(ApiError::new(ErrorCode::PolicyViolation, message));
             }
             records.extend(new);
@@ -57,11 +57,11 @@ fn replace(
     let kind = ResourceType(resource.resource_type);
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     if !kind.is_known() {
-        let message = format!("Unknown resource type {}.", kind.0);
+        let message = format!("Resource type {} is unknown.", kind.0);
         return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
     }
     if repeated {
-        return invalid("Duplicate resource.");
+        return invalid("The request names this resource more than once.");
     }
     let mut wanted = ConfigMap::new();
     let mut without_value = Vec::new();
@@ -70,13 +70,16 @@ fn replace(
             None => without_value.push(&*config.name),
             Some(value) => {
                 if wanted.insert(config.name.to_string(), value.to_string()).is_some() {
-                    return invalid(&format!("Error due to duplicate config keys: {}", config.name));
+                    return invalid(&format!("The key {} is given more than once.", config.name));
                 }
             }
         }
     }
     if !without_value.is_empty() {
-        return invalid(&format!("Null value not supported for : {}", without_value.join(",")));
+        return invalid(&format!(
+            "A value is missing for: {}. To unset a key, leave it out.",
+            without_value.join(",")
+        ));
     }
     let current = context.image.config(kind, &resource.resource_name);
     let current_keys = current.iter().flat_map(|values| values.keys());

@@ -52,7 +52,7 @@ pub fn begin_controlled_shutdown(context: &Context<'_>, broker: NodeId) -> Resul
 /// UnregisterBroker (64): the broker will not come back.
 pub fn unregister_broker(context: &Context<'_>, broker: NodeId) -> Result<Decision<()>, ApiError> {
     let Some(registered) = context.image.broker(broker) else {
-        let message = format!("Broker ID {broker} is not currently registered");
+        let message = format!("There is no registered broker {broker}.");
         return Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, message));
     };
     let mut records = leave_isr(context, broker);

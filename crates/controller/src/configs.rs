@@ -108,26 +108,21 @@ fn check_edit(
     if of_broker && edit.key == MIN_INSYNC_REPLICAS && context.image.elr_enabled() {
         if !resource.is_empty() {
             return invalid(format!(
-                "Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled."
+                "{MIN_INSYNC_REPLICAS} can not be set on a single broker while eligible leader replicas (ELR) are kept; set it for the cluster or a topic."
             ));
         }
         if edit.value.is_none() {
             return invalid(format!(
-                "Cluster-level {MIN_INSYNC_REPLICAS} cannot be removed while ELR is enabled."
+                "{MIN_INSYNC_REPLICAS} of the cluster can be changed but not removed while eligible leader replicas (ELR) are kept."
             ));
         }
     }
     if of_broker && edit.key == CORDONED_LOG_DIRS && !context.metadata_version().supports_cordoned_log_dirs()
     {
-        return invalid(format!(
-            "{CORDONED_LOG_DIRS} cannot be set because it requires metadata.version 4.3-IV0."
-        ));
+        return invalid(format!("{CORDONED_LOG_DIRS} needs metadata.version 4.3-IV0 or later."));
     }
     if edit.value.as_ref().is_some_and(|value| value.encode_utf16().count() > MAX_VALUE_LENGTH) {
-        return invalid(format!(
-            "The configuration value cannot be added because it exceeds the maximum value size of \
-             {MAX_VALUE_LENGTH} bytes."
-        ));
+        return invalid(format!("The value of {} is longer than {MAX_VALUE_LENGTH} characters.", edit.key));
     }
     Ok(())
 }
@@ -135,25 +130,29 @@ fn check_edit(
 fn check_name(kind: ResourceType, resource: &str) -> Result<(), ApiError> {
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     match kind {
-        ResourceType::TOPIC if resource.is_empty() => invalid("Default topic resources are not allowed."),
+        ResourceType::TOPIC if resource.is_empty() => {
+            invalid("A topic needs a name: there is no default for all topics.")
+        }
         ResourceType::TOPIC => topic_name::validate(resource)
             .map_err(|error| ApiError::new(ErrorCode::InvalidTopicException, error.to_string())),
         ResourceType::BROKER if resource.is_empty() => Ok(()),
         ResourceType::BROKER => match resource.parse::<i32>() {
-            Err(_) => invalid("Unable to parse broker name as a base 10 number."),
-            Ok(id) if id < 0 => invalid("Invalid negative broker ID."),
+            Err(_) => invalid("The name of a broker resource is its id, a decimal number."),
+            Ok(id) if id < 0 => invalid("A broker id is not negative."),
             Ok(_) => Ok(()),
         },
-        ResourceType::GROUP if resource.is_empty() => invalid("Default group resources are not allowed."),
+        ResourceType::GROUP if resource.is_empty() => {
+            invalid("A group needs a name: there is no default for all groups.")
+        }
         ResourceType::GROUP | ResourceType::CLIENT_METRICS => Ok(()),
-        other => invalid(&format!("Unknown resource type {}", other.name())),
+        other => invalid(&format!("{} is no resource whose configuration the cluster keeps.", other.name())),
     }
 }
 
 fn check_existence(context: &Context<'_>, kind: ResourceType, resource: &str) -> Result<(), ApiError> {
     match kind {
         ResourceType::TOPIC if context.image.topic_by_name(resource).is_none() => {
-            let message = format!("The topic '{resource}' does not exist.");
+            let message = format!("There is no topic '{resource}'.");
             Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, message))
         }
         ResourceType::BROKER if !resource.is_empty() => {
@@ -166,7 +165,7 @@ fn check_existence(context: &Context<'_>, kind: ResourceType, resource: &str) ->
             if id.as_ref().is_some_and(known) {
                 return Ok(());
             }
-            let message = format!("No node with id {resource} found.");
+            let message = format!("There is no node with id {resource}.");
             Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, message))
         }
         _ => Ok(()),

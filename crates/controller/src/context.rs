@@ -138,7 +138,9 @@ impl Context<'_> {
             .ok_or_else(|| ApiError::new(StaleBrokerEpoch, format!("Broker {broker} is not registered.")))?;
         if registered.broker_epoch != epoch {
             let expected = registered.broker_epoch;
-            let message = format!("Expected broker epoch {expected}, but got broker epoch {epoch}.");
+            let message = format!(
+                "The broker epoch is {expected}; the request says {epoch}, which is an earlier life of broker {broker}."
+            );
             return Err(ApiError::new(StaleBrokerEpoch, message));
         }
         Ok(())

@@ -7,9 +7,9 @@ use crate::context::{Context, Decision, MAX_RECORDS_PER_BATCH};
 use crate::dice::Dice;
 use crate::error::{ApiError, code_and_message};
 use crate::placement;
-use ottla_metadata::Topic;
+use ottla_metadata::{Partition, Topic};
 use ottla_protocol::ErrorCode;
-use ottla_protocol::ids::{NodeId, PartitionId};
+use ottla_protocol::ids::PartitionId;
 use ottla_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
 };
@@ -35,7 +35,7 @@ pub fn create_partitions(
         // A repeated topic is answered once.
         let Some(times) = times.remove(&*topic.name) else { continue };
         let added = if times > 1 {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+            Err(ApiError::new(ErrorCode::InvalidRequest, "The request names this topic more than once."))
         } else {
             add_partitions(context, topic, dice, MAX_RECORDS_PER_BATCH - records.len())
         };
@@ -60,12 +60,10 @@ fn add_partitions(
     let current = topic.partition_count();
     if request.count <= current {
         let message = if request.count == current {
-            format!("Topic already has {current} partition(s).")
+            format!("The topic has {current} partition(s) already.")
         } else {
             let (name, count) = (&request.name, request.count);
-            format!(
-                "The topic {name} currently has {current} partition(s); {count} would not be an increase."
-            )
+            format!("Topic {name} has {current} partition(s) and can only grow; {count} would be fewer.")
         };
         return Err(ApiError::new(ErrorCode::InvalidPartitions, message));
     }
@@ -74,59 +72,37 @@ fn add_partitions(
         && assignments.len() != additional
     {
         let message = format!(
-            "Attempted to add {additional} additional partition(s), but only {} assignment(s) were specified.",
+            "{additional} partition(s) would be added, but replicas are assigned for {}.",
             assignments.len()
         );
         return Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
     }
     if additional > room {
-        let message = "Unable to perform excessively large batch operation.";
+        let message = "The request adds too many partitions at once; split it.";
         return Err(ApiError::new(ErrorCode::PolicyViolation, message));
     }
-    let replicas = match &request.assignments {
+    let partitions = match &request.assignments {
         Some(assignments) => assigned(context, topic, assignments)?,
         None => {
             let factor = i16::try_from(topic.replication_factor()).unwrap_or(i16::MAX);
             placement::place(context, dice, additional, factor)?
         }
     };
-    let mut records = Vec::with_capacity(replicas.len());
-    for (index, replicas) in (current..).zip(replicas) {
-        let isr = placement::active(context, &replicas);
-        if isr.is_empty() {
-            let message = format!(
-                "Unable to replicate the partition {} time(s): All brokers are currently fenced or in controlled \
-                 shutdown.",
-                topic.replication_factor()
-            );
-            return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
-        }
-        let partition = placement::new_partition(context, replicas, isr);
-        records.push(MetadataRecord::PartitionRecord(partition.to_record(
-            topic.id,
-            PartitionId(index),
-            context.metadata_version(),
-        )));
-    }
-    Ok(records)
+    let version = context.metadata_version();
+    let record = |(index, partition): (i32, Partition)| {
+        MetadataRecord::PartitionRecord(partition.to_record(topic.id, PartitionId(index), version))
+    };
+    Ok((current..).zip(partitions).map(record).collect())
 }
 
 fn assigned(
     context: &Context<'_>,
     topic: &Topic,
     assignments: &[CreatePartitionsAssignment],
-) -> Result<Vec<Vec<NodeId>>, ApiError> {
-    let factor = topic.replication_factor();
-    let check = |(index, assignment): (i32, &CreatePartitionsAssignment)| {
-        let replicas = placement::check_manual(context, &assignment.broker_ids, Some(factor))?;
-        if placement::active(context, &replicas).is_empty() {
-            let message = format!(
-                "All brokers specified in the manual partition assignment for partition {index} are fenced or in \
-                 controlled shutdown."
-            );
-            return Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
-        }
-        Ok(replicas)
+) -> Result<Vec<Partition>, ApiError> {
+    let factor = Some(topic.replication_factor());
+    let assign = |(index, assignment): (i32, &CreatePartitionsAssignment)| {
+        placement::assign(context, index, &assignment.broker_ids, factor)
     };
-    (topic.partition_count()..).zip(assignments).map(check).collect()
+    (topic.partition_count()..).zip(assignments).map(assign).collect()
 }

@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::placement;
 use ottla_metadata::{ConfigMap, Partition, topic_name};
 use ottla_protocol::ErrorCode;
-use ottla_protocol::ids::{NodeId, PartitionId, TopicId};
+use ottla_protocol::ids::{PartitionId, TopicId};
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
@@ -45,10 +45,11 @@ pub fn create_topics(
             continue;
         }
         let created = if too_many {
-            let message = "Excessively large number of partitions per request.";
+            let message =
+                format!("The request asks for more than {MAX_PARTITIONS_PER_REQUEST} partitions; split it.");
             Err(ApiError::new(ErrorCode::PolicyViolation, message))
         } else if repeated.contains(&*topic.name) {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+            Err(ApiError::new(ErrorCode::InvalidRequest, "The request names this topic more than once."))
         } else {
             create_topic(context, topic, dice, MAX_RECORDS_PER_BATCH - records.len())
         };
@@ -130,7 +131,7 @@ fn create_topic(
 
 fn check_name(context: &Context<'_>, name: &str) -> Result<(), ApiError> {
     if name == topic_name::CLUSTER_METADATA {
-        let message = format!("Creation of internal topic {name} is prohibited.");
+        let message = format!("{name} is the metadata log; nobody can create it.");
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
     if let Err(error) = topic_name::validate(name) {
@@ -140,7 +141,8 @@ fn check_name(context: &Context<'_>, name: &str) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
     if let Some(other) = context.image.colliding_topic(name) {
-        let message = format!("Topic '{name}' collides with existing topic: {other}");
+        let message =
+            format!("Topic '{name}' collides with topic '{other}': their metrics would have the same name.");
         return Err(ApiError::new(ErrorCode::InvalidTopicException, message));
     }
     Ok(())
@@ -153,7 +155,7 @@ fn creation_configs(
     let without_value = topic.configs.iter().filter(|config| config.value.is_none());
     let without_value: Vec<&str> = without_value.map(|config| &*config.name).collect();
     if !without_value.is_empty() {
-        let message = format!("Null value not supported for topic configs: {}", without_value.join(","));
+        let message = format!("These configs have no value: {}", without_value.join(","));
         return Err(ApiError::new(ErrorCode::InvalidConfig, message));
     }
     let given = topic.configs.iter();
@@ -170,7 +172,7 @@ fn assigned_partitions(
     topic: &CreatableTopic<'_>,
 ) -> Result<Vec<Partition>, ApiError> {
     let both = |what: &str| {
-        let message = format!("A manual partition assignment was specified, but {what} was not set to -1.");
+        let message = format!("Replicas are assigned by hand, so {what} must be -1.");
         Err(ApiError::new(ErrorCode::InvalidRequest, message))
     };
     if topic.replication_factor != -1 {
@@ -185,21 +187,16 @@ fn assigned_partitions(
     for assignment in &topic.assignments {
         let index = assignment.partition_index;
         if partitions.contains_key(&index) {
-            return invalid(format!("Found multiple manual partition assignments for partition {index}"));
+            return invalid(format!("Partition {index} is assigned more than once."));
         }
-        let replicas = placement::check_manual(context, &assignment.broker_ids, factor)?;
-        factor = Some(replicas.len());
-        let isr = placement::active(context, &replicas);
-        if isr.is_empty() {
-            return invalid(format!(
-                "All brokers specified in the manual partition assignment for partition {index} are fenced or in \
-                 controlled shutdown."
-            ));
-        }
-        partitions.insert(index, placement::new_partition(context, replicas, isr));
+        let partition = placement::assign(context, index, &assignment.broker_ids, factor)?;
+        factor = Some(partition.replicas.len());
+        partitions.insert(index, partition);
     }
     if !partitions.keys().copied().eq((0..).take(partitions.len())) {
-        return invalid("partitions should be a consecutive 0-based integer sequence".to_owned());
+        return invalid(
+            "The assigned partitions must be numbered 0, 1, 2 and so on without a gap.".to_owned(),
+        );
     }
     Ok(partitions.into_values().collect())
 }
@@ -213,7 +210,7 @@ fn placed_partitions(
         -1 => context.settings.default_replication_factor,
         factor if factor > 0 => factor,
         _ => {
-            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
+            let message = "The replication factor must be at least 1, or -1 for the default.";
             return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
         }
     };
@@ -224,25 +221,11 @@ fn placed_partitions(
     let count = match usize::try_from(count) {
         Ok(count) if count > 0 => count,
         _ => {
-            let message = "Number of partitions was set to an invalid non-positive value.";
+            let message = "The number of partitions must be at least 1, or -1 for the default.";
             return Err(ApiError::new(ErrorCode::InvalidPartitions, message));
         }
     };
-    let placed = placement::place(context, dice, count, factor)?;
-    placed.into_iter().map(|replicas| start(context, replicas, factor)).collect()
-}
-
-/// A placed partition with its first ISR.
-fn start(context: &Context<'_>, replicas: Vec<NodeId>, factor: i16) -> Result<Partition, ApiError> {
-    let isr = placement::active(context, &replicas);
-    if isr.is_empty() {
-        let message = format!(
-            "Unable to replicate the partition {factor} time(s): All brokers are currently fenced or in controlled \
-             shutdown."
-        );
-        return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
-    }
-    Ok(placement::new_partition(context, replicas, isr))
+    placement::place(context, dice, count, factor)
 }
 
 fn new_topic_id(context: &Context<'_>, dice: &mut Dice) -> TopicId {

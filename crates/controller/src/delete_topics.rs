@@ -24,7 +24,7 @@ pub fn delete_topics(
     let mut wanted = wanted(request);
     if !context.settings.delete_topic_enable {
         let error = if version < 3 {
-            ApiError::new(ErrorCode::InvalidRequest, "This version does not support topic deletion.")
+            ApiError::new(ErrorCode::InvalidRequest, "Topic deletion is disabled on this cluster.")
         } else {
             ApiError::plain(ErrorCode::TopicDeletionDisabled)
         };
@@ -94,15 +94,17 @@ fn find(
 ) -> Result<(TopicId, String), (Uuid, ApiError)> {
     let refuse = |message: &str| Err((topic.id, ApiError::new(ErrorCode::InvalidRequest, message)));
     match (topic.name, topic.id) {
-        (None, Uuid::ZERO) => refuse("Neither topic name nor id were specified."),
-        (Some(_), id) if id != Uuid::ZERO => refuse("You may not specify both topic name and topic id."),
-        (Some(_), _) if repeated => refuse("Duplicate topic name."),
-        (None, _) if repeated => refuse("Duplicate topic id."),
+        (None, Uuid::ZERO) => refuse("A topic to delete needs a name or an id."),
+        (Some(_), id) if id != Uuid::ZERO => {
+            refuse("A topic to delete is named by its name or by its id, not by both.")
+        }
+        (Some(_), _) if repeated => refuse("The request names this topic more than once."),
+        (None, _) if repeated => refuse("The request gives this topic id more than once."),
         (Some(name), _) => {
             let unknown = || (Uuid::ZERO, ApiError::plain(ErrorCode::UnknownTopicOrPartition));
             let id = context.image.topic_id(name).ok_or_else(unknown)?;
             if clashes.contains(&id.0) {
-                let message = "The provided topic name maps to an ID that was already supplied.";
+                let message = "The request gives this topic by its name and by its id.";
                 return Err((id.0, ApiError::new(ErrorCode::InvalidRequest, message)));
             }
             Ok((id, name.to_owned()))

@@ -40,7 +40,7 @@ pub fn incremental_alter_configs(
         let Some(times) = times.remove(&(resource.resource_type, &*resource.resource_name)) else { continue };
         let result = alter(context, resource, times > 1).and_then(|new| {
             if records.len() + new.len() > MAX_RECORDS_PER_BATCH {
-                let message = "Unable to perform excessively large batch operation.";
+                let message = "The request changes too many values at once; split it.";
                 return Err(ApiError::new(ErrorCode::PolicyViolation, message));
             }
             records.extend(new);
@@ -68,22 +68,25 @@ fn alter(
     let kind = ResourceType(resource.resource_type);
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     if !kind.is_known() {
-        let message = format!("Unknown resource type {}.", kind.0);
+        let message = format!("Resource type {} is unknown.", kind.0);
         return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
     }
     if repeated {
-        return invalid("Duplicate resource.");
+        return invalid("The request names this resource more than once.");
     }
     let mut keys = BTreeSet::new();
     let repeated: Vec<&str> =
         resource.configs.iter().map(|config| &*config.name).filter(|key| !keys.insert(*key)).collect();
     if !repeated.is_empty() {
-        return invalid(&format!("Error due to duplicate config keys: {}", repeated.join(",")));
+        return invalid(&format!("These keys are given more than once: {}.", repeated.join(",")));
     }
     let without_value = resource.configs.iter().filter(|c| c.config_operation != DELETE && c.value.is_none());
     let without_value: Vec<&str> = without_value.map(|config| &*config.name).collect();
     if !without_value.is_empty() {
-        return invalid(&format!("Null value not supported for : {}", without_value.join(",")));
+        return invalid(&format!(
+            "A value is missing for: {}. To unset a key, use DELETE.",
+            without_value.join(",")
+        ));
     }
     let edits = resource.configs.iter().map(|config| edit(context, kind, &resource.resource_name, config));
     let edits = edits.collect::<Result<Vec<Edit>, ApiError>>()?;
@@ -106,7 +109,7 @@ fn edit(
             let append = config.config_operation == APPEND;
             if !context.rules.is_list(kind, &key) {
                 let operation = if append { "APPEND" } else { "SUBTRACT" };
-                let message = format!("Can't {operation} to key {key} because its type is not LIST.");
+                let message = format!("{operation} needs a key that holds a list, and {key} does not.");
                 return Err(ApiError::new(ErrorCode::InvalidConfig, message));
             }
             let current = context.image.config_value(kind, resource, &key).map(str::to_owned);
@@ -115,7 +118,7 @@ fn edit(
             Some(if append { list_append(&current, operand) } else { list_subtract(&current, operand) })
         }
         other => {
-            let message = format!("Unknown operation {other} for config {key}.");
+            let message = format!("Operation {other} on {key} is unknown.");
             return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
     };

@@ -43,8 +43,8 @@ pub fn register_broker(
     let same_incarnation = existing.is_some_and(|broker| broker.incarnation_id == request.incarnation_id);
     if existing.is_some() && !same_incarnation && registration.has_live_session {
         let message = format!(
-            "Another broker is registered with id {id}. If the broker was just restarted, this resolves itself when \
-             the session of its earlier incarnation expires."
+            "Another process is alive as broker {id}. If it is the earlier life of this one, its session will expire \
+             soon."
         );
         return Err(ApiError::new(ErrorCode::DuplicateBrokerRegistration, message));
     }
@@ -80,7 +80,8 @@ pub fn register_broker(
 fn check_cluster(context: &Context<'_>, request: &BrokerRegistrationRequest<'_>) -> Result<(), ApiError> {
     let expected = context.image.cluster_id();
     if request.cluster_id != **expected {
-        let message = format!("Expected cluster ID {expected}, but got cluster ID {}", request.cluster_id);
+        let message =
+            format!("This is cluster {expected}; the broker belongs to cluster {}.", request.cluster_id);
         return Err(ApiError::new(ErrorCode::InconsistentClusterId, message));
     }
     Ok(())
@@ -89,17 +90,17 @@ fn check_cluster(context: &Context<'_>, request: &BrokerRegistrationRequest<'_>)
 fn check_directories(context: &Context<'_>, id: NodeId, dirs: &[Uuid]) -> Result<(), ApiError> {
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidRegistration, message));
     if dirs.is_empty() {
-        return invalid("No directories specified in request".to_owned());
+        return invalid("The broker names no log directory.".to_owned());
     }
     if dirs.iter().any(|dir| directory::is_reserved(*dir)) {
-        return invalid("Reserved directory ID in request".to_owned());
+        return invalid("The broker names a log directory whose id is reserved.".to_owned());
     }
     if dirs.iter().collect::<BTreeSet<_>>().len() != dirs.len() {
-        return invalid("Duplicate directory ID in request".to_owned());
+        return invalid("The broker names two log directories with the same id.".to_owned());
     }
     for broker in context.image.brokers().values().filter(|broker| broker.id != id) {
         if let Some(taken) = dirs.iter().find(|dir| broker.log_dirs.contains(dir)) {
-            return invalid(format!("Broker {} is already registered with directory {taken}", broker.id));
+            return invalid(format!("Log directory {taken} belongs to broker {}.", broker.id));
         }
     }
     Ok(())
@@ -113,7 +114,8 @@ fn check_features(
 ) -> Result<(), ApiError> {
     let named = |name: &str| request.features.iter().find(|feature| feature.name == name);
     if named(features::METADATA_VERSION).is_none() {
-        let message = format!("Request features do not contain '{}'", features::METADATA_VERSION);
+        let message =
+            format!("The broker does not say which levels of {} it supports.", features::METADATA_VERSION);
         return Err(ApiError::new(ErrorCode::InvalidRegistration, message));
     }
     let finalized = context.image.features().iter().map(|(name, level)| (&**name, *level));
@@ -141,8 +143,7 @@ fn check_range(name: &str, level: i16, min: i16, max: i16) -> Result<(), ApiErro
         return Ok(());
     }
     let message = format!(
-        "Unable to register because the broker does not support finalized version {level} of {name}. The broker \
-         wants a version between {min} and {max}, inclusive."
+        "The cluster has finalized {name} at level {level}; the broker supports levels {min} to {max}."
     );
     Err(ApiError::new(ErrorCode::UnsupportedVersion, message))
 }

@@ -31,7 +31,7 @@ pub fn update_features(
     let updated = update_all(context, request, version, kraft_version);
     match updated {
         Err(error) => {
-            let message = "The update failed for all features since the following feature had an error: ";
+            let message = "No feature was changed, because of one of them: ";
             let response = UpdateFeaturesResponse {
                 error_code: error.code.code(),
                 error_message: Some(Cow::Owned(format!("{message}{}", error.message))),
@@ -66,7 +66,7 @@ fn update_all(
     let mut names = BTreeSet::new();
     for update in &request.feature_updates {
         if !names.insert(&*update.feature) {
-            return Err(refuse(&update.feature, update.max_version_level, "The feature is named twice."));
+            return Err(refuse(&update.feature, update.max_version_level, "it is named twice."));
         }
     }
     let proposed = request.feature_updates.iter().find(|update| update.feature == features::METADATA_VERSION);
@@ -88,7 +88,7 @@ fn update_all(
 }
 
 fn refuse(feature: &str, level: i16, reason: &str) -> ApiError {
-    let message = format!("Invalid update version {level} for feature {feature}. {reason}");
+    let message = format!("{feature} can not be set to {level}: {reason}");
     ApiError::new(ErrorCode::InvalidUpdateVersion, message)
 }
 
@@ -102,10 +102,10 @@ fn update_one(
     let (name, level) = (&*update.feature, update.max_version_level);
     let refuse = |reason: &str| Err(refuse(name, level, reason));
     if !matches!(upgrade_type, UPGRADE | SAFE_DOWNGRADE | UNSAFE_DOWNGRADE) {
-        return refuse("The controller does not support the given upgrade type.");
+        return refuse("the upgrade type is unknown.");
     }
     if level < 0 {
-        return refuse("A feature version cannot be less than 0.");
+        return refuse("a level is never below 0.");
     }
     if let Some(reason) = not_supported_by(context, name, level) {
         return refuse(&reason);
@@ -113,41 +113,35 @@ fn update_one(
     let current =
         if name == features::KRAFT_VERSION { kraft_version } else { context.image.feature_level(name) };
     if level < current && upgrade_type == UPGRADE {
-        return refuse(
-            "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe \
-             downgrade.",
-        );
+        return refuse("that would be a downgrade, which the upgrade type must ask for.");
     }
     if level > current && upgrade_type != UPGRADE {
-        return refuse("Can't downgrade to a newer version.");
+        return refuse("that would be an upgrade, and a downgrade was asked for.");
     }
     if name == features::KRAFT_VERSION {
         return match level.cmp(&current) {
             std::cmp::Ordering::Equal => Ok(Some(MetadataRecord::NoOpRecord(NoOpRecord {}))),
-            std::cmp::Ordering::Less => refuse("Can't downgrade the version of this feature."),
-            std::cmp::Ordering::Greater => refuse("The quorum can not be upgraded while it runs."),
+            std::cmp::Ordering::Less => refuse("it can not be downgraded."),
+            std::cmp::Ordering::Greater => refuse("the quorum can not be upgraded while it runs."),
         };
     }
     if name == features::METADATA_VERSION {
         let (from, to) = (context.metadata_version(), MetadataVersion(level));
         if to < from && MetadataVersion::metadata_changed_between(from, to) {
             let reason = if upgrade_type == UNSAFE_DOWNGRADE {
-                "Unsafe metadata downgrade is not supported in this version."
+                "Even an unsafe downgrade can not give up metadata."
             } else {
-                "Refusing to perform the requested downgrade because it might delete metadata information."
+                "Metadata of a later level might be lost."
             };
             let message =
-                format!("Unsupported metadata.version downgrade from {} to {}. {reason}", from.0, to.0);
+                format!("metadata.version can not be lowered from {} to {}. {reason}", from.0, to.0);
             return Err(ApiError::new(ErrorCode::InvalidUpdateVersion, message));
         }
     } else {
         let needs = features::find(name).and_then(|feature| feature.needs(level));
         let needs = needs.unwrap_or(MetadataVersion::MINIMUM);
         if level > 0 && metadata_version < needs {
-            return refuse(&format!(
-                "{name} could not be set to {level} because it depends on metadata.version level {}",
-                needs.0
-            ));
+            return refuse(&format!("it needs metadata.version {needs} or later."));
         }
     }
     Ok(Some(MetadataRecord::FeatureLevelRecord(FeatureLevelRecord {
@@ -163,13 +157,13 @@ fn not_supported_by(context: &Context<'_>, name: &str, level: i16) -> Option<Str
             return None;
         }
         Some(match (min, max) {
-            (0, 0) => format!("{who} does not support this feature."),
-            _ => format!("{who} only supports versions {min}-{max}"),
+            (0, 0) => format!("{who} does not know it."),
+            _ => format!("{who} supports levels {min} to {max}."),
         })
     };
     let (min, max) =
         features::find(name).map_or((0, 0), |feature| (feature.supported_min, feature.supported_max));
-    let here = format!("Local controller {}", context.settings.node_id);
+    let here = format!("This controller, node {},", context.settings.node_id);
     let of_brokers = context.image.brokers().values().map(|b| (format!("Broker {}", b.id), &b.features));
     let of_controllers =
         context.image.controllers().values().map(|c| (format!("Controller {}", c.id), &c.features));

@@ -30,18 +30,16 @@ pub enum TopicNameError {
 
 impl std::fmt::Display for TopicNameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Topic name is invalid: ")?;
+        f.write_str("Invalid topic name: ")?;
         match self {
-            TopicNameError::Empty => f.write_str("the empty string is not allowed"),
-            TopicNameError::Dots(name) => write!(f, "'{name}' is not allowed"),
-            TopicNameError::TooLong(name) => write!(
-                f,
-                "the length of '{name}' is longer than the max allowed length {MAX_TOPIC_NAME_LENGTH}"
-            ),
-            TopicNameError::IllegalCharacter(name) => write!(
-                f,
-                "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-            ),
+            TopicNameError::Empty => f.write_str("it is empty"),
+            TopicNameError::Dots(name) => write!(f, "'{name}' would be a directory of its own"),
+            TopicNameError::TooLong(name) => {
+                write!(f, "'{name}' is longer than {MAX_TOPIC_NAME_LENGTH} characters")
+            }
+            TopicNameError::IllegalCharacter(name) => {
+                write!(f, "'{name}' has other characters than ASCII letters, digits, '.', '_' and '-'")
+            }
         }
     }
 }

@@ -109,20 +109,20 @@ fn refusals_of_single_keys() {
         check(alter(&mut cluster, incremental(kind, name, edits)), code, says);
     };
     let good = [("retention.ms", SET, Some("1"))];
-    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "The topic 'nope' does not exist.");
-    refuse(TOPIC, "", &good, ErrorCode::InvalidRequest, "Default topic resources are not allowed.");
-    refuse(TOPIC, "a b", &good, ErrorCode::InvalidTopicException, "invalid");
-    refuse(99, "t", &good, ErrorCode::UnsupportedVersion, "Unknown resource type 99.");
-    refuse(0, "t", &good, ErrorCode::UnsupportedVersion, "Unknown resource type 0.");
+    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "There is no topic 'nope'.");
+    refuse(TOPIC, "", &good, ErrorCode::InvalidRequest, "no default for all topics");
+    refuse(TOPIC, "a b", &good, ErrorCode::InvalidTopicException, "Invalid");
+    refuse(99, "t", &good, ErrorCode::UnsupportedVersion, "Resource type 99 is unknown.");
+    refuse(0, "t", &good, ErrorCode::UnsupportedVersion, "Resource type 0 is unknown.");
     refuse(8, "1", &[("logger", SET, Some("INFO"))], ErrorCode::InvalidRequest, "BROKER_LOGGER");
     refuse(
         BROKER,
         "7",
         &[("num.io.threads", SET, Some("1"))],
         ErrorCode::BrokerIdNotRegistered,
-        "No node with id 7",
+        "no node with id 7",
     );
-    refuse(BROKER, "x", &[("num.io.threads", SET, Some("1"))], ErrorCode::InvalidRequest, "base 10");
+    refuse(BROKER, "x", &[("num.io.threads", SET, Some("1"))], ErrorCode::InvalidRequest, "decimal");
     refuse(
         BROKER,
         "1",
@@ -130,27 +130,27 @@ fn refusals_of_single_keys() {
         ErrorCode::InvalidRequest,
         "process.roles",
     );
-    refuse(GROUP, "", &[], ErrorCode::InvalidRequest, "Default group resources");
+    refuse(GROUP, "", &[], ErrorCode::InvalidRequest, "no default for all groups");
     let mut t = |edits: &[(&str, i8, Option<&str>)], code, says: &str| refuse(TOPIC, "t", edits, code, says);
     t(&[("retention.ms", SET, Some("soon"))], ErrorCode::InvalidConfig, "retention.ms");
     t(&[("no.such.key", SET, Some("1"))], ErrorCode::InvalidConfig, "no.such.key");
+    t(&[("retention.ms", SET, None)], ErrorCode::InvalidRequest, "missing for: retention.ms");
+    t(&[("cleanup.policy", APPEND, None)], ErrorCode::InvalidRequest, "A value is missing");
     t(
-        &[("retention.ms", SET, None)],
-        ErrorCode::InvalidRequest,
-        "Null value not supported for : retention.ms",
+        &[("retention.ms", APPEND, Some("1"))],
+        ErrorCode::InvalidConfig,
+        "APPEND needs a key that holds a list",
     );
-    t(&[("cleanup.policy", APPEND, None)], ErrorCode::InvalidRequest, "Null value");
-    t(&[("retention.ms", APPEND, Some("1"))], ErrorCode::InvalidConfig, "Can't APPEND to key retention.ms");
     t(
         &[("retention.ms", SUBTRACT, Some("1"))],
         ErrorCode::InvalidConfig,
-        "Can't SUBTRACT to key retention.ms",
+        "SUBTRACT needs a key that holds a list",
     );
-    t(&[("retention.ms", 7, Some("1"))], ErrorCode::InvalidRequest, "Unknown operation 7");
+    t(&[("retention.ms", 7, Some("1"))], ErrorCode::InvalidRequest, "Operation 7");
     t(
         &[("retention.ms", SET, Some("1")), ("retention.ms", DELETE, None)],
         ErrorCode::InvalidRequest,
-        "duplicate config keys: retention.ms",
+        "more than once: retention.ms",
     );
     // One bad key spoils its resource.
     t(
@@ -158,7 +158,7 @@ fn refusals_of_single_keys() {
         ErrorCode::InvalidConfig,
         "retention.ms",
     );
-    t(&[("retention.ms", SET, Some(&"9".repeat(32_768)))], ErrorCode::InvalidConfig, "maximum value size");
+    t(&[("retention.ms", SET, Some(&"9".repeat(32_768)))], ErrorCode::InvalidConfig, "longer than 32767");
     assert_eq!(cluster.controller.image().config(ResourceType::TOPIC, "t"), None);
 }
 
@@ -198,13 +198,9 @@ fn brokers_are_told_even_of_the_same_value() {
 fn the_minimum_of_replicas_and_eligible_replicas() {
     let mut cluster = cluster();
     let edits = [("min.insync.replicas", SET, Some("2"))];
-    check(
-        alter(&mut cluster, incremental(BROKER, "1", &edits)),
-        ErrorCode::InvalidConfig,
-        "while ELR is enabled",
-    );
+    check(alter(&mut cluster, incremental(BROKER, "1", &edits)), ErrorCode::InvalidConfig, "(ELR)");
     let gone = [("min.insync.replicas", DELETE, None)];
-    check(alter(&mut cluster, incremental(BROKER, "", &gone)), ErrorCode::InvalidConfig, "cannot be removed");
+    check(alter(&mut cluster, incremental(BROKER, "", &gone)), ErrorCode::InvalidConfig, "not removed");
     let mut cleared = |kind, name: &str| {
         let (code, message, records) = alter(&mut cluster, incremental(kind, name, &edits));
         assert_eq!((code, records), (0, 2), "{message}");
@@ -238,17 +234,17 @@ fn refusals_of_the_old_way() {
         check(replace(&mut cluster, replacing(kind, name, values)), code, says);
     };
     let good = [("retention.ms", Some("1"))];
-    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "does not exist");
-    refuse(99, "t", &good, ErrorCode::UnsupportedVersion, "Unknown resource type");
-    refuse(BROKER, "9", &[("num.io.threads", Some("2"))], ErrorCode::BrokerIdNotRegistered, "No node");
-    refuse(TOPIC, "t", &[("retention.ms", None)], ErrorCode::InvalidRequest, "Null value");
+    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "There is no topic");
+    refuse(99, "t", &good, ErrorCode::UnsupportedVersion, "is unknown");
+    refuse(BROKER, "9", &[("num.io.threads", Some("2"))], ErrorCode::BrokerIdNotRegistered, "no node");
+    refuse(TOPIC, "t", &[("retention.ms", None)], ErrorCode::InvalidRequest, "A value is missing");
     refuse(TOPIC, "t", &[("retention.ms", Some("x"))], ErrorCode::InvalidConfig, "retention.ms");
     refuse(
         TOPIC,
         "t",
         &[("retention.ms", Some("1")), ("retention.ms", Some("2"))],
         ErrorCode::InvalidRequest,
-        "duplicate config keys",
+        "given more than once",
     );
     let request = old::AlterConfigsRequest {
         resources: vec![

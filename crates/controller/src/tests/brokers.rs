@@ -64,9 +64,9 @@ fn refused_registrations() {
         BrokerRegistrationRequest { cluster_id: Cow::Borrowed("other"), ..good() },
         registration,
         ErrorCode::InconsistentClusterId,
-        "Expected cluster ID cluster, but got cluster ID other",
+        "This is cluster cluster; the broker belongs to cluster other.",
     );
-    check(registration_request(1, 9, -1), alive, ErrorCode::DuplicateBrokerRegistration, "Another broker");
+    check(registration_request(1, 9, -1), alive, ErrorCode::DuplicateBrokerRegistration, "Another process");
     check(
         BrokerRegistrationRequest { is_migrating_zk_broker: true, ..good() },
         registration,
@@ -75,34 +75,34 @@ fn refused_registrations() {
     );
     let dirs = |log_dirs| BrokerRegistrationRequest { log_dirs, ..good() };
     let invalid = ErrorCode::InvalidRegistration;
-    check(dirs(vec![]), registration, invalid, "No directories");
-    check(dirs(vec![ottla_metadata::directory::LOST]), registration, invalid, "Reserved directory");
-    check(dirs(vec![uuid(5), uuid(5)]), registration, invalid, "Duplicate directory");
-    check(dirs(vec![dir(1)]), registration, invalid, "Broker 1 is already registered with directory");
+    check(dirs(vec![]), registration, invalid, "no log directory");
+    check(dirs(vec![ottla_metadata::directory::LOST]), registration, invalid, "reserved");
+    check(dirs(vec![uuid(5), uuid(5)]), registration, invalid, "the same id");
+    check(dirs(vec![dir(1)]), registration, invalid, "belongs to broker 1");
     let without = |name: &str| {
         let mut request = good();
         request.features.retain(|feature| feature.name != name);
         request
     };
-    check(without("metadata.version"), registration, invalid, "do not contain 'metadata.version'");
+    check(without("metadata.version"), registration, invalid, "levels of metadata.version");
     let unsupported = ErrorCode::UnsupportedVersion;
     check(
         without("eligible.leader.replicas.version"),
         registration,
         unsupported,
-        "finalized version 1 of eligible",
+        "eligible.leader.replicas.version at level 1",
     );
-    check(without("kraft.version"), registration, unsupported, "finalized version 1 of kraft.version");
+    check(without("kraft.version"), registration, unsupported, "kraft.version at level 1");
     let mut old = good();
     old.features
         .iter_mut()
         .filter(|f| f.name == "metadata.version")
         .for_each(|f| f.max_supported_version = 32);
-    check(old, registration, unsupported, "between 7 and 32");
+    check(old, registration, unsupported, "levels 7 to 32");
     let mut newer = good();
     newer.features[0].name = Cow::Borrowed("from.the.future");
     newer.features[0].min_supported_version = 1;
-    check(newer, Registration { kraft_version: 0, ..registration }, unsupported, "version");
+    check(newer, Registration { kraft_version: 0, ..registration }, unsupported, "finalized");
     // The session of the same incarnation does no harm.
     let again = registration_request(1, 1, -1);
     assert!(cluster.controller.register_broker(&again, alive).is_ok());

@@ -34,15 +34,15 @@ fn refusals() {
     cluster.create(vec![topic("t", 2, 2)]);
     let mut check = |wish, code, says: &str| check(&mut cluster, wish, code, says);
     check(wish("nope", 3, None), ErrorCode::UnknownTopicOrPartition, "");
-    check(wish("t", 2, None), ErrorCode::InvalidPartitions, "Topic already has 2 partition(s).");
-    check(wish("t", 1, None), ErrorCode::InvalidPartitions, "would not be an increase");
-    check(wish("t", -1, None), ErrorCode::InvalidPartitions, "would not be an increase");
-    check(wish("t", i32::MAX, None), ErrorCode::PolicyViolation, "excessively large");
-    check(wish("t", 4, Some(&[&[1, 2]])), ErrorCode::InvalidReplicaAssignment, "only 1 assignment(s)");
-    check(wish("t", 3, Some(&[&[1]])), ErrorCode::InvalidReplicaAssignment, "not consistent");
-    check(wish("t", 3, Some(&[&[1, 9]])), ErrorCode::InvalidReplicaAssignment, "no such broker");
-    check(wish("t", 3, Some(&[&[2, 2]])), ErrorCode::InvalidReplicaAssignment, "more than once");
-    check(wish("t", 3, Some(&[&[]])), ErrorCode::InvalidReplicaAssignment, "empty replica list");
+    check(wish("t", 2, None), ErrorCode::InvalidPartitions, "has 2 partition(s) already");
+    check(wish("t", 1, None), ErrorCode::InvalidPartitions, "would be fewer");
+    check(wish("t", -1, None), ErrorCode::InvalidPartitions, "would be fewer");
+    check(wish("t", i32::MAX, None), ErrorCode::PolicyViolation, "too many partitions");
+    check(wish("t", 4, Some(&[&[1, 2]])), ErrorCode::InvalidReplicaAssignment, "assigned for 1");
+    check(wish("t", 3, Some(&[&[1]])), ErrorCode::InvalidReplicaAssignment, "other partitions have 2");
+    check(wish("t", 3, Some(&[&[1, 9]])), ErrorCode::InvalidReplicaAssignment, "not registered");
+    check(wish("t", 3, Some(&[&[2, 2]])), ErrorCode::InvalidReplicaAssignment, "two replicas");
+    check(wish("t", 3, Some(&[&[]])), ErrorCode::InvalidReplicaAssignment, "no replicas");
     check(wish("t", 3, Some(&[&[3, 1]])), ErrorCode::None, "");
     check(wish("t", 3, None), ErrorCode::None, "");
 }
@@ -69,7 +69,7 @@ fn growth() {
         &mut cluster,
         wish("t", 11, Some(&[&[3, 1]])),
         ErrorCode::InvalidReplicaAssignment,
-        "are fenced or in",
+        "is fenced or in",
     );
     check(&mut cluster, wish("t", 11, None), ErrorCode::InvalidReplicationFactor, "fenced");
 }

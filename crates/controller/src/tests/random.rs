@@ -3,11 +3,13 @@
 
 use super::{Cluster, Record, topic};
 use crate::Dice;
-use ottla_metadata::{Image, Replayer};
+use ottla_metadata::{Image, MetadataVersion, Replayer, record_version};
+use ottla_protocol::Writer;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
 use ottla_protocol::messages::delete_topics_request::DeleteTopicsRequest;
+use ottla_protocol::messages::metadata_record::MetadataRecord;
 use std::borrow::Cow;
 
 fn run(seed: u64) -> Vec<Record> {
@@ -90,7 +92,15 @@ fn random_administrators() {
         assert_eq!(log, run(seed), "seed {seed}");
         let mut replayer = Replayer::new(Image::empty("cluster"));
         for (offset, record) in (0..).zip(&log) {
-            replayer.replay(record, offset).expect("fits");
+            // What others read is what was decided.
+            let mut writer = Writer::new();
+            record
+                .encode_framed(record_version(record, MetadataVersion::LATEST), &mut writer)
+                .expect("can be written");
+            let bytes = writer.into_bytes();
+            let read = MetadataRecord::decode_framed(&bytes).expect("can be read");
+            assert_eq!(&read, record);
+            replayer.replay(&read, offset).expect("fits");
         }
     }
 }
