@@ -85,6 +85,10 @@ impl Log {
         self.epochs.mark_dirty();
         self.producers = Producers::starting_at(offset);
         self.changed = true;
+        // The empty file is what tells the next process where the log begins.
+        self.create_active()?;
+        self.place.sync()?;
+        self.unsynced_segment = false;
         Ok(())
     }
 
