@@ -137,7 +137,8 @@ impl Model {
 
     fn forget_producer(&mut self, end: usize) {
         let producer = self.log.producers().next();
-        self.sequence = producer.map_or(0, |producer| producer.last_sequence + 1);
+        // One that the log forgot (its records were deleted) goes on counting, and is accepted anywhere.
+        self.sequence = producer.map_or(self.sequence, |producer| producer.last_sequence + 1);
         self.last_of_producer = self.last_of_producer.take().filter(|(offset, _)| (*offset as usize) < end);
     }
 
