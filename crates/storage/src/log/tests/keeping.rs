@@ -168,6 +168,21 @@ fn truncation_is_durable_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_batch_across_the_cut_goes_as_a_whole() {
+    let (_disk, mut log) = fresh(LogConfig::default());
+    for _ in 0..3 {
+        append(&mut log, &batch(&[b"a", b"b", b"c"]));
+    }
+    log.truncate_to(7, NOW).unwrap();
+    assert_eq!(log.log_end_offset(), 6);
+    let _ = log.advance_log_start_offset(4).unwrap();
+    log.truncate_to(5, NOW).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset(), log.size()), (4, 4, 0));
+    append(&mut log, &batch(&[b"d"]));
+    assert_eq!(records(&mut log, 100), [(4, b"d".to_vec())]);
+}
+
+#[test]
 fn a_flush_does_not_speak_for_what_came_after_a_truncation() {
     let (_disk, mut log) = fresh(small());
     fill(&mut log, 20);
