@@ -12,8 +12,10 @@
 
 mod append;
 mod delete;
+mod leftovers;
 mod lookup;
 mod recover;
+mod salvage;
 mod truncate;
 
 use std::io;

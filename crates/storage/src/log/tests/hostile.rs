@@ -49,7 +49,7 @@ fn goes_on(log: &mut Log) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn batches_from_anybody(bytes in damaged(), strict in any::<bool>(), who in 0..4usize) {
