@@ -31,5 +31,6 @@ pub use error::{AppendError, ReadError, StorageError};
 pub use flush::{FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};
 pub use log::{AppendInfo, DeleteJob, FoundOffset, Log, OpenHints, RecoveryReport};
+pub use names::{SnapshotId, SnapshotState};
 pub use producer::{AppendOrigin, ProducerSummary};
 pub use read::{ReadJob, Slice};

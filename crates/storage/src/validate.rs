@@ -93,10 +93,19 @@ pub(crate) fn check_single<'b>(bytes: &'b [u8], append: &Append<'_>) -> Result<B
         return Err(AppendError::MessageTooLarge { size: batch.size(), max });
     }
     batch.verify_crc().map_err(|error| AppendError::Corrupt(error.to_string()))?;
+    check_offsets(&batch)?;
     if append.origin.is_client() {
         check_client_header(&batch)?;
     }
     Ok(batch)
+}
+
+/// No batch ends before it begins, whoever sends it.
+pub(crate) fn check_offsets(batch: &Batch<'_>) -> Result<(), AppendError> {
+    match batch.last_offset_delta {
+        0.. => Ok(()),
+        delta => Err(AppendError::invalid(format_args!("the last offset delta {delta} is invalid"))),
+    }
 }
 
 fn check_client_header(batch: &Batch<'_>) -> Result<(), AppendError> {

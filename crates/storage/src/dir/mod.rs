@@ -6,6 +6,7 @@
 mod checkpoint;
 mod json;
 mod properties;
+mod snapshots;
 mod state_files;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 pub use checkpoint::{Checkpoint, PartitionName};
 pub(crate) use checkpoint::{encode_lines, read_lines};
 pub use properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
+pub use snapshots::{
+    SnapshotWriter, list_snapshots, open_snapshot, remove_partial_snapshots, remove_snapshot,
+};
 pub use state_files::{
     CLEAN_SHUTDOWN, CleanShutdown, QUORUM_STATE, QuorumState, read_partition_metadata,
     write_partition_metadata,

@@ -22,6 +22,8 @@ pub struct DiskCounters {
     pub writes: u64,
     /// Bytes written.
     pub bytes_written: u64,
+    /// Bytes for which blocks were reserved ahead.
+    pub bytes_allocated: u64,
     /// Files synced.
     pub syncs: u64,
     /// Directories synced.
@@ -342,7 +344,8 @@ impl File for SimFile {
         Ok(())
     }
 
-    fn allocate(&self, _offset: u64, _len: u64) -> io::Result<()> {
+    fn allocate(&self, _offset: u64, len: u64) -> io::Result<()> {
+        self.disk.lock().counters.bytes_allocated += len;
         Ok(())
     }
 }

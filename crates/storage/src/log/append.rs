@@ -14,7 +14,7 @@ use crate::error::{AppendError, StorageError};
 use crate::names;
 use crate::producer::{AppendOrigin, TxnEnd, Verdict};
 use crate::segment::{ActiveFiles, ActiveSegment, Indexer, fits};
-use crate::validate::{Append, Prepared, check_single, prepare};
+use crate::validate::{Append, Prepared, check_offsets, check_single, prepare};
 
 /// What became of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +100,7 @@ impl Log {
         for batch in batches(records) {
             let batch = batch.map_err(|error| AppendError::Corrupt(error.to_string()))?;
             batch.verify_crc().map_err(|error| AppendError::Corrupt(error.to_string()))?;
-            if batch.last_offset_delta < 0 {
-                return Err(AppendError::invalid("a batch that ends before it begins"));
-            }
+            check_offsets(&batch)?;
             let append = Append { config: &self.config, origin: AppendOrigin::RaftLeader, leader_epoch, now };
             let ready = prepare(&batch, records, next_offset, &append)?;
             next_offset = ready.header.next_offset();
@@ -131,7 +129,8 @@ impl Log {
                 break;
             }
             batch.verify_crc().map_err(|error| AppendError::Corrupt(error.to_string()))?;
-            if batch.base_offset < next_offset || batch.last_offset_delta < 0 {
+            check_offsets(&batch)?;
+            if batch.base_offset < next_offset || batch.next_offset() == i64::MAX {
                 return Err(AppendError::UnexpectedOffset {
                     found: batch.base_offset,
                     log_end_offset: next_offset,
@@ -253,6 +252,9 @@ impl Log {
                 self.place.remove(self.active.base_offset, &names::SEGMENT_EXTENSIONS)?;
             }
             self.active = ActiveSegment::empty(base_offset, now);
+            if self.sealed.is_empty() {
+                (self.log_start_offset, self.synced_offset) = (base_offset, base_offset);
+            }
         } else {
             self.active.load(&self.place, &self.config)?;
             let full = std::mem::replace(&mut self.active, ActiveSegment::empty(base_offset, now));
@@ -267,7 +269,7 @@ impl Log {
     }
 
     /// Makes sure that the active segment has its file open.
-    fn create_active(&mut self) -> io::Result<()> {
+    pub(super) fn create_active(&mut self) -> io::Result<()> {
         if self.active.files.is_some() {
             return Ok(());
         }

@@ -76,9 +76,10 @@ impl Log {
             let files = sealed.files(&self.place, &self.config)?;
             let offset = match target {
                 Target::Offset(offset) => offset,
-                Target::Timestamp(timestamp) => {
-                    files.times.floor(timestamp - 1, base_offset)?.map_or(base_offset, |floor| floor.offset)
-                }
+                Target::Timestamp(timestamp) => files
+                    .times
+                    .floor(timestamp.saturating_sub(1), base_offset)?
+                    .map_or(base_offset, |floor| floor.offset),
             };
             let position = files.offsets.floor(search_target(base_offset, offset))?;
             return Ok(Stretch { file: files.log.clone(), position, size });
@@ -90,7 +91,7 @@ impl Log {
             Target::Timestamp(timestamp) => files
                 .indexer
                 .times
-                .floor(timestamp - 1, base_offset)
+                .floor(timestamp.saturating_sub(1), base_offset)
                 .map_or(base_offset, |floor| floor.offset),
         };
         let position = files.indexer.offsets.floor(search_target(base_offset, offset));

@@ -12,8 +12,10 @@
 
 mod append;
 mod delete;
+mod leftovers;
 mod lookup;
 mod recover;
+mod salvage;
 mod truncate;
 
 use std::io;
@@ -378,7 +380,8 @@ impl Log {
         }
     }
 
-    /// Writes everything out, durably, so that the log can be opened without recovery. Waits for the disk.
+    /// Writes everything out, durably, so that the log can be opened without recovery. Waits for the disk. No [`FlushJob`] of this log
+    /// may be running meanwhile.
     pub fn close(&mut self) -> Result<(), StorageError> {
         self.check_healthy()?;
         if self.changed || self.log_end_offset > self.synced_offset || self.epochs.is_dirty() {

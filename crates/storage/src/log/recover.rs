@@ -10,21 +10,16 @@ use ottla_protocol::records::Batch;
 
 use super::Log;
 use crate::config::LogConfig;
-use crate::disk::{File, OpenMode, create_dir_durable, remove_if_exists};
+use crate::disk::{File, OpenMode, create_dir_durable};
 use crate::epochs::LeaderEpochs;
 use crate::flush::FlushJob;
 use crate::index::{AbortedTxn, TimeIndex, decode_aborted};
-use crate::names::{self, CLEANED, DELETED, PRODUCER_SNAPSHOT, SEGMENT_EXTENSIONS, SWAP, parse_segment_name};
+use crate::names::{self, PRODUCER_SNAPSHOT, SEGMENT_EXTENSIONS, parse_segment_name};
 use crate::place::Place;
 use crate::producer::{CompletedTxn, Producers, TxnEnd, decode_snapshot};
 use crate::scan::{Found, Scan};
-use crate::segment::{
-    ActiveFiles, ActiveSegment, HEADER_PIECE, Indexer, SealedSegment, fits, write_aborted, write_indexes,
-};
+use crate::segment::{ActiveSegment, HEADER_PIECE, SealedSegment};
 use crate::tail::TailCache;
-
-/// Bytes that recovery reads at a time.
-const RECOVERY_PIECE: usize = 1 << 20;
 
 /// What the checkpoints of the log directory say of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,7 +65,7 @@ pub(super) fn open(
 ) -> io::Result<(Log, RecoveryReport)> {
     create_dir_durable(&*place.disk, &place.dir)?;
     let mut report = RecoveryReport::default();
-    let bases = clean_up(place)?;
+    let bases = super::leftovers::clean_up(place)?;
     let epochs = LeaderEpochs::read(&*place.disk, &place.dir)?;
     report.epochs_rebuilt = epochs.is_none();
     let mut loader = Loader {
@@ -105,76 +100,6 @@ pub(super) fn open(
     loader.epochs.truncate_from_end(end_offset);
     loader.epochs.truncate_from_start(loader.log_start_offset);
     loader.finish(active, end_offset, clean_end.is_none())
-}
-
-/// Removes what deletion and compaction left half-done, finishes a swap that had begun, and returns the segments' base offsets.
-fn clean_up(place: &Place) -> io::Result<Vec<i64>> {
-    let mut names = place.disk.list(&place.dir)?;
-    let mut changed = false;
-    let offset_of = |name: &str| parse_segment_name(name).map(|(offset, _)| offset);
-    let cleaned: Vec<i64> =
-        names.iter().filter(|name| name.ends_with(CLEANED)).filter_map(|name| offset_of(name)).collect();
-    let first_cleaned = cleaned.iter().min().copied().unwrap_or(i64::MAX);
-    let mut swaps = Vec::new();
-    for name in &names {
-        let Some(offset) = offset_of(name) else { continue };
-        // A swap at or behind a file that was still being written belongs to a split that did not finish.
-        let unfinished = name.ends_with(SWAP) && offset >= first_cleaned;
-        if name.ends_with(DELETED) || name.ends_with(CLEANED) || unfinished {
-            remove_if_exists(&*place.disk, &place.dir.join(name))?;
-            changed = true;
-        } else if name.ends_with(SWAP) {
-            swaps.push((offset, name.clone()));
-        }
-    }
-    if !swaps.is_empty() {
-        finish_swap(place, &names, &swaps)?;
-        changed = true;
-    }
-    if changed {
-        place.sync()?;
-        names = place.disk.list(&place.dir)?;
-    }
-    let segments = names.iter().filter_map(|name| parse_segment_name(name));
-    let bases: Vec<i64> =
-        segments.filter(|(_, extension)| *extension == names::LOG).map(|(base, _)| base).collect();
-    for name in &names {
-        if let Some((base, extension)) = parse_segment_name(name)
-            && SEGMENT_EXTENSIONS[1..].contains(&extension)
-            && !bases.contains(&base)
-        {
-            remove_if_exists(&*place.disk, &place.dir.join(name))?;
-        }
-    }
-    Ok(bases)
-}
-
-/// The swapped segments are complete: what they replace goes, then they take their names.
-fn finish_swap(place: &Place, names: &[String], swaps: &[(i64, String)]) -> io::Result<()> {
-    let (mut from, mut to) = (i64::MAX, i64::MIN);
-    for (offset, name) in swaps.iter().filter(|(_, name)| name.ends_with(".log.swap")) {
-        let file = place.disk.open(&place.dir.join(name), OpenMode::Read)?;
-        let mut scan = Scan::new(&*file, 0, file.len()?, HEADER_PIECE);
-        let mut end = *offset;
-        while let Found::At(_, header) = scan.next_header()? {
-            end = header.next_offset();
-        }
-        from = from.min(*offset);
-        to = to.max(end);
-    }
-    for name in names {
-        if let Some((offset, extension)) = parse_segment_name(name)
-            && SEGMENT_EXTENSIONS.contains(&extension)
-            && (from..to).contains(&offset)
-        {
-            remove_if_exists(&*place.disk, &place.dir.join(name))?;
-        }
-    }
-    for (_, name) in swaps {
-        let target = name.strip_suffix(SWAP).unwrap_or(name);
-        place.disk.rename(&place.dir.join(name), &place.dir.join(target))?;
-    }
-    Ok(())
 }
 
 /// The offsets of the producer snapshots in the directory, ascending.
@@ -240,39 +165,17 @@ struct CleanEnd {
     size: u32,
 }
 
-/// A segment whose every batch was checked.
-struct Scanned {
-    segment: ActiveSegment,
-    end_offset: i64,
-    /// Something behind the last batch was cut off.
-    damaged: bool,
-    /// Every offset has its record: compaction was never here.
-    dense: bool,
-}
-
-impl Scanned {
-    /// Whether the segment at `next_base` can follow. One that begins before this one ends was made of another history. One that begins
-    /// later shows that batches are missing which were never synced (their blocks reached the disk after those behind them), unless
-    /// compaction made the gap, or it lies below the recovery point, or is too wide for one segment.
-    fn is_continued_by(&self, next_base: i64, recovery_point: i64) -> bool {
-        let gap = next_base > self.end_offset;
-        let explained =
-            !self.dense || next_base <= recovery_point || !fits(self.segment.base_offset, next_base - 1);
-        !self.damaged && next_base >= self.end_offset && (!gap || explained)
-    }
-}
-
 /// The log while it is being put together.
-struct Loader<'l> {
-    place: &'l Place,
-    config: &'l LogConfig,
-    now: i64,
-    log_start_offset: i64,
-    epochs: LeaderEpochs,
-    producers: Producers,
-    sealed: Vec<SealedSegment>,
-    unsynced: Vec<std::sync::Arc<dyn File>>,
-    report: RecoveryReport,
+pub(super) struct Loader<'l> {
+    pub(super) place: &'l Place,
+    pub(super) config: &'l LogConfig,
+    pub(super) now: i64,
+    pub(super) log_start_offset: i64,
+    pub(super) epochs: LeaderEpochs,
+    pub(super) producers: Producers,
+    pub(super) sealed: Vec<SealedSegment>,
+    pub(super) unsynced: Vec<std::sync::Arc<dyn File>>,
+    pub(super) report: RecoveryReport,
 }
 
 impl Loader<'_> {
@@ -368,14 +271,18 @@ impl Loader<'_> {
         Ok((active, clean.end_offset))
     }
 
-    fn push_sealed(&mut self, base_offset: i64) -> io::Result<()> {
+    pub(super) fn push_sealed(&mut self, base_offset: i64) -> io::Result<()> {
         let (size, aborted) = (self.log_size(base_offset)?, self.aborted(base_offset)?);
         self.sealed.push(SealedSegment::new(base_offset, size, aborted));
         Ok(())
     }
 
     /// Restores the producers' state as of `end_offset`, from a snapshot and the batches of the segments that are taken as they are.
-    fn load_producers(&mut self, end_offset: i64, active: Option<&ActiveSegment>) -> io::Result<()> {
+    pub(super) fn load_producers(
+        &mut self,
+        end_offset: i64,
+        active: Option<&ActiveSegment>,
+    ) -> io::Result<()> {
         let mut snapshots = snapshot_offsets(self.place)?;
         for stale in snapshots.extract_if(.., |offset| *offset > end_offset) {
             self.place.remove(stale, &[PRODUCER_SNAPSHOT])?;
@@ -403,119 +310,13 @@ impl Loader<'_> {
     }
 
     /// Removes snapshots that belong to no segment, except the newest: that is the last shutdown's.
-    fn remove_stray_snapshots(&self, bases: &[i64]) -> io::Result<()> {
+    pub(super) fn remove_stray_snapshots(&self, bases: &[i64]) -> io::Result<()> {
         let snapshots = snapshot_offsets(self.place)?;
         let older = snapshots.split_last().map_or(&[][..], |(_, older)| older);
         for offset in older.iter().filter(|offset| !bases.contains(offset)) {
             self.place.remove(*offset, &[PRODUCER_SNAPSHOT])?;
         }
         Ok(())
-    }
-
-    /// Reads everything from the segment of the recovery point on, and ends the log at the first thing that is not right.
-    fn scan(&mut self, bases: &[i64], recovery_point: i64) -> io::Result<(ActiveSegment, i64)> {
-        if bases.is_empty() {
-            self.producers = Producers::starting_at(self.log_start_offset);
-            self.epochs.clear();
-            return Ok((ActiveSegment::empty(self.log_start_offset, self.now), self.log_start_offset));
-        }
-        let recovery_point = if self.report.epochs_rebuilt { i64::MIN } else { recovery_point };
-        // Strictly before: if the recovery point is a segment's first offset, a flush may have ended there before that segment was
-        // begun, and the indexes of the one before it were not part of that flush.
-        let first = bases.partition_point(|base| *base < recovery_point).saturating_sub(1);
-        for &base_offset in &bases[..first] {
-            self.push_sealed(base_offset)?;
-        }
-        self.epochs.truncate_from_end(bases[first]);
-        self.load_producers(bases[first], None)?;
-        self.remove_stray_snapshots(bases)?;
-        let mut active: Option<Scanned> = None;
-        for (n, &base_offset) in bases.iter().enumerate().skip(first) {
-            let mut start = base_offset;
-            if let Some(previous) = active.take() {
-                if !previous.is_continued_by(base_offset, recovery_point) {
-                    self.remove_from(&bases[n..])?;
-                    active = Some(previous);
-                    break;
-                }
-                start = start.max(previous.end_offset);
-                self.seal(previous.segment, base_offset)?;
-            }
-            active = Some(self.scan_segment(base_offset, start)?);
-        }
-        let Scanned { segment, end_offset, .. } = active.expect("the first segment is scanned and stays");
-        Ok((segment, end_offset))
-    }
-
-    /// Removes the segments behind damage, the last one first and each durably, so that no hole can be left between what stays.
-    fn remove_from(&mut self, bases: &[i64]) -> io::Result<()> {
-        for base_offset in bases.iter().rev() {
-            self.place.remove(*base_offset, &SEGMENT_EXTENSIONS)?;
-            self.place.remove(*base_offset, &[PRODUCER_SNAPSHOT])?;
-            self.place.sync()?;
-            self.report.segments_removed += 1;
-        }
-        Ok(())
-    }
-
-    /// A scanned segment has another behind it.
-    fn seal(&mut self, active: ActiveSegment, next_base: i64) -> io::Result<()> {
-        let base_offset = active.base_offset;
-        let mut sealed = SealedSegment::new(base_offset, active.size, active.aborted);
-        let files = active.files.expect("a scanned segment is open");
-        self.unsynced.push(files.log);
-        self.unsynced.extend(write_indexes(self.place, base_offset, &files.indexer)?);
-        self.unsynced.extend(write_aborted(self.place, base_offset, &sealed.aborted)?);
-        sealed.release();
-        self.sealed.push(sealed);
-        self.producers.set_end_offset(next_base);
-        self.unsynced.push(self.place.write(next_base, PRODUCER_SNAPSHOT, &self.producers.snapshot())?);
-        Ok(())
-    }
-
-    fn scan_segment(&mut self, base_offset: i64, start: i64) -> io::Result<Scanned> {
-        let file = self.place.open(base_offset, names::LOG, OpenMode::Write)?;
-        let len = file.len()?;
-        let mut indexer = Indexer::default();
-        let mut aborted: Vec<AbortedTxn> = Vec::new();
-        let mut end_offset = start;
-        let mut dense = true;
-        let mut scan = Scan::new(&*file, 0, len, RECOVERY_PIECE);
-        let mut valid = 0;
-        while let Found::At(position, batch) = scan.next_batch()? {
-            let whole = batch.base_offset >= end_offset
-                && fits(base_offset, batch.last_offset())
-                && position <= i32::MAX as u64
-                && batch.verify_crc().is_ok();
-            if !whole {
-                break;
-            }
-            dense &= batch.base_offset == end_offset && batch.record_count == batch.last_offset_delta + 1;
-            indexer.add(base_offset, self.config.index_interval_bytes, &batch, position as u32);
-            if batch.leader_epoch >= 0
-                && self.epochs.latest().is_none_or(|latest| batch.leader_epoch > latest.leader_epoch)
-            {
-                self.epochs.assign(batch.leader_epoch, batch.base_offset);
-            }
-            let end = if batch.is_control() { TxnEnd::read(&batch) } else { None };
-            aborted.extend(self.producers.apply(&batch, end).filter(|txn| txn.aborted).map(AbortedTxn::from));
-            end_offset = batch.next_offset();
-            valid = position + batch.size() as u64;
-        }
-        let damaged = valid < len;
-        if damaged {
-            file.set_len(valid)?;
-            self.report.bytes_truncated += len - valid;
-        }
-        self.report.segments_scanned += 1;
-        self.report.bytes_scanned += valid;
-        indexer.note_max_timestamp(base_offset);
-        let mut segment = ActiveSegment::empty(base_offset, self.now);
-        segment.size = u32::try_from(valid).map_err(|_| io::Error::other("a segment of more than 4 GiB"))?;
-        segment.aborted = aborted;
-        segment.max_timestamp = indexer.max_timestamp;
-        segment.files = Some(ActiveFiles::new(file, indexer));
-        Ok(Scanned { segment, end_offset, damaged, dense })
     }
 
     /// Puts the log together; after an unclean end everything it holds is synced first, so that it can be acknowledged.

@@ -1,6 +1,7 @@
 //! The log from outside: what goes in comes out, whichever way it is read, rolled, cut, closed or killed.
 
 mod crash;
+mod hostile;
 mod keeping;
 mod model;
 mod reading;

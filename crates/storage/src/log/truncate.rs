@@ -17,7 +17,8 @@ use crate::segment::{ActiveFiles, ActiveSegment, HEADER_PIECE, Indexer};
 use super::recover::{load_producers, snapshot_offsets};
 
 impl Log {
-    /// Cuts the log so that it ends at `offset` (a batch that reaches beyond it goes as a whole). Durable when it returns; waits for the disk.
+    /// Cuts the log so that it ends at `offset`, or where the batch that reaches beyond it began. Durable when it returns; waits for the
+    /// disk.
     ///
     /// Returns whether the recovery point fell: then the caller must write the recovery-point checkpoint before it appends again.
     pub fn truncate_to(&mut self, offset: i64, now: i64) -> Result<bool, StorageError> {
@@ -26,7 +27,7 @@ impl Log {
             return Ok(false);
         }
         let first = self.sealed.first().map_or(self.active.base_offset, |segment| segment.base_offset);
-        if offset < first {
+        if offset < first || offset <= self.log_start_offset {
             return self.truncate_fully_and_start_at(offset, now);
         }
         let recovery_point = self.synced_offset;
@@ -50,7 +51,11 @@ impl Log {
         while self.active.base_offset > offset {
             self.drop_active(now)?;
         }
-        self.cut_active(offset)?;
+        let offset = self.cut_active(offset)?;
+        if offset <= self.log_start_offset {
+            // Nothing readable is left. A segment that begins below the start would have a gap at its begin.
+            return self.try_truncate_fully(self.log_start_offset, now);
+        }
         self.log_end_offset = offset;
         self.log_start_offset = self.log_start_offset.min(offset);
         self.synced_offset = self.synced_offset.min(offset);
@@ -85,6 +90,10 @@ impl Log {
         self.epochs.mark_dirty();
         self.producers = Producers::starting_at(offset);
         self.changed = true;
+        // The empty file is what tells the next process where the log begins.
+        self.create_active()?;
+        self.place.sync()?;
+        self.unsynced_segment = false;
         Ok(())
     }
 
@@ -103,9 +112,10 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts the active segment's file behind the last batch that ends below `offset`.
-    fn cut_active(&mut self, offset: i64) -> io::Result<()> {
+    /// Cuts the active segment's file behind the last batch that ends below `offset`, and says where the log ends then.
+    fn cut_active(&mut self, offset: i64) -> io::Result<i64> {
         let base_offset = self.active.base_offset;
+        let mut end_offset = offset;
         if self.active.size > 0 {
             let log = match self.active.files.take() {
                 Some(files) => files.log,
@@ -116,6 +126,7 @@ impl Log {
             let mut size = 0;
             while let Found::At(position, header) = scan.next_header()? {
                 if header.last_offset() >= offset {
+                    end_offset = offset.min(header.base_offset);
                     break;
                 }
                 indexer.add(base_offset, self.config.index_interval_bytes, &header, position as u32);
@@ -130,7 +141,8 @@ impl Log {
         self.active.aborted.retain(|AbortedTxn { last_offset, .. }| *last_offset < offset);
         // What lies there describes the longer segment; it is written again when this one is sealed or closed.
         self.place.remove(base_offset, &SEGMENT_EXTENSIONS[1..])?;
-        self.place.sync()
+        self.place.sync()?;
+        Ok(end_offset)
     }
 
     fn remove_snapshots_above(&self, offset: i64) -> io::Result<()> {

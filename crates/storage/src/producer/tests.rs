@@ -72,10 +72,8 @@ fn sequences_wrap() {
 fn the_last_five_batches_are_recognised() {
     let batches: Vec<_> = (0..7).map(|n| batch(n * 10, 0, n as i32 * 10, 10)).collect();
     let producers = with(&batches);
-    for n in 2..7 {
-        let Ok(Verdict::Duplicate(span)) = producers.check(&batches[n], None, CLIENT) else {
-            panic!("batch {n}")
-        };
+    for (n, header) in batches.iter().enumerate().skip(2) {
+        let Ok(Verdict::Duplicate(span)) = producers.check(header, None, CLIENT) else { panic!("batch {n}") };
         assert_eq!((span.first_offset(), span.last_offset), (n as i64 * 10, n as i64 * 10 + 9));
     }
     assert!(matches!(

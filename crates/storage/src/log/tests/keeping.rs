@@ -168,6 +168,21 @@ fn truncation_is_durable_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_batch_across_the_cut_goes_as_a_whole() {
+    let (_disk, mut log) = fresh(LogConfig::default());
+    for _ in 0..3 {
+        append(&mut log, &batch(&[b"a", b"b", b"c"]));
+    }
+    log.truncate_to(7, NOW).unwrap();
+    assert_eq!(log.log_end_offset(), 6);
+    let _ = log.advance_log_start_offset(4).unwrap();
+    log.truncate_to(5, NOW).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset(), log.size()), (4, 4, 0));
+    append(&mut log, &batch(&[b"d"]));
+    assert_eq!(records(&mut log, 100), [(4, b"d".to_vec())]);
+}
+
+#[test]
 fn a_flush_does_not_speak_for_what_came_after_a_truncation() {
     let (_disk, mut log) = fresh(small());
     fill(&mut log, 20);
@@ -186,6 +201,8 @@ fn a_log_can_begin_anew_elsewhere() {
     fill(&mut log, 60);
     log.flush().unwrap();
     log.truncate_fully_and_start_at(1000, NOW).unwrap();
+    let (empty, _) = open_with(&disk.crash(), small(), OpenHints::default());
+    assert_eq!((empty.log_start_offset(), empty.log_end_offset()), (1000, 1000));
     assert_eq!((log.log_start_offset(), log.log_end_offset(), log.size()), (1000, 1000, 0));
     fill(&mut log, 5);
     check_filled(&mut log, 1000, 1005);
@@ -356,6 +373,46 @@ fn segments_roll_by_time_index_size_and_request() {
     fill(&mut log, 2);
     assert_eq!(log.segments().map(|(base, _)| base).collect::<Vec<_>>(), [0, 2]);
     check_filled(&mut log, 0, 4);
+}
+
+#[test]
+fn space_is_reserved_ahead_for_segments_that_grow() {
+    let (disk, mut log) =
+        fresh(LogConfig { segment_bytes: 3 << 20, tail_cache_bytes: 0, ..LogConfig::default() });
+    let large = batch(&[&[7; 32 << 10]]);
+    append(&mut log, &large);
+    append(&mut log, &large);
+    assert_eq!(disk.counters().bytes_allocated, 0, "small segments reserve nothing");
+    for _ in 0..70 {
+        append(&mut log, &large);
+    }
+    assert_eq!(log.segments().count(), 1);
+    let size = log.size();
+    assert!(
+        (2 << 20..=3 << 20).contains(&disk.counters().bytes_allocated),
+        "in steps, and not past the segment"
+    );
+    log.close().unwrap();
+    let file = disk.contents(Path::new(&format!("{DIR}/{:020}.log", 0))).unwrap();
+    assert_eq!(file.len() as u64, size, "the file ends with its last batch");
+}
+
+#[test]
+fn segments_do_not_all_roll_at_once() {
+    let config = |seed| LogConfig { segment_jitter_ms: 1000, jitter_seed: seed, ..LogConfig::default() };
+    let jitters: Vec<i64> = (0..50).map(|n| config(9).jitter_ms(n * 100)).collect();
+    assert!(jitters.iter().all(|jitter| (0..=1000).contains(jitter)));
+    assert!(jitters.iter().max().unwrap() - jitters.iter().min().unwrap() > 500);
+    assert_ne!(config(1).jitter_ms(0), config(2).jitter_ms(0));
+    assert_eq!(LogConfig::default().jitter_ms(5), 0);
+}
+
+#[test]
+fn a_log_may_move_between_threads() {
+    fn sendable<T: Send>() {}
+    sendable::<crate::Log>();
+    sendable::<crate::FlushJob>();
+    sendable::<crate::ReadJob>();
 }
 
 #[test]
