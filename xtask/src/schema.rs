@@ -19,10 +19,11 @@ pub enum Verb {
     },
 }
 
-pub fn run(verb: &Verb) -> Result<String, String> {
+pub fn run(verb: Verb) -> Result<bool, String> {
     match verb {
-        Verb::Import { dir } => import_all(dir, &schemas()),
+        Verb::Import { dir } => println!("{}", import_all(&dir, &schemas())?),
     }
+    Ok(true)
 }
 
 fn schemas() -> PathBuf {

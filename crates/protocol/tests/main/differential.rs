@@ -9,6 +9,10 @@ use ottla_schema::tree::Tree;
 
 use crate::common;
 
+/// Versions that they name and can not read: their generator leaves out what Kafka 4.1 had not finished.
+const GAPS: [(&str, i16); 3] =
+    [("OffsetCommitRequest", 10), ("OffsetFetchRequest", 10), ("InitProducerIdRequest", 6)];
+
 /// Requests and responses of one API in one version, through theirs and back.
 fn theirs(key: TheirKey, version: i16, is_request: bool, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut input = Bytes::copy_from_slice(bytes);
@@ -43,6 +47,7 @@ fn every_api_and_version_that_both_have() {
                     let bytes = random::bytes(&tree, version, &mut Dice::new(seed));
                     let ours = (entry.roundtrip)(&bytes, version).expect("tested elsewhere");
                     match theirs(key, version, is_request, &ours) {
+                        Err(_) if GAPS.contains(&(&schema.name, version)) => {}
                         Ok(theirs) if theirs == ours => compared += 1,
                         Ok(theirs) => differ.push(format!(
                             "{} v{version} seed {seed}\n{ours:02x?}\n{theirs:02x?}",

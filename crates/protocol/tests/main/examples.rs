@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ottla_protocol::messages::broker_registration_change_record::BrokerRegistrationChangeRecord;
 use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
 use ottla_protocol::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
-use ottla_protocol::messages::fetch_request::{FetchRequest, FetchTopic};
+use ottla_protocol::messages::fetch_request::{FetchRequest, FetchTopic, ReplicaState};
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::messages::metadata_request::MetadataRequest;
 use ottla_protocol::messages::offset_commit_key::OffsetCommitKey;
@@ -80,10 +80,15 @@ fn what_a_version_lacks_is_dropped_or_refused() {
     let fetch = FetchRequest { rack_id: "r1".into(), ..Default::default() };
     assert_eq!(write(&fetch, 10), write(&FetchRequest::default(), 10));
     assert_ne!(write(&fetch, 11), write(&FetchRequest::default(), 11));
-    // Not ignorable: forgotten topics can not be dropped silently, nor can a tagged struct that is set.
-    let mut commit = DescribeTopicPartitionsRequest::default();
-    commit.response_partition_limit = 5;
-    assert!(write(&commit, 0).is_ok());
+    // Not ignorable: the state of a replica, a tagged struct, came with version 15.
+    let replica_state = ReplicaState { replica_id: 1, ..Default::default() };
+    let follower = FetchRequest { replica_state, ..Default::default() };
+    assert!(write(&follower, 15).is_ok());
+    assert_eq!(
+        write(&follower, 14).expect_err("a follower must not pass for a client").field,
+        "replica_state"
+    );
+    // Nor is a plain field dropped that would change what is asked for.
     let metadata = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
     let error = write(&metadata, 3).expect_err("auto creation can be forbidden from version 4 on");
     assert_eq!((error.field, error.kind), ("allow_auto_topic_creation", EncodeErrorKind::FieldNotInVersion));
