@@ -104,7 +104,7 @@ fn recovery(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
     let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
     let topic = MetadataRequestTopic { name: Some("figures".into()), ..Default::default() };
     connection.ask(&MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..Default::default() }, 9)?;
-    let mut builder = BatchBuilder::default();
+    let mut builder = BatchBuilder::new(0, ottla_protocol::records::BatchOptions::default());
     let value = vec![b'x'; 1024];
     for _ in 0..900 {
         builder.push(1_700_000_000_000, None, Some(&value), &[]);

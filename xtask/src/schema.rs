@@ -19,11 +19,10 @@ pub enum Verb {
     },
 }
 
-pub fn run(verb: Verb) -> Result<bool, String> {
+pub fn run(verb: &Verb) -> Result<String, String> {
     match verb {
-        Verb::Import { dir } => println!("{}", import_all(&dir, &schemas())?),
+        Verb::Import { dir } => import_all(dir, &schemas()),
     }
-    Ok(true)
 }
 
 fn schemas() -> PathBuf {

@@ -18,7 +18,7 @@ use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::describe_groups_response::DescribeGroupsResponse;
 use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
 use ottla_protocol::messages::offset_fetch_response::OffsetFetchResponse;
-use ottla_protocol::records::{self, BatchBuilder};
+use ottla_protocol::records::{self, BatchBuilder, BatchOptions};
 use ottla_protocol::{ErrorCode, Uuid};
 use ottla_storage::AppendOrigin;
 
@@ -347,7 +347,7 @@ impl Shard {
     }
 
     fn append(&self, outcome: &Outcome, now: Millis, out: &mut Effects) -> Result<(i64, i64, bool, Wakes), ErrorCode> {
-        let mut batch = BatchBuilder::default();
+        let mut batch = BatchBuilder::new(0, BatchOptions::default());
         for record in &outcome.records {
             batch.push(now, Some(&record.key), record.value.as_deref(), &[]);
         }
@@ -444,7 +444,7 @@ fn load(partition: &Partition, coordinator: &mut GroupCoordinator, now: Millis) 
     while offset < positions.log_end_offset {
         let chunk = partition.with_log(-1, now, |log, _| log.read(offset, LOAD_BYTES, positions.log_end_offset, true));
         let chunk = chunk.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
-        let bytes = chunk.records.to_bytes().map_err(|error| unreadable(&error))?;
+        let bytes = chunk.records.read().map_err(|error| unreadable(&error))?;
         let before = offset;
         for batch in records::batches(&bytes) {
             let batch = batch.map_err(|error| unreadable(&error))?;
@@ -456,7 +456,7 @@ fn load(partition: &Partition, coordinator: &mut GroupCoordinator, now: Millis) 
             for record in set.iter() {
                 let record = record.map_err(|error| unreadable(&error))?;
                 let Some(key) = record.key else { continue };
-                let producer_id = if batch.is_transactional() { batch.producer_id() } else { -1 };
+                let producer_id = if batch.is_transactional() { batch.producer_id } else { -1 };
                 let replayed = coordinator.replay(key, record.value, record.offset, producer_id);
                 replayed.map_err(|error| unreadable(&error))?;
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use ottla_metadata::Image;
-use ottla_metadata::config::BrokerConfig;
+use ottla_metadata::ResourceType;
+use ottla_metadata::config::{BrokerConfig, TopicConfig};
 use ottla_protocol::ErrorCode;
 use ottla_storage::PartitionName;
 
@@ -158,6 +159,17 @@ impl Broker {
         api::dispatch(self, &mut connection, &frame, token, at, out);
     }
 
+    /// Whether old records of a topic go by compaction alone, so that nobody may delete them by offset.
+    pub(crate) fn is_compacted_only(&self, topic: &str) -> bool {
+        let overrides = self.image().config(ResourceType::TOPIC, topic).cloned();
+        let settings = overrides.map(|overrides| TopicConfig::resolve(&overrides, &self.config));
+        let cleanup = match settings {
+            Some(Ok(settings)) => settings.cleanup,
+            _ => self.config.topic_defaults.cleanup,
+        };
+        cleanup.compact && !cleanup.delete
+    }
+
     /// Resolved configuration.
     pub fn config(&self) -> &BrokerConfig {
         &self.config
@@ -197,7 +209,7 @@ impl Broker {
         &self.groups
     }
 
-    fn broker_epoch(&self) -> i64 {
+    pub(crate) fn broker_epoch(&self) -> i64 {
         let me = ottla_protocol::ids::NodeId(self.config.node_id);
         self.image().broker(me).map_or(-1, |node| node.broker_epoch)
     }

@@ -4,7 +4,6 @@
 //! the waiters it satisfies out of the lock and wakes them outside ([`Wakes`]): answering may touch other partitions.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -174,11 +173,6 @@ impl Partition {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         crate::sessions::lock(&self.core)
-    }
-
-    /// The partition's directory, `topic-index`.
-    pub fn directory(&self) -> PathBuf {
-        self.store.partition_dir(&self.topic.name, self.index)
     }
 
     /// Opens the log, as at start-up for a directory that exists. Everything that was recovered is made durable, so it is committed.

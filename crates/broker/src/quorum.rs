@@ -391,7 +391,7 @@ fn replay(log: &mut Log, cluster_id: &str) -> Result<Replayer, String> {
     let mut offset = log.log_start_offset();
     while offset < log.log_end_offset() {
         let chunk = log.read(offset, REPLAY_BYTES, log.log_end_offset(), true).map_err(|error| error.to_string())?;
-        let bytes = chunk.records.to_bytes().map_err(|error| error.to_string())?;
+        let bytes = chunk.records.read().map_err(|error| error.to_string())?;
         let before = offset;
         for batch in records::batches(&bytes) {
             let batch = batch.map_err(|error| error.to_string())?;

@@ -102,7 +102,11 @@ fn add_partitions(
             return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
         }
         let partition = placement::new_partition(context, replicas, isr);
-        records.push(MetadataRecord::PartitionRecord(partition.to_record(topic.id, PartitionId(index))));
+        records.push(MetadataRecord::PartitionRecord(partition.to_record(
+            topic.id,
+            PartitionId(index),
+            context.metadata_version(),
+        )));
     }
     Ok(records)
 }

@@ -121,9 +121,9 @@ fn create_topic(
         topic_id: topic_id.0,
     })];
     records.extend(config_records);
-    let indexed = (0..).zip(&partitions);
+    let (indexed, version) = ((0..).zip(&partitions), context.metadata_version());
     records.extend(indexed.map(|(index, partition)| {
-        MetadataRecord::PartitionRecord(partition.to_record(topic_id, PartitionId(index)))
+        MetadataRecord::PartitionRecord(partition.to_record(topic_id, PartitionId(index), version))
     }));
     Ok((answer, records))
 }

@@ -150,7 +150,7 @@ impl GroupCoordinator {
                     );
                     room.stabilize();
                 }
-                Then::Replaced(replaced) => self.on_replaced(&replaced, &mut outcome),
+                Then::Replaced(replaced) => self.on_replaced(&replaced, now, &mut outcome),
             }
         }
         assert!(outcome.records.is_empty(), "an append leads to no further records");
@@ -217,7 +217,11 @@ impl GroupCoordinator {
     /// Lets everything happen whose time has come, or a bounded part of it: look at the next deadline again.
     pub fn on_timeout(&mut self, now: i64) -> Outcome {
         let mut out = Outcome::default();
-        while out.records.len() < self.config.cleanup_records_max {
+        // As many as there are now: a timer that is set again for this very moment has its turn in the next call.
+        for _ in 0..self.timers.len() {
+            if out.records.len() >= self.config.cleanup_records_max {
+                break;
+            }
             let Some(key) = self.timers.pop_due(now) else { break };
             match key {
                 TimerKey::CleanUp => {

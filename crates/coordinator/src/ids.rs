@@ -20,7 +20,17 @@ impl MemberIds {
     }
 
     /// `PREFIX-xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx`; the prefix is the instance id of a static member, else the client id.
-    pub(crate) fn generate(&mut self, prefix: &str) -> String {
+    /// Draws until the id is free: a coordinator that was seeded like an earlier one begins with ids that may be in use.
+    pub(crate) fn generate(&mut self, prefix: &str, is_free: impl Fn(&str) -> bool) -> String {
+        loop {
+            let id = self.draw(prefix);
+            if is_free(&id) {
+                return id;
+            }
+        }
+    }
+
+    fn draw(&mut self, prefix: &str) -> String {
         let high = (self.next() & !0xf000) | 0x4000;
         let low = (self.next() & !(0b11 << 62)) | (0b10 << 62);
         format!(
@@ -41,10 +51,15 @@ mod tests {
     #[test]
     fn ids_are_version_four_uuids_and_follow_the_seed() {
         let mut ids = MemberIds::new(7);
-        let one = ids.generate("consumer-1");
-        let two = ids.generate("consumer-1");
+        let one = ids.generate("consumer-1", |_| true);
+        let two = ids.generate("consumer-1", |_| true);
         assert_ne!(one, two);
-        assert_eq!(one, MemberIds::new(7).generate("consumer-1"));
+        assert_eq!(one, MemberIds::new(7).generate("consumer-1", |_| true));
+        assert_eq!(
+            two,
+            MemberIds::new(7).generate("consumer-1", |id| id != one),
+            "an id in use is passed over"
+        );
         let uuid = one.strip_prefix("consumer-1-").unwrap();
         assert_eq!(uuid.len(), 36);
         assert_eq!(&uuid[14..15], "4");

@@ -76,8 +76,12 @@ impl GroupCoordinator {
             }
             self.groups.insert(group.id.clone(), group);
         }
-        let new_member_id =
-            member_id.is_empty().then(|| self.ids.generate(join.instance_id.unwrap_or(join.client_id)));
+        let new_member_id = member_id.is_empty().then(|| {
+            let group = &self.groups[group_id];
+            self.ids.generate(join.instance_id.unwrap_or(join.client_id), |id| {
+                !group.members.contains_key(id) && !group.pending_join.contains(id)
+            })
+        });
         let mut room = self.room(group_id, now, &mut out).expect("the group is there");
         if !room.accepts(member_id) {
             room.drop_member(&Arc::from(member_id), ErrorCode::GroupMaxSizeReached);
@@ -115,8 +119,8 @@ impl GroupCoordinator {
     }
 
     /// The new id of a returning static member is in the log: it may go on where it was.
-    pub(crate) fn on_replaced(&mut self, replaced: &Replaced, out: &mut Outcome) {
-        let mut room = self.room(&replaced.group, 0, out).expect("a group with members stays");
+    pub(crate) fn on_replaced(&mut self, replaced: &Replaced, now: i64, out: &mut Outcome) {
+        let room = self.room(&replaced.group, now, out).expect("a group with members stays");
         let id = &replaced.new_member_id;
         let waiting = room.group.take_join(id).expect("parked when its record was made");
         let is_leader = room.group.is_leader(id);
@@ -128,7 +132,6 @@ impl GroupCoordinator {
             JoinGroupResponse { leader, members: vec![], ..room.joined(id, false) }
         };
         room.out.join(waiting, response);
-        room.timers.cancel(&room.session_key(&replaced.old_member_id));
     }
 
     /// The new id of a returning static member could not be written: the old one is good again.

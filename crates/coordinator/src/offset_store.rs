@@ -144,7 +144,8 @@ impl OffsetMap {
     }
 }
 
-type Producers = BTreeSet<i64>;
+/// Partition → producers with an open transaction on it.
+type OpenPartitions = BTreeMap<i32, BTreeSet<i64>>;
 
 /// Committed offsets, and pending ones of open transactions. Changes only by replay.
 #[derive(Debug, Default)]
@@ -152,7 +153,7 @@ pub(crate) struct OffsetStore {
     pub committed: OffsetMap,
     pending: BTreeMap<i64, OffsetMap>,
     /// Group → topic → partition → producers with an open transaction on it. No level is ever empty.
-    open: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BTreeMap<i32, Producers>>>,
+    open: BTreeMap<Arc<str>, BTreeMap<Arc<str>, OpenPartitions>>,
 }
 
 impl OffsetStore {

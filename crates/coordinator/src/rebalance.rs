@@ -18,6 +18,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A rebalance to which nobody came is tried again after the rebalance timeout, which clients choose and may choose as 0.
+const EMPTY_REBALANCE_PAUSE_MS_MIN: i64 = 1_000;
+
 pub(crate) struct Room<'a> {
     pub group: &'a mut Group,
     pub timers: &'a mut Timers,
@@ -139,7 +142,8 @@ impl Room<'_> {
         }
         if !self.group.elect_joined_leader() && !self.group.members.is_empty() {
             // Only static members are left and none of them is back: wait for them, or for the end of their sessions.
-            self.timers.schedule(self.join_key(), self.now + self.group.rebalance_timeout_ms());
+            let pause_ms = self.group.rebalance_timeout_ms().max(EMPTY_REBALANCE_PAUSE_MS_MIN);
+            self.timers.schedule(self.join_key(), self.now + pause_ms);
             return;
         }
         self.group.initial_delay = None;

@@ -39,6 +39,10 @@ impl Timers {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<i64> {
         self.by_time.first().map(|(at, _)| *at)
     }

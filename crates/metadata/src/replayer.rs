@@ -11,7 +11,7 @@
 
 use crate::delta::Delta;
 use crate::image::Image;
-use crate::replay::ReplayError;
+use crate::replay_error::ReplayError;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 
 /// Replays a metadata log, transactions included.

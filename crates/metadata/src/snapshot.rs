@@ -6,6 +6,7 @@
 
 use crate::features::METADATA_VERSION;
 use crate::image::Image;
+use crate::metadata_version::MetadataVersion;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::messages::{
     access_control_entry_record::AccessControlEntryRecord,
@@ -117,11 +118,12 @@ impl Image {
     }
 
     fn visit_topics<'a>(&'a self, visit: &mut dyn FnMut(MetadataRecord<'a>)) {
+        let version = self.metadata_version().unwrap_or(MetadataVersion::LATEST);
         for topic in self.topics.values() {
             let record = TopicRecord { name: Cow::Borrowed(&topic.name), topic_id: topic.id.0 };
             visit(MetadataRecord::TopicRecord(record));
             for (index, partition) in topic.partitions.iter() {
-                visit(MetadataRecord::PartitionRecord(partition.to_record(topic.id, *index)));
+                visit(MetadataRecord::PartitionRecord(partition.to_record(topic.id, *index, version)));
             }
         }
     }

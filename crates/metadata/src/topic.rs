@@ -4,6 +4,7 @@
 //! (the same one counts too) raises the leader epoch. `Partition::changed` is the one place where both happen.
 
 use crate::directory;
+use crate::metadata_version::MetadataVersion;
 use imbl::OrdMap;
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionId, TopicId};
@@ -126,8 +127,13 @@ impl Partition {
         })
     }
 
-    /// The record that recreates this partition.
-    pub fn to_record(&self, topic_id: TopicId, partition: PartitionId) -> PartitionRecord {
+    /// The record that recreates this partition. Before 3.7-IV2 it can not tell directories, and there are none.
+    pub fn to_record(
+        &self,
+        topic_id: TopicId,
+        partition: PartitionId,
+        metadata_version: MetadataVersion,
+    ) -> PartitionRecord {
         PartitionRecord {
             partition_id: partition.0,
             topic_id: topic_id.0,
@@ -139,7 +145,10 @@ impl Partition {
             leader_recovery_state: self.leader_recovery_state.code(),
             leader_epoch: self.leader_epoch.0,
             partition_epoch: self.partition_epoch,
-            directories: self.directories.clone(),
+            directories: match metadata_version.supports_directory_assignment() {
+                true => self.directories.clone(),
+                false => Vec::new(),
+            },
             eligible_leader_replicas: some_unless_empty(&self.elr),
             last_known_elr: some_unless_empty(&self.last_known_elr),
         }
@@ -248,9 +257,11 @@ mod tests {
             ..partition()
         };
         for partition in [partition(), full] {
-            let record = partition.to_record(TopicId(Uuid([9; 16])), PartitionId(3));
+            let record = partition.to_record(TopicId(Uuid([9; 16])), PartitionId(3), MetadataVersion::LATEST);
             assert_eq!(Partition::from_record(&record), Ok(partition));
         }
+        let old = partition().to_record(TopicId(Uuid([9; 16])), PartitionId(3), MetadataVersion(16));
+        assert_eq!(old.directories, []);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod cli;
 mod clock;
 mod config;
+mod data_dir;
 mod listeners;
 mod logging;
 mod real_disk;

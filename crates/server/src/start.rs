@@ -5,19 +5,21 @@
 //! in between wait in the backlog.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use ottla_broker::{Broker, Effects};
+use ottla_broker::{Broker, NodeConfig};
 use ottla_metadata::config::{BrokerConfig, Endpoint};
 use ottla_storage::{Disk, Usage};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::{self, Configured, Request};
+use crate::data_dir;
 use crate::listeners;
 use crate::logging;
 use crate::real_disk::RealDisk;
@@ -40,8 +42,7 @@ pub fn serve(request: Request) -> ExitCode {
     };
     speak_up(&configured);
     allow_many_files();
-    let ended = start(&mut configured, &clock).and_then(|(node, threads)| run(&node, threads));
-    match ended {
+    match start(&mut configured, &clock).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(EXIT_FAILURE, &[error]),
     }
@@ -74,23 +75,30 @@ fn speak_up(configured: &Configured) {
     configured.remarks.iter().for_each(|remark| crate::info!("{remark}"));
 }
 
+/// A node that serves.
+struct Running {
+    node: Arc<Node>,
+    threads: NodeThreads,
+    signals: Signals,
+}
+
 /// Binds, recovers, starts all threads, and says so.
-fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<(Arc<Node>, NodeThreads), String> {
+fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
     let listening = bind_all(&mut configured.broker)?;
     let limits = limits(configured);
-    let config = configured.broker.clone();
+    let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
+    dirs.into_iter().try_for_each(|dir| data_dir::prepare(Path::new(dir)))?;
+    let node_config =
+        NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let now = clock.now();
-    let mut effects = Effects::new();
     let broker =
-        Broker::open(disk, config, configured.cluster_id.as_deref(), now, rand::random(), &mut effects)
-            .map_err(|error| error.to_string())?;
+        Broker::open(disk, node_config, clock.now(), rand::random()).map_err(|error| error.to_string())?;
     let banner = banner(&broker, &configured.broker, &listening);
     let node = Node::new(broker, Arc::clone(clock), limits);
-    node.perform(effects, None);
+    let signals = Signals::listen().map_err(|error| format!("signals can not be received: {error}"))?;
     let threads = node.start(listening).map_err(|error| format!("no thread could be started: {error}"))?;
     print(&format!("{banner}ready in {} ms\n", clock.uptime_ms()));
-    Ok((node, threads))
+    Ok(Running { node, threads, signals })
 }
 
 /// Binds every listener, and puts real ports and names in the place of 0 and nothing.
@@ -210,25 +218,37 @@ fn print(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// The signals that end a node. Before they are listened to, they end the process as it stands, which recovery survives.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(context);
+        Ok(Signals { runtime, terminate, interrupt })
+    }
+}
+
 /// Waits for the end: a signal, or a broker that can not go on.
-fn run(node: &Arc<Node>, threads: NodeThreads) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("signals can not be received: {error}"))?;
+fn run(Running { node, threads, signals }: Running) -> Result<(), String> {
+    let Signals { runtime, mut terminate, mut interrupt } = signals;
     runtime.block_on(async {
-        let told = |error: std::io::Error| format!("signals can not be received: {error}");
-        let mut terminate = signal(SignalKind::terminate()).map_err(told)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(told)?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             reason = node.halted() => return Err(reason),
         }
-        let broker = Arc::clone(&node.broker);
         let (sender, stopped) = tokio::sync::oneshot::channel();
         let stop = move || {
             threads.stop();
             // The other end is only gone when the process is.
-            let _ = sender.send(broker.shutdown());
+            let _ = sender.send(node.broker.shutdown());
         };
         thread::Builder::new().name("ottla-stop".into()).spawn(stop).map_err(|error| error.to_string())?;
         tokio::select! {

@@ -23,7 +23,7 @@ pub(crate) fn frame<'a, R: Request<'a>>(request: &R, version: i16) -> Bytes {
 /// The bytes of an answer, without its header. An answer that closes the connection is a violation: our requests are well-formed.
 pub(crate) fn body<'a, R: Request<'a>>(response: Response, version: i16) -> Result<Bytes, String> {
     let Response::Frame(chain) = response else { return Err(format!("{} v{version} was answered with {response:?}", R::NAME)) };
-    let bytes = chain.to_bytes().map_err(|error| error.to_string())?;
+    let bytes = chain.read().map_err(|error| error.to_string())?;
     let mut reader = Reader::new(&bytes);
     let header = ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version));
     let header = header.map_err(|error| format!("{} v{version}: {error}", R::NAME))?;

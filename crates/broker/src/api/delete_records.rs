@@ -61,7 +61,7 @@ fn delete(
     asked: &DeleteRecordsPartition,
     now: i64,
 ) -> Result<(i64, DeleteJob), ErrorCode> {
-    if partition.topic.internal || broker.is_compacted_only(&partition.topic.name) {
+    if broker.is_compacted_only(&partition.topic.name) {
         return Err(ErrorCode::PolicyViolation);
     }
     partition.with_log(-1, now, |log, positions| {

@@ -17,7 +17,7 @@ use crate::call::Call;
 /// Handles the request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeTopicPartitionsRequest<'_>) {
     let image = broker.image();
-    let limit = request.response_partition_limit.clamp(0, broker.config().max_request_partition_size_limit);
+    let limit = request.response_partition_limit.clamp(0, broker.config().requests.partition_limit);
     let mut left = usize::try_from(limit).unwrap_or(0);
     let (from_topic, from_partition) =
         request.cursor.as_ref().map_or(("", 0), |cursor| (&*cursor.topic_name, cursor.partition_index));

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::{ErrorCode, Records, Uuid};
 
@@ -120,7 +120,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
             Target { wanted, partition }
         })
         .collect();
-    let limit = broker.config().fetch_max_bytes;
+    let limit = broker.config().requests.fetch_max_bytes;
     let fetch = Arc::new(PendingFetch {
         reply: call.reply,
         footing,
@@ -219,7 +219,7 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, out:
         if !worth && !tell_all {
             continue;
         }
-        let data = partition_data(broker, *index, read);
+        let data = partition_data(*index, read);
         match topics.last_mut().filter(|last| last.topic_id == *topic_id && *last.topic == **topic) {
             Some(last) => last.partitions.push(data),
             None => topics.push(FetchableTopicResponse {
@@ -235,7 +235,7 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, out:
     fetch.reply.send(&response, out);
 }
 
-fn partition_data<'r>(broker: &Broker, index: i32, read: PartitionRead) -> PartitionData<'r> {
+fn partition_data<'r>(index: i32, read: PartitionRead) -> PartitionData<'r> {
     let positions = read.positions;
     let mut data = PartitionData {
         partition_index: index,

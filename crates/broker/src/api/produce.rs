@@ -5,6 +5,7 @@
 //! - `acks=all`: answered when all are committed, or with REQUEST_TIMED_OUT for those that are not in time.
 //! - v8 per-record errors (KIP-467), v13 topic ids (KIP-516).
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use ottla_protocol::messages::produce_request::{ProduceRequest, TopicProduceData
 use ottla_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
-use ottla_protocol::{ErrorCode, Records};
+use ottla_protocol::{ErrorCode, Records, Uuid};
 use ottla_storage::AppendOrigin;
 
 use crate::Broker;
@@ -80,34 +81,38 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
             response: Mutex::new(None),
         })
     });
-    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut results = Vec::with_capacity(request.topic_data.len());
     for topic in &request.topic_data {
-        responses.push(append_topic(broker, call, acks, topic, pending.as_ref()));
+        results.push(append_topic(broker, call, acks, topic, pending.as_ref()));
     }
     if acks == 0 {
-        let failed = responses.iter().flat_map(|topic| &topic.partition_responses).any(|partition| partition.error_code != 0);
+        let failed = results.iter().flatten().any(|partition| partition.error_code != 0);
         let response = if failed { Response::Close } else { Response::Nothing };
         return call.out.push(Effect::Respond { token: call.reply.token, response });
     }
-    let Some(pending) = pending else {
-        return call.respond(&ProduceResponse { responses, ..Default::default() });
+    let topics = request.topic_data.iter().zip(results);
+    let waits = pending.filter(|pending| pending.outstanding.load(Ordering::Acquire) > 1);
+    let Some(pending) = waits else {
+        let responses = topics.map(|(topic, results)| topic_response(topic.name.clone(), topic.topic_id, results));
+        return call.respond(&ProduceResponse { responses: responses.collect(), ..Default::default() });
     };
-    if pending.outstanding.load(Ordering::Acquire) == 1 {
-        return call.respond(&ProduceResponse { responses, ..Default::default() });
-    }
-    *lock(&pending.response) = Some(ProduceResponse { responses: responses.into_iter().map(own).collect(), ..Default::default() });
+    // The frame is gone by the time of the answer: names are copied.
+    let responses = topics.map(|(topic, results)| {
+        topic_response(topic.name.clone().into_owned().into(), topic.topic_id, results)
+    });
+    *lock(&pending.response) = Some(ProduceResponse { responses: responses.collect(), ..Default::default() });
     broker.purgatory().enter_produce(&pending);
     call.out.push(Effect::Deadline { token: call.reply.token, at: call.now + i64::from(request.timeout_ms.max(0)) });
     pending.on_committed(broker, call.out);
 }
 
-fn append_topic<'r>(
+fn append_topic(
     broker: &Broker,
     call: &mut Call<'_>,
     acks: i16,
-    topic: &TopicProduceData<'r>,
+    topic: &TopicProduceData<'_>,
     pending: Option<&Arc<PendingProduce>>,
-) -> TopicProduceResponse<'r> {
+) -> Vec<PartitionProduceResponse<'static>> {
     let topics = broker.topics();
     let by_topic_id = call.reply.version >= FIRST_TOPIC_ID_VERSION;
     let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
@@ -128,7 +133,15 @@ fn append_topic<'r>(
         response.index = data.index;
         partition_responses.push(response);
     }
-    TopicProduceResponse { name: topic.name.clone(), topic_id: topic.topic_id, partition_responses }
+    partition_responses
+}
+
+fn topic_response<'r>(
+    name: Cow<'r, str>,
+    topic_id: Uuid,
+    partition_responses: Vec<PartitionProduceResponse<'r>>,
+) -> TopicProduceResponse<'r> {
+    TopicProduceResponse { name, topic_id, partition_responses }
 }
 
 fn append_partition(
@@ -189,10 +202,3 @@ fn refused(error: ErrorCode, message: Option<&'static str>) -> PartitionProduceR
     }
 }
 
-fn own(topic: TopicProduceResponse<'_>) -> TopicProduceResponse<'static> {
-    TopicProduceResponse {
-        name: topic.name.into_owned().into(),
-        topic_id: topic.topic_id,
-        partition_responses: topic.partition_responses,
-    }
-}

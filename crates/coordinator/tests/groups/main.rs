@@ -5,6 +5,7 @@ mod admin;
 mod faults;
 mod membership;
 mod offsets;
+mod random;
 mod rebalance;
 mod rig;
 mod script;

@@ -230,7 +230,6 @@ impl Rig {
         let protocol = |(name, metadata): (String, Vec<u8>)| JoinGroupRequestProtocol {
             name: name.into(),
             metadata: metadata.into(),
-            ..Default::default()
         };
         let request = JoinGroupRequest {
             group_id: client.group.clone().into(),

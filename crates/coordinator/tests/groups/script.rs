@@ -189,8 +189,16 @@ fn check(name: &str, text: &str) {
 }
 
 #[test]
-fn scripts_hold() {
+fn two_consumers() {
     check("two_consumers", include_str!("scenarios/two_consumers.txt"));
+}
+
+#[test]
+fn static_restart() {
     check("static_restart", include_str!("scenarios/static_restart.txt"));
+}
+
+#[test]
+fn failed_append() {
     check("failed_append", include_str!("scenarios/failed_append.txt"));
 }

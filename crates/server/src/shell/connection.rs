@@ -45,6 +45,16 @@ enum End {
     Socket(io::Error),
 }
 
+/// How far [`Task::handle`] came.
+enum Handled {
+    /// Every frame that has arrived.
+    All,
+    /// Frames are left for which there is no room now.
+    Some,
+    /// The next frame does not fit into memory; its waker is set.
+    Refused,
+}
+
 struct Task {
     event_loop: Rc<EventLoop>,
     key: Key,
@@ -53,6 +63,8 @@ struct Task {
     connection: Connection,
     reader: FrameReader,
     outbox: Outbox,
+    /// Whether the connection ends as soon as the answers before the refused request are sent.
+    is_refused: bool,
     /// Whether this turn ended at something that only the peer can change.
     waits_for_peer: bool,
 }
@@ -71,6 +83,7 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
         connection,
         reader,
         outbox: Outbox::default(),
+        is_refused: false,
         waits_for_peer: false,
     };
     let end = poll_fn(|context| task.turn(context)).await;
@@ -99,22 +112,29 @@ impl Task {
 
     /// Handles what was read, sends what is answered, reads more. Ready: there may be more to do.
     fn round(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, End> {
-        let is_reading = !self.event_loop.is_stopping();
-        let has_memory = !is_reading || self.handle(context)?;
+        let is_reading = !self.event_loop.is_stopping() && !self.is_refused;
+        let handled = if is_reading { self.handle(context)? } else { Handled::All };
         self.collect()?;
         self.send(context)?;
         if self.pipeline.is_closing() {
             return Err(End::Closed);
         }
+        if self.is_refused {
+            return if self.outbox.unsent() == 0 { Err(End::Refused) } else { Ok(Poll::Pending) };
+        }
         if !is_reading {
-            return if self.pipeline.is_idle() && self.outbox.unsent() == 0 {
+            return if self.pipeline.is_empty() && self.outbox.unsent() == 0 {
                 Err(End::Closed)
             } else {
                 Ok(Poll::Pending)
             };
         }
-        if !self.may_read() || !has_memory {
-            return Ok(Poll::Pending);
+        match handled {
+            // Room has come up since: more frames first, that nothing is read on top of them.
+            Handled::Some if self.may_read() && !self.pipeline.is_refusing() => return Ok(Poll::Ready(())),
+            Handled::Some | Handled::Refused => return Ok(Poll::Pending),
+            Handled::All if !self.may_read() => return Ok(Poll::Pending),
+            Handled::All => {}
         }
         if !self.reader.is_admitted() && self.event_loop.node.hold_back(context.waker()) {
             return Ok(Poll::Pending);
@@ -126,22 +146,19 @@ impl Task {
         self.pipeline.has_room() && self.outbox.unsent() < UNSENT_BYTES_MAX
     }
 
-    /// Runs the broker on every whole frame. False: the next one does not fit into memory; its waker is set.
-    fn handle(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        while self.may_read() {
+    /// Runs the broker on every whole frame, as long as there is room for their answers.
+    fn handle(&mut self, context: &mut Context<'_>) -> Result<Handled, End> {
+        while self.may_read() && !self.pipeline.is_closing() && !self.pipeline.is_refusing() {
             match self.reader.next(&self.event_loop.node.requests).map_err(End::NoFrames)? {
-                Next::Frame(frame) => {
-                    self.handle_frame(frame);
-                    if self.pipeline.is_closing() {
-                        return Ok(true);
-                    }
+                Next::Frame(frame) => self.handle_frame(frame),
+                Next::Incomplete => return Ok(Handled::All),
+                Next::Refused if self.event_loop.node.requests.wait(context.waker()) => {
+                    return Ok(Handled::Refused);
                 }
-                Next::Incomplete => return Ok(true),
-                Next::Refused if self.event_loop.node.requests.wait(context.waker()) => return Ok(false),
                 Next::Refused => {}
             }
         }
-        Ok(true)
+        Ok(Handled::Some)
     }
 
     fn handle_frame(&mut self, frame: Bytes) {
@@ -160,15 +177,12 @@ impl Task {
             let (bytes, permit) = piece.ok_or(End::Unreadable)?;
             self.outbox.on_read(bytes, permit);
         }
-        while let Some(response) = self.pipeline.next_response() {
-            match response {
-                Response::Frame(chain) => {
-                    if !self.outbox.push(chain) {
-                        return Err(End::Refused);
-                    }
-                }
-                Response::Nothing => {}
-                Response::Close => return Err(End::Refused),
+        while !self.is_refused {
+            match self.pipeline.next_response() {
+                None => break,
+                Some(Response::Frame(chain)) => self.is_refused = !self.outbox.push(chain),
+                Some(Response::Nothing) => {}
+                Some(Response::Close) => self.is_refused = true,
             }
         }
         Ok(())

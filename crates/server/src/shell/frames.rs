@@ -14,7 +14,7 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 const READ_BUFFERS_KEPT: usize = 4;
 /// Frames from this size on are handed out as slices of the read buffer; smaller ones are copied, so that a request that is kept
 /// somewhere does not keep a whole read buffer alive.
-const SLICE_FRAME_BYTES_MIN: usize = 16 * 1024;
+const SLICE_FRAME_BYTES_MIN: usize = 32 * 1024;
 /// The beginning of a frame of at most this size is set aside without asking the budget.
 const TINY_FRAME_BYTES: usize = 4 * 1024;
 /// How far memory for an admitted frame may run ahead of its bytes.
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn split_anywhere_and_pipelined() {
-        let lengths = [0, 1, 5, 4096, 4097, 20_000, 16_384, 70_000, 3, 2_500_000, 12];
+        let lengths = [0, 1, 5, 4096, 4097, 20_000, 32_768, 70_000, 3, 2_500_000, 12];
         let stream: Vec<u8> =
             lengths.iter().enumerate().flat_map(|(i, &length)| frame(length, i as u8)).collect();
         for piece in [1, 3, 7, 1000, 65_536, 1_000_003, stream.len()] {
@@ -283,7 +283,7 @@ mod tests {
         reader.rest(&mut buffers);
         assert_eq!(buffers.kept.len(), 1, "given back while the frame is still held");
         drop(kept);
-        reader.space(&mut buffers).put_slice(&frame(20_000, 1));
+        reader.space(&mut buffers).put_slice(&frame(40_000, 1));
         let Ok(Next::Frame(kept)) = reader.next(&admission) else { panic!("a frame") };
         reader.rest(&mut buffers);
         assert_eq!(buffers.kept.len(), 0, "a slice keeps its buffer");

@@ -104,6 +104,10 @@ impl Node {
                 .workers
                 .push(spawn(format!("read-{index}"), move || node.reads.work(|job| node.read(job)))?);
         }
+        // Arms the broker's own timers.
+        let mut effects = Effects::new();
+        self.broker.on_tick(self.clock.now(), &mut effects);
+        self.perform(effects, None);
         let mut listening = Some(listening);
         for index in 0..self.limits.loops {
             let node = Arc::clone(self);

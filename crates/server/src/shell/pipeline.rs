@@ -22,6 +22,7 @@ pub struct Pipeline {
     waker: RefCell<Option<Waker>>,
     piece: RefCell<Option<Option<(Bytes, Permit)>>>,
     is_closing: Cell<bool>,
+    is_refusing: Cell<bool>,
     has_unsent: Cell<bool>,
     waits_for_peer: Cell<bool>,
     is_watched: Cell<bool>,
@@ -51,7 +52,9 @@ impl Pipeline {
 
     /// Puts an answer into its slot.
     pub fn respond(&self, slot: u64, response: Response) {
+        let refuses = matches!(response, Response::Close);
         if self.slots.borrow_mut().fill(slot, response) {
+            self.is_refusing.set(self.is_refusing.get() || refuses);
             self.wake();
         }
     }
@@ -81,6 +84,11 @@ impl Pipeline {
     /// Whether the task has to end.
     pub fn is_closing(&self) -> bool {
         self.is_closing.get()
+    }
+
+    /// Whether a request was refused: those behind it are not handled any more.
+    pub fn is_refusing(&self) -> bool {
+        self.is_refusing.get()
     }
 
     /// Remembers how the task is woken.

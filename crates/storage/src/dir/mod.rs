@@ -22,7 +22,7 @@ pub use state_files::{
     write_partition_metadata,
 };
 
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, Lock, create_dir_durable};
 
 /// The lock file's name.
 pub const LOCK: &str = ".lock";
@@ -143,12 +143,7 @@ impl LogDir {
     /// yet; whether that is acceptable is the caller's decision.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<LogDir, LogDirError> {
         let io_error = |error| LogDirError::Io(path.to_path_buf(), error);
-        if !disk.exists(path).map_err(io_error)? {
-            disk.create_dir_all(path).map_err(io_error)?;
-            if let Some(parent) = path.parent() {
-                disk.sync_dir(parent).map_err(io_error)?;
-            }
-        }
+        create_dir_durable(&*disk, path).map_err(io_error)?;
         let lock = match disk.try_lock(&path.join(LOCK)) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::shim::Uuid;
+use ottla_protocol::Uuid;
 
 use crate::disk::{Disk, read_file, write_atomic};
 

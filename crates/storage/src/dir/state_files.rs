@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::shim::Uuid;
+use ottla_protocol::Uuid;
 
 use super::checkpoint::malformed;
 use super::json::Json;
@@ -196,7 +196,7 @@ mod tests {
         let dir = Path::new("/");
         assert_eq!(QuorumState::read(&disk, dir).unwrap(), None);
         let directory: Uuid = "J8aAPcfLQt2bqs1JT_rMgQ".parse().unwrap();
-        let mut state = QuorumState {
+        let state = QuorumState {
             leader_id: -1,
             leader_epoch: 2,
             voted_id: 1,

@@ -14,8 +14,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use crate::shim::ReadAt;
 pub use fault::{Fault, Operation};
+pub use ottla_protocol::ReadAt;
 pub use sim::{DiskCounters, SimDisk};
 
 /// How a file is opened. All modes may read.
@@ -110,6 +110,30 @@ pub fn write_atomic(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<
         Some(parent) => disk.sync_dir(parent),
         None => Ok(()),
     }
+}
+
+/// Creates a directory and its parents so that they survive power loss. Costs nothing but a look if it exists.
+pub fn create_dir_durable(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors() {
+        if disk.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    disk.create_dir_all(dir)?;
+    for created in missing.into_iter().rev() {
+        // The parent of a relative path's first name is "", which is the current directory.
+        match created.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new("."))?,
+            Some(parent) => disk.sync_dir(parent)?,
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Removes a file that may be gone already.

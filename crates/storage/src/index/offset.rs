@@ -71,12 +71,6 @@ impl OffsetIndex {
         self.entries.last().map_or(0, |entry| entry.position)
     }
 
-    /// Forgets the batches at and behind `position`.
-    pub(crate) fn truncate_to_position(&mut self, position: u32) {
-        let count = self.entries.partition_point(|entry| entry.position < position);
-        self.entries.truncate(count);
-    }
-
     pub(crate) fn encode(&self) -> Vec<u8> {
         self.entries.iter().flat_map(|entry| entry.to_bytes()).collect()
     }

@@ -85,12 +85,6 @@ impl TimeIndex {
         self.entries.last().map(|entry| entry.absolute(base_offset))
     }
 
-    /// Forgets the entries whose offset is `relative_offset` or above.
-    pub(crate) fn truncate_to(&mut self, relative_offset: u32) {
-        let count = self.entries.partition_point(|entry| entry.relative_offset < relative_offset);
-        self.entries.truncate(count);
-    }
-
     pub(crate) fn encode(&self) -> Vec<u8> {
         self.entries.iter().flat_map(|entry| entry.to_bytes()).collect()
     }
