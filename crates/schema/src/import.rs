@@ -153,9 +153,10 @@ fn kind(text: &str) -> Result<Type, String> {
     Type::from_word(word).ok_or_else(|| format!("`{text}` is no type"))
 }
 
-/// Kafka writes defaults as JSON values or as strings that hold them, numbers also in base 16.
+/// Kafka writes defaults as JSON values or as strings that hold them, numbers also in base 16. JSON's own null is no default:
+/// to Kafka's generator, only the word in quotes is. A tagged field without it is written when it is null.
 fn default(json: Option<&Value>, kind: &Type, nullable: Option<Versions>) -> Result<DefaultValue, String> {
-    let Some(json) = json else { return Ok(DefaultValue::Zero) };
+    let Some(json) = json.filter(|json| !json.is_null()) else { return Ok(DefaultValue::Zero) };
     let text = match json {
         Value::String(text) => text.clone(),
         other => other.to_string(),
