@@ -12,7 +12,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ottla_storage::{Disk, File, Lock, OpenMode, ReadAt, Usage};
+use ottla_protocol::ReadAt;
+use ottla_storage::{Disk, File, Lock, OpenMode, Usage};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 /// Slices that one `pwritev` takes (`IOV_MAX` of Linux).
