@@ -58,7 +58,7 @@ fn attack(broker: &mut Broker, options: &Options) -> Result<u64, Trouble> {
     let mut frames = 0;
     while Instant::now() < end {
         for key in ApiKey::ALL {
-            let frame = hostile_frame(&mut dice, *key)?;
+            let frame = hostile_frame(&mut dice, key)?;
             // Whether it is answered or refused is the broker's choice; that the next one can be sent is what counts.
             let mut enemy = wire::Connection::open(&broker.bootstrap(), Duration::from_millis(2))?;
             let _ = enemy.send_raw(&frame).and_then(|()| enemy.read_frame());

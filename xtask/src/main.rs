@@ -1,13 +1,24 @@
-//! Chores of the house, run as `cargo xtask VERB`: each verb is a module of its own, this file only lists them.
+//! `cargo xtask`: the chores of the house, one subcommand each. The one that matters first is `cargo xtask test`.
 
+mod broker;
+mod clients;
+mod crash;
+mod figures;
+mod fixtures;
+mod hostile;
 mod schema;
-
-use std::process::ExitCode;
+mod sim;
+mod steps;
+mod test;
+mod tidy;
+mod wire;
+mod workspace;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "xtask", about = "Chores of the house")]
+#[command(name = "cargo xtask", about = "Chores of the house")]
 struct Arguments {
     #[command(subcommand)]
     chore: Chore,
@@ -15,22 +26,47 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Message schemas: bring in those of another release of Kafka.
+    /// Everything: the fast tests, then real clients and crashes against the release build
+    Test(test::Options),
+    /// Suites of real clients, against Ottla or against Apache Kafka
+    Clients(clients::Options),
+    /// kill -9 under load, again and again; then check what was acknowledged
+    Crash(crash::Options),
+    /// Frames that no client would send, while others are served
+    Hostile(hostile::Options),
+    /// Simulated crashes: one seed, or a sweep
+    Sim(sim::Options),
+    /// The figures of docs/performance.md, measured anew
+    Figures(figures::Options),
+    /// What a reviewer should not have to look for
+    Tidy,
+    /// Files written by Apache Kafka, for tests of ours that read them
+    Fixtures(fixtures::Options),
+    /// Message schemas: bring in those of another release of Kafka
     #[command(subcommand)]
     Schema(schema::Verb),
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().chore {
-        Chore::Schema(verb) => schema::run(&verb),
-    };
-    match done {
-        Ok(report) => {
+    let outcome = match Arguments::parse().chore {
+        Chore::Test(options) => test::run(options),
+        Chore::Clients(options) => clients::run(options),
+        Chore::Crash(options) => crash::run(options),
+        Chore::Hostile(options) => hostile::run(options),
+        Chore::Sim(options) => sim::run(options),
+        Chore::Figures(options) => figures::run(options),
+        Chore::Tidy => Ok(tidy::run()),
+        Chore::Fixtures(options) => fixtures::run(options),
+        Chore::Schema(verb) => schema::run(&verb).map_err(steps::Trouble::new).map(|report| {
             println!("{report}");
-            ExitCode::SUCCESS
-        }
-        Err(reason) => {
-            eprintln!("{reason}");
+            true
+        }),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -35,6 +35,13 @@ const WORDS: &[(&str, &str)] = &[
     (concat!("unimplemented", "!("), "write it"),
 ];
 
+/// Prints everything that is wrong; whether nothing is.
+pub fn run() -> bool {
+    let wrong = check(&crate::workspace::root());
+    wrong.iter().for_each(|line| println!("{line}"));
+    wrong.is_empty()
+}
+
 /// Everything that is wrong below `root`, one sentence each.
 pub fn check(root: &Path) -> Vec<String> {
     let mut wrong = Vec::new();

@@ -1,7 +1,6 @@
 //! One request on its way: who asks, where the answer goes, and how it is encoded.
 
 use bytes::Bytes;
-use ottla_protocol::messages::request_header::RequestHeader;
 use ottla_protocol::{ApiKey, Message, Reader, Request, Writer};
 
 use crate::connection::Connection;
@@ -90,15 +89,6 @@ pub struct Deferred {
     pub(crate) frame: Bytes,
     pub(crate) connection: Connection,
     pub(crate) token: Token,
-}
-
-/// Reads the header at the front of `frame`. `None`: not a Kafka request.
-pub(crate) fn read_header(frame: &[u8]) -> Option<(RequestHeader<'_>, Reader<'_>)> {
-    let mut reader = Reader::new(frame);
-    let (key, version) = (i16::from_be_bytes(frame.get(0..2)?.try_into().ok()?), i16::from_be_bytes(frame.get(2..4)?.try_into().ok()?));
-    let header_version = ApiKey::from_i16(key).map_or(1, |key| key.request_header_version(version));
-    let header = RequestHeader::decode(&mut reader, header_version).ok()?;
-    Some((header, reader))
 }
 
 /// Reads the body that follows the header.

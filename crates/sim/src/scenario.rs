@@ -162,7 +162,7 @@ impl Scenario {
     /// Sends the next batch of a partition's producer, or again the one that is unknown.
     fn produce(&mut self, partition: i32) -> Result<(), String> {
         if self.producers[partition as usize].id.is_none() {
-            let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
+            let request = InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
             let answer = self.ask(&request, 4)?;
             let response: InitProducerIdResponse = read(&answer, 4)?;
             expect_success("InitProducerId", response.error_code)?;

@@ -4,10 +4,11 @@
 //! answer for every version.
 
 use bytes::Bytes;
-use ottla_protocol::{ApiKey, DecodeError, Reader};
+use ottla_protocol::messages::request_header::RequestHeader;
+use ottla_protocol::{ApiKey, DecodeError, Message, Reader};
 
 use crate::Broker;
-use crate::call::{Call, ReplyTo, read_body, read_header};
+use crate::call::{Call, ReplyTo, read_body};
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, Response, Token};
 
@@ -83,14 +84,16 @@ pub(crate) fn dispatch(
     out: &mut Effects,
 ) {
     let close = |out: &mut Effects| out.push(Effect::Respond { token, response: Response::Close });
-    let Some((header, mut body)) = read_header(frame) else { return close(out) };
-    let Some(key) = ApiKey::from_i16(header.request_api_key) else { return close(out) };
-    let Some(&(_, min, max)) = SERVED.iter().find(|served| served.0 == key) else { return close(out) };
-    let version = header.request_api_version;
-    let reply = ReplyTo { token, key, version, correlation_id: header.correlation_id };
+    let Ok((key, version, correlation_id)) = RequestHeader::peek(frame) else { return close(out) };
+    let served = ApiKey::from_i16(key).and_then(|key| SERVED.iter().find(|served| served.0 == key));
+    let Some(&(key, min, max)) = served else { return close(out) };
+    let reply = ReplyTo { token, key, version, correlation_id };
     if !(min..=max).contains(&version) {
+        // What the rest of the header looks like in an unknown version is unknown too.
         return if key == ApiKey::ApiVersions { api_versions::unsupported(reply, out) } else { close(out) };
     }
+    let mut body = Reader::new(frame);
+    let Ok(header) = RequestHeader::decode(&mut body, key.request_header_version(version)) else { return close(out) };
     if key == ApiKey::ApiVersions
         && let Ok(request) = read_body::<ottla_protocol::messages::api_versions_request::ApiVersionsRequest<'_>>(
             &mut body.clone(),

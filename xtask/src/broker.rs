@@ -1,0 +1,271 @@
+//! A broker under test as a process: Ottla, or Apache Kafka as the oracle that says what a case must see.
+//!
+//! The tricky idea: output goes to a file and the file is polled, so that a broker that is killed, or that hangs, never
+//! blocks its keeper on a pipe. The port is chosen once and kept, because clients must find a restarted broker again.
+
+use crate::steps::{Doing, Trouble, wait_until};
+use crate::workspace;
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which broker.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    Ottla,
+    Kafka,
+}
+
+/// What both brokers are given beside their defaults: small internal topics, and no waiting for a group's first members.
+const SETTINGS: &[(&str, &str)] = &[
+    ("num.partitions", "3"),
+    ("offsets.topic.num.partitions", "4"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.num.partitions", "4"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+];
+
+/// How long a start may take: Apache Kafka recovers a thousand topics slowly on a busy machine.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A broker and where it keeps things.
+pub struct Broker {
+    kind: Kind,
+    binary: PathBuf,
+    home: PathBuf,
+    logs: PathBuf,
+    port: u16,
+    controller_port: u16,
+    starts: u32,
+    process: Option<Child>,
+}
+
+impl Broker {
+    /// A stopped broker with an empty data directory below `home`.
+    pub fn new(kind: Kind, binary: Option<PathBuf>, home: &Path, logs: &Path) -> Result<Broker, Trouble> {
+        fs::create_dir_all(home).doing(format!("creating {}", home.display()))?;
+        fs::create_dir_all(logs).doing(format!("creating {}", logs.display()))?;
+        Ok(Broker {
+            kind,
+            binary: binary.unwrap_or_else(workspace::ottla),
+            home: home.to_path_buf(),
+            logs: logs.to_path_buf(),
+            port: free_port()?,
+            controller_port: free_port()?,
+            starts: 0,
+            process: None,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The log directory: `meta.properties` and one folder per partition.
+    pub fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// What the newest process printed.
+    pub fn log(&self) -> PathBuf {
+        self.logs.join(format!("broker-{}.log", self.starts))
+    }
+
+    /// Starts the broker and waits until it says that it serves. Returns how long that took.
+    pub fn start(&mut self) -> Result<Duration, Trouble> {
+        assert!(self.process.is_none(), "start of a running broker");
+        if self.kind == Kind::Kafka && self.starts == 0 {
+            self.format_kafka()?;
+        }
+        self.starts += 1;
+        let log = self.log();
+        let out = File::create(&log).doing(format!("creating {}", log.display()))?;
+        let mut command = match self.kind {
+            Kind::Ottla => self.ottla_command(),
+            Kind::Kafka => self.kafka_command(),
+        };
+        command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
+        let begun = Instant::now();
+        let child = command.spawn().doing(format!("starting {}", self.name()))?;
+        self.process = Some(child);
+        self.wait_ready(&log, begun + START_PATIENCE)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Resident memory of the process, in KiB.
+    pub fn rss_kib(&self) -> Result<u64, Trouble> {
+        let pid = self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).doing("reading the size of the broker")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
+        kib.ok_or_else(|| Trouble::new("the size of the broker is not told"))
+    }
+
+    /// How messages call it.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Ottla => "ottla",
+            Kind::Kafka => "Apache Kafka",
+        }
+    }
+
+    /// Asks the broker to stop (SIGTERM) and waits; a broker that does not stop within a minute has failed.
+    pub fn stop(&mut self) -> Result<Duration, Trouble> {
+        let Some(mut child) = self.process.take() else { return Ok(Duration::ZERO) };
+        let begun = Instant::now();
+        if let Some(pid) = Pid::from_raw(child.id() as i32) {
+            kill_process(pid, Signal::TERM).map_err(Trouble::new)?;
+        }
+        let ended = wait_until(&mut child, begun + Duration::from_secs(60))?;
+        // A JVM reports 128 + SIGTERM after an orderly shutdown.
+        let orderly = match &ended {
+            crate::steps::Ended::Exit(status) => status.success() || status.code() == Some(143),
+            crate::steps::Ended::Late => false,
+        };
+        if !orderly {
+            return Err(Trouble::new(format!("{} did not stop in order: {ended}", self.name())));
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) -> Result<(), Trouble> {
+        if let Some(mut child) = self.process.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Is the process still there? Suites fail in confusing ways when the broker died below them.
+    pub fn is_alive(&mut self) -> bool {
+        match &mut self.process {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => false,
+        }
+    }
+
+    fn wait_ready(&mut self, log: &Path, deadline: Instant) -> Result<(), Trouble> {
+        loop {
+            let text =
+                fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+            if text.contains("Kafka Server started") {
+                return Ok(());
+            }
+            if !self.is_alive() || Instant::now() > deadline {
+                self.kill()?;
+                crate::steps::show_end(log, 30);
+                return Err(Trouble::new(format!("{} did not start; log: {}", self.name(), log.display())));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn ottla_command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("serve").arg("--data-dir").arg(self.data()).arg("--listen").arg(self.bootstrap());
+        for (key, value) in SETTINGS {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command
+    }
+
+    fn kafka_command(&self) -> Command {
+        let mut command = java("kafka");
+        command
+            .args(["-Xmx1g", "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info"])
+            .arg("kafka.Kafka")
+            .arg(self.properties());
+        command
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.home.join("server.properties")
+    }
+
+    fn format_kafka(&self) -> Result<(), Trouble> {
+        let (port, controller) = (self.port, self.controller_port);
+        let mut text = format!(
+            "process.roles=broker,controller\nnode.id=1\nlog.dirs={}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
+            self.data().display()
+        );
+        for (key, value) in SETTINGS {
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        fs::write(self.properties(), text)?;
+        let log = self.logs.join("format.log");
+        let mut command = java("kafka");
+        command.arg("kafka.tools.StorageTool").args([
+            "format",
+            "--cluster-id",
+            "b3R0bGEtdGVzdHMtMDAwMQ",
+            "--config",
+        ]);
+        command.arg(self.properties());
+        let ended = crate::steps::run_logged(&mut command, &log, Duration::from_secs(60))?;
+        if !ended.success() {
+            crate::steps::show_end(&log, 20);
+            return Err(Trouble::new(format!("formatting Apache Kafka's data directory: {ended}")));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Nothing can be done about a kill that fails while we are on the way out.
+        let _ = self.kill();
+    }
+}
+
+/// `java` with one of the two sets of jars on its class path ("kafka" or "tools"), set up to start fast and log little.
+pub fn java(jars: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(java_options(jars));
+    command
+}
+
+/// What stands between `java` and the main class.
+pub fn java_options(jars: &str) -> Vec<String> {
+    let quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
+    let mut options: Vec<String> =
+        ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet].map(String::from).into();
+    let archive = class_archive(jars);
+    if archive.exists() {
+        options.push(format!("-XX:SharedArchiveFile={}", archive.display()));
+    }
+    options.extend(["-cp".into(), class_path(jars)]);
+    options
+}
+
+/// Loaded classes, kept from one run of a tool to the next: it halves the time that a tool takes to start.
+pub fn class_archive(jars: &str) -> PathBuf {
+    workspace::installed().join(jars).join("classes.jsa")
+}
+
+/// The class path of one set of jars: each by name, because the compiler expands no wildcard when it is run as a module.
+pub fn class_path(jars: &str) -> String {
+    let libs = workspace::installed().join(jars).join("libs");
+    let mut found: Vec<String> = fs::read_dir(&libs)
+        .map(|entries| entries.flatten().map(|entry| entry.path().display().to_string()).collect())
+        .unwrap_or_default();
+    found.sort();
+    found.join(":")
+}
+
+fn free_port() -> Result<u16, Trouble> {
+    let listener = TcpListener::bind("127.0.0.1:0").doing("looking for a free port")?;
+    Ok(listener.local_addr()?.port())
+}
