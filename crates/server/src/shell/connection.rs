@@ -2,7 +2,7 @@
 //!
 //! The tricky idea: one turn does as much as it can without waiting (what was read, what is answered, what fits into the socket) and
 //! then sleeps until the socket or an answer wakes it. Reading stops, and with it the peer, when too much is in flight, when its
-//! answers are not taken, or when the node is out of memory for requests.
+//! answers are not taken, or when a large request finds no memory.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ottla_broker::{Connection, Effects, Response, Token};
+use ottla_broker::{Connection, Effects, Millis, Response, Token};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -65,6 +65,8 @@ struct Task {
     outbox: Outbox,
     /// Whether the connection ends as soon as the answers before the refused request are sent.
     is_refused: bool,
+    /// Since when the large request that is on its way is.
+    large_since: Option<Millis>,
     /// Whether this turn ended at something that only the peer can change.
     waits_for_peer: bool,
 }
@@ -84,6 +86,7 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
         reader,
         outbox: Outbox::default(),
         is_refused: false,
+        large_since: None,
         waits_for_peer: false,
     };
     let end = poll_fn(|context| task.turn(context)).await;
@@ -136,7 +139,7 @@ impl Task {
             Handled::All if !self.may_read() => return Ok(Poll::Pending),
             Handled::All => {}
         }
-        if !self.reader.is_admitted() && self.event_loop.node.hold_back(context.waker()) {
+        if self.event_loop.node.hold_back(context.waker()) {
             return Ok(Poll::Pending);
         }
         self.read(context)
@@ -165,6 +168,7 @@ impl Task {
         let Key { index: connection, generation } = self.key;
         let token =
             Token { shard: self.event_loop.index, connection, generation, slot: self.pipeline.open() };
+        self.large_since = None;
         let node = &self.event_loop.node;
         let mut effects = Effects::new();
         node.broker.on_frame(&mut self.connection, frame, token, node.clock.now(), &mut effects);
@@ -237,7 +241,12 @@ impl Task {
     /// Ends a turn: gives buffers back, and sees to it that a peer that makes no progress is noticed.
     fn rest(&mut self) {
         self.reader.rest(&mut self.event_loop.read_buffers.borrow_mut());
-        self.pipeline.set_state(self.outbox.unsent() > 0, self.waits_for_peer);
+        if !self.reader.is_inside_large_frame() {
+            self.large_since = None;
+        } else if self.large_since.is_none() {
+            self.large_since = Some(self.event_loop.node.clock.now());
+        }
+        self.pipeline.set_state(self.outbox.unsent() > 0, self.waits_for_peer, self.large_since);
         if self.waits_for_peer {
             self.event_loop.watch(self.key, &self.pipeline);
         }

@@ -157,7 +157,10 @@ impl EventLoop {
     fn fire_stuck(&self, key: Key, now: Millis) {
         let Some(pipeline) = self.pipeline(key) else { return };
         pipeline.set_watched(false);
-        if pipeline.waits_for_peer() && now - pipeline.last_progress() >= STUCK_MS_MAX {
+        // A request that trickles in is tolerated until others need its memory.
+        let since = pipeline.large_since().filter(|_| self.node.requests.is_exhausted()).unwrap_or(now);
+        let since = since.min(pipeline.last_progress());
+        if pipeline.waits_for_peer() && now - since >= STUCK_MS_MAX {
             pipeline.close();
         } else if pipeline.waits_for_peer() {
             self.watch(key, &pipeline);
@@ -167,7 +170,7 @@ impl EventLoop {
     /// Has the connection closed if its peer does not move for too long.
     pub fn watch(&self, key: Key, pipeline: &Pipeline) {
         if !pipeline.set_watched(true) {
-            self.arm(pipeline.last_progress() + STUCK_MS_MAX, Timer::Stuck(key));
+            self.arm(self.node.clock.now() + STUCK_MS_MAX, Timer::Stuck(key));
         }
     }
 

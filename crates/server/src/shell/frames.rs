@@ -1,8 +1,8 @@
 //! Cuts a connection's byte stream into request frames: four bytes of size, then that many bytes of request.
 //!
 //! The tricky idea: memory follows the bytes, never the announced size. Bytes land in a borrowed read buffer; a frame that is whole
-//! in there is cut out; the beginning of a frame that is not is either tiny and set aside in an exact copy, or has to be admitted
-//! by the node's memory budget first, and then grows as its bytes arrive. A connection at rest holds no buffer at all.
+//! in there is cut out; the beginning of a frame that is not is either tiny and set aside in an exact copy, or has its own memory,
+//! for which the node's budget is asked step by step, as the bytes arrive. A connection at rest holds no buffer at all.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
 
@@ -17,8 +17,11 @@ const READ_BUFFERS_KEPT: usize = 4;
 const SLICE_FRAME_BYTES_MIN: usize = 32 * 1024;
 /// The beginning of a frame of at most this size is set aside without asking the budget.
 const TINY_FRAME_BYTES: usize = 4 * 1024;
-/// How far memory for an admitted frame may run ahead of its bytes.
-const GROWTH_BYTES: usize = 1024 * 1024;
+/// The first step in which the budget is asked for a frame; each further one doubles what there is.
+const ADMISSION_BYTES: usize = 64 * 1024;
+/// How far address space for a frame runs ahead of its bytes, so that usual batches are not moved while they grow. Pages that are
+/// not written cost nothing.
+const CAPACITY_AHEAD_BYTES: usize = 1024 * 1024;
 /// Bytes of the size in front of a frame.
 const SIZE_BYTES: usize = 4;
 
@@ -58,7 +61,7 @@ pub enum Next {
     Frame(Bytes),
     /// The rest has not arrived.
     Incomplete,
-    /// A large request has begun, but the budget is used up: ask again when it is not.
+    /// The budget is used up, and this large request needs more: ask again when there is some.
     Refused,
 }
 
@@ -70,7 +73,7 @@ pub struct FrameReader {
     arrived: BytesMut,
     /// Whether `arrived` is a lent read buffer.
     is_lent: bool,
-    /// A frame that is too large to be set aside and was admitted.
+    /// A frame that is too large to be set aside.
     large: Option<Large>,
 }
 
@@ -78,6 +81,8 @@ pub struct FrameReader {
 struct Large {
     body: BytesMut,
     size: usize,
+    /// Bytes that the budget has admitted; at most `size`.
+    admitted: usize,
     permit: Permit,
 }
 
@@ -90,11 +95,8 @@ impl FrameReader {
     /// Where the next bytes of the stream have to be put.
     pub fn space(&mut self, buffers: &mut ReadBuffers) -> Limit<&mut BytesMut> {
         if let Some(large) = &mut self.large {
-            let missing = large.size - large.body.len();
-            if large.body.capacity() == large.body.len() {
-                large.body.reserve(missing.min(GROWTH_BYTES.max(large.body.len())));
-            }
-            return (&mut large.body).limit(missing);
+            let room = large.admitted - large.body.len();
+            return (&mut large.body).limit(room);
         }
         // Everything that could be cut was cut before more is read: what is left is the tiny beginning of a frame.
         debug_assert!(self.arrived.len() <= SIZE_BYTES + TINY_FRAME_BYTES);
@@ -116,8 +118,8 @@ impl FrameReader {
             drop(large.permit);
             return Ok(Next::Frame(large.body.freeze()));
         }
-        if self.large.is_some() {
-            return Ok(Next::Incomplete);
+        if let Some(large) = &mut self.large {
+            return Ok(if large.grow() { Next::Incomplete } else { Next::Refused });
         }
         let Some(size) = self.arrived.first_chunk::<SIZE_BYTES>().map(|size| i32::from_be_bytes(*size))
         else {
@@ -134,13 +136,16 @@ impl FrameReader {
         if length <= TINY_FRAME_BYTES {
             return Ok(Next::Incomplete);
         }
-        let Some(permit) = admission.admit(length) else { return Ok(Next::Refused) };
+        let first = length.min(ADMISSION_BYTES.max(self.arrived.len()));
+        let Some(permit) = admission.admit(first) else { return Ok(Next::Refused) };
         self.arrived.advance(SIZE_BYTES);
-        let mut body = BytesMut::with_capacity(length.min(GROWTH_BYTES.max(self.arrived.len())));
+        let mut body = BytesMut::with_capacity(length.min(CAPACITY_AHEAD_BYTES.max(self.arrived.len())));
         body.extend_from_slice(&self.arrived);
         self.arrived.clear();
-        self.large = Some(Large { body, size: length, permit });
-        Ok(Next::Incomplete)
+        let mut large = Large { body, size: length, admitted: first, permit };
+        let has_room = large.grow();
+        self.large = Some(large);
+        Ok(if has_room { Next::Incomplete } else { Next::Refused })
     }
 
     fn cut(&mut self, length: usize) -> Bytes {
@@ -167,9 +172,26 @@ impl FrameReader {
         self.large.is_some() || !self.arrived.is_empty()
     }
 
-    /// Whether the reader holds a permit, and so has to be served even when the budget is used up.
-    pub fn is_admitted(&self) -> bool {
+    /// Whether a large request is on its way, which occupies a part of the budget.
+    pub fn is_inside_large_frame(&self) -> bool {
         self.large.is_some()
+    }
+}
+
+impl Large {
+    /// Makes room for more bytes when what was admitted is full. False: the budget refuses.
+    fn grow(&mut self) -> bool {
+        let length = self.body.len();
+        if length < self.admitted {
+            return true;
+        }
+        let step = (self.size - length).min(ADMISSION_BYTES.max(length));
+        if !self.permit.extend(step) {
+            return false;
+        }
+        self.admitted += step;
+        self.body.reserve(step);
+        true
     }
 }
 
@@ -209,10 +231,12 @@ mod tests {
 
     #[test]
     fn split_anywhere_and_pipelined() {
-        let lengths = [0, 1, 5, 4096, 4097, 20_000, 32_768, 70_000, 3, 2_500_000, 12];
-        let stream: Vec<u8> =
-            lengths.iter().enumerate().flat_map(|(i, &length)| frame(length, i as u8)).collect();
-        for piece in [1, 3, 7, 1000, 65_536, 1_000_003, stream.len()] {
+        let lengths = [0, 1, 5, 4096, 4097, 20_000, 32_768, 70_000, 3, 1_500_000, 12];
+        for piece in [1, 3, 7, 1000, 65_536, 1_000_003, usize::MAX] {
+            // A megabyte byte by byte shows nothing that seventy thousand bytes do not show.
+            let lengths = if piece < 1000 { &lengths[..9] } else { &lengths[..] };
+            let frames = lengths.iter().enumerate().map(|(i, &length)| frame(length, i as u8));
+            let stream: Vec<u8> = frames.flatten().collect();
             let admission = Admission::new(64 << 20);
             let mut reader = FrameReader::new(100 << 20);
             let frames = feed(&mut reader, &stream, piece, &admission).expect("well formed");
@@ -243,35 +267,38 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_size_costs_nothing_but_a_permit() {
+    fn an_announced_size_costs_next_to_nothing() {
         let admission = Admission::new(200 << 20);
         let mut reader = FrameReader::new(100 << 20);
-        let mut start = frame(0, 0);
-        start[..4].copy_from_slice(&(100i32 << 20).to_be_bytes());
+        let mut start = (100i32 << 20).to_be_bytes().to_vec();
         start.extend_from_slice(&[7; 10]);
         assert!(feed(&mut reader, &start, 14, &admission).expect("has begun").is_empty());
-        assert_eq!(admission.available(), 100 << 20);
+        assert_eq!(admission.available(), (200 << 20) - ADMISSION_BYTES as i64);
         let large = reader.large.as_ref().expect("begun");
-        assert!(large.body.capacity() <= GROWTH_BYTES, "memory follows the bytes");
+        assert!(large.body.capacity() <= CAPACITY_AHEAD_BYTES, "memory follows the bytes");
         drop(reader);
         assert_eq!(admission.available(), 200 << 20, "a connection that goes gives its permit back");
     }
 
     #[test]
-    fn a_used_up_budget_holds_large_frames_back() {
+    fn a_used_up_budget_holds_large_frames_back_but_not_small_ones() {
         let admission = Admission::new(10_000);
-        let taken = admission.admit(10_000).expect("all of it");
         let mut reader = FrameReader::new(1 << 20);
         let mut buffers = ReadBuffers::default();
-        let stream = frame(9000, 3);
+        let stream = frame(200_000, 3);
+        let others = [admission.admit(10_000), admission.admit(1)];
+        assert!(others.iter().all(Option::is_some), "all of it, and the right to overdraw");
+        assert_eq!(feed(&mut reader, &frame(3000, 1), 100, &admission).expect("small").len(), 1);
         reader.space(&mut buffers).put_slice(&stream[..100]);
         assert!(matches!(reader.next(&admission), Ok(Next::Refused)));
         reader.rest(&mut buffers);
-        drop(taken);
+        assert!(matches!(reader.next(&admission), Ok(Next::Refused)));
+        drop(others);
         assert!(matches!(reader.next(&admission), Ok(Next::Incomplete)));
-        assert!(reader.is_admitted());
-        let rest = feed(&mut reader, &stream[100..], 4000, &admission).expect("well formed");
+        assert!(reader.is_inside_large_frame());
+        let rest = feed(&mut reader, &stream[100..], 4000, &admission).expect("it may overdraw");
         assert_eq!(rest[0], stream[4..]);
+        assert_eq!(admission.available(), 10_000);
     }
 
     #[test]

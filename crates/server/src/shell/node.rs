@@ -198,11 +198,9 @@ impl Node {
         &self.inboxes[index]
     }
 
-    /// Whether no request may be read for now, because memory or a queue is full; then `waker` is woken when that is over.
+    /// Whether no request may be read for now, because the disk does not keep up; then `waker` is woken when it does again.
     pub fn hold_back(&self, waker: &Waker) -> bool {
-        [&self.requests, self.flushes.room(), self.reads.room()]
-            .into_iter()
-            .any(|admission| admission.is_exhausted() && admission.wait(waker))
+        [self.flushes.room(), self.reads.room()].into_iter().any(|room| room.wait_while_exhausted(waker))
     }
 
     fn schedule_tick(&self, at: Millis) {

@@ -234,7 +234,9 @@ mod tests {
             "a whole piece is there to be sent"
         );
         outbox.advance(5);
+        let other = admission.admit(1).expect("overdraws");
         assert!(matches!(outbox.next_read(&admission), NextRead::Refused), "the budget is used up");
+        drop(other);
         outbox.advance(PIECE_BYTES - 1);
         let NextRead::Read(second, _) = outbox.next_read(&admission) else { panic!("the second piece") };
         assert_eq!(second.position, PIECE_BYTES as u64);

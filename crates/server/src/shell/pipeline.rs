@@ -25,6 +25,7 @@ pub struct Pipeline {
     is_refusing: Cell<bool>,
     has_unsent: Cell<bool>,
     waits_for_peer: Cell<bool>,
+    large_since: Cell<Option<Millis>>,
     is_watched: Cell<bool>,
     last_progress: Cell<Millis>,
 }
@@ -111,11 +112,13 @@ impl Pipeline {
         self.last_progress.set(now);
     }
 
-    /// Notes in which state a turn ended: whether answers are on their way into the socket, and whether nothing can happen
-    /// before the peer moves (it stopped in the middle of a request, or does not take its answers).
-    pub fn set_state(&self, has_unsent: bool, waits_for_peer: bool) {
+    /// Notes in which state a turn ended: whether answers are on their way into the socket; whether nothing can happen before the
+    /// peer moves (it stopped in the middle of a request, or does not take its answers); and since when a large request is on its
+    /// way.
+    pub fn set_state(&self, has_unsent: bool, waits_for_peer: bool, large_since: Option<Millis>) {
         self.has_unsent.set(has_unsent);
         self.waits_for_peer.set(waits_for_peer);
+        self.large_since.set(large_since);
     }
 
     /// Whether answers are on their way into the socket.
@@ -126,6 +129,11 @@ impl Pipeline {
     /// Whether nothing can happen before the peer moves.
     pub fn waits_for_peer(&self) -> bool {
         self.waits_for_peer.get()
+    }
+
+    /// Since when a large request is on its way.
+    pub fn large_since(&self) -> Option<Millis> {
+        self.large_since.get()
     }
 
     /// Notes whether a timer watches the peer's progress; returns what was noted before.

@@ -222,3 +222,47 @@ fn answers_before_a_refused_request_are_sent() {
     assert!(response(&mut stream).is_none(), "closed at the request that could not be read");
     node.stop();
 }
+
+#[test]
+fn announced_sizes_neither_cost_memory_nor_stop_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        "ottla.memory.limit.bytes=16777216",
+        "--set",
+        "socket.request.max.bytes=8388608",
+    ];
+    let node = Node::start(ottla(dir.path(), &args));
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).expect("readable");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).map(str::to_owned).expect("told");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    };
+    let before = resident();
+    let hostile: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = node.connect();
+            stream.write_all(&(8i32 << 20).to_be_bytes()).expect("sent");
+            stream.write_all(&[0; 5000]).expect("sent");
+            stream
+        })
+        .collect();
+    let mut other = node.connect();
+    for correlation_id in 0..100 {
+        ask_api_versions(&mut other, correlation_id);
+    }
+    assert!(resident() < before + (16 << 20), "{} and before {before}", resident());
+    // A large request waits its turn, which comes at the latest when the others have gone.
+    let mut large = node.connect();
+    let mut writer = large.try_clone().expect("cloned");
+    let sender = std::thread::spawn(move || writer.write_all(&frame(18, 0, 5, &[0; 1 << 20])));
+    ask_api_versions(&mut other, 100);
+    drop(hostile);
+    // ApiVersions has no body of a megabyte: refused, as soon as it was received.
+    assert!(response(&mut large).is_none());
+    let _ = sender.join().expect("the thread lives");
+    node.stop();
+}
