@@ -1,18 +1,20 @@
-//! `cargo xtask`: the chores of the house, one subcommand each. The one that matters first is `cargo xtask test`.
+//! Chores of the house, run as `cargo xtask VERB`: each verb is a module of its own, this file only lists them.
 
 mod broker;
 mod clients;
 mod crash;
 mod fixtures;
+mod schema;
 mod steps;
 mod test;
 mod workspace;
 
-use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Chores of the house")]
+#[command(name = "xtask", about = "Chores of the house")]
 struct Arguments {
     #[command(subcommand)]
     chore: Chore,
@@ -28,20 +30,28 @@ enum Chore {
     Crash(crash::Options),
     /// Files written by Apache Kafka, for tests of ours that read them
     Fixtures(fixtures::Options),
+    /// Message schemas: bring in those of another release of Kafka.
+    #[command(subcommand)]
+    Schema(schema::Verb),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().chore {
-        Chore::Test(options) => test::run(options),
-        Chore::Clients(options) => clients::run(options),
-        Chore::Crash(options) => crash::run(options),
-        Chore::Fixtures(options) => fixtures::run(options),
+    // Ok(false): the chore was done, and what it looked at is not good; it has said why.
+    let done = match Arguments::parse().chore {
+        Chore::Test(options) => test::run(options).map_err(|trouble| trouble.to_string()),
+        Chore::Clients(options) => clients::run(options).map_err(|trouble| trouble.to_string()),
+        Chore::Crash(options) => crash::run(options).map_err(|trouble| trouble.to_string()),
+        Chore::Fixtures(options) => fixtures::run(options).map_err(|trouble| trouble.to_string()),
+        Chore::Schema(verb) => schema::run(&verb).map(|report| {
+            println!("{report}");
+            true
+        }),
     };
-    match outcome {
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
+        Err(reason) => {
+            eprintln!("error: {reason}");
             ExitCode::FAILURE
         }
     }

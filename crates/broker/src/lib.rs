@@ -1,1 +1,31 @@
-//! One node as a deterministic object: APIs, partitions, waiting requests, fetch sessions.
+//! One node as a deterministic object: requests and completions go in, [`Effect`]s come out.
+//!
+//! [`Broker`] is shared by all loops of the shell. Everything it does is synchronous: no handler waits, none starts a thread, none
+//! looks at a clock. What has to wait (a flush, a cold read, a deadline) leaves as an effect and comes back as a call. The same object
+//! runs in the simulator, where the effects are performed on a simulated disk and clock.
+//!
+//! Locks, from the outermost: the quorum, a group coordinator, a partition, the purgatory. None is held while another thread is
+//! waited for, and waiters are woken outside all of them.
+
+mod api;
+mod apply;
+mod call;
+mod config_rules;
+mod connection;
+mod effect;
+mod groups;
+mod node;
+mod open;
+mod partition;
+mod producer_ids;
+mod purgatory;
+mod quorum;
+mod sessions;
+mod store;
+mod topics;
+
+pub use api::SERVED;
+pub use connection::Connection;
+pub use effect::{Effect, Effects, FlushOutcome, FlushTask, Millis, ReadTask, Response, Token};
+pub use node::Broker;
+pub use open::{NodeConfig, OpenError};

@@ -1,1 +1,55 @@
 //! Decisions that change the cluster: a request and the image become records and a response.
+//!
+//! One file per API, each a function of a [`Context`] and a request; [`Controller`] keeps what they need together.
+//! Nothing here changes state except [`Controller::replay`]: a decision returns records, the broker appends them to
+//! the metadata log and replays them here at once, and answers when they are committed.
+
+mod allocate_producer_ids;
+mod alter_configs;
+mod bootstrap;
+mod broker_lifecycle;
+mod configs;
+mod context;
+mod controller;
+mod create_partitions;
+mod create_topics;
+mod delete_topics;
+mod dice;
+mod error;
+mod heartbeat;
+mod incremental_alter_configs;
+mod internal_topics;
+mod partition_change;
+mod placement;
+mod register_broker;
+mod rules;
+mod update_features;
+
+#[cfg(test)]
+mod tests;
+
+pub use allocate_producer_ids::{PRODUCER_ID_BLOCK_SIZE, allocate_producer_ids};
+pub use alter_configs::alter_configs;
+pub use bootstrap::{activation, bootstrap_records};
+pub use broker_lifecycle::{
+    begin_controlled_shutdown, fence_broker, leads_any, unfence_broker, unregister_broker,
+};
+pub use context::{
+    ConfigRules, Context, Decision, EffectiveConfig, MAX_PARTITIONS_PER_REQUEST, MAX_RECORDS_PER_BATCH,
+    Settings,
+};
+pub use controller::Controller;
+pub use create_partitions::create_partitions;
+pub use create_topics::create_topics;
+pub use delete_topics::delete_topics;
+pub use dice::Dice;
+pub use error::ApiError;
+pub use heartbeat::heartbeat;
+pub use incremental_alter_configs::incremental_alter_configs;
+pub use internal_topics::{
+    InternalTopic, auto_create, consumer_offsets, share_group_state, transaction_state,
+};
+pub use partition_change::{Election, PartitionChange};
+pub use register_broker::{Registration, register_broker};
+pub use rules::TableRules;
+pub use update_features::update_features;

@@ -1,1 +1,15 @@
-//! The shell around the broker: sockets, threads, the real disk, the clock, configuration files and main.
+//! The shell around the broker: sockets, threads, the real disk, the clock, configuration files and `main`.
+//!
+//! The tricky idea: everything that waits is here, and nothing that decides. See [`shell`] for the way of a request.
+
+mod cli;
+mod clock;
+mod config;
+mod data_dir;
+mod listeners;
+mod logging;
+mod real_disk;
+mod shell;
+mod start;
+
+pub use cli::main;

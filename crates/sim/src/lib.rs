@@ -1,1 +1,14 @@
-//! The same code on a virtual clock and a simulated disk: workloads, crashes, checkers.
+//! The real broker on a virtual clock and a simulated disk: workloads, crashes, and a checker of what was promised.
+//!
+//! One seed decides everything: what clients do, how long a flush takes, when the node dies and what its disk keeps. A run of a seed
+//! is a function of the seed, so a failing one is a test.
+
+#[cfg(test)]
+mod behaviour;
+mod client;
+mod dice;
+mod promises;
+mod scenario;
+mod world;
+
+pub use scenario::{Report, run};

@@ -1,1 +1,35 @@
-//! One partition's log over a Disk: batches, segments, indexes, leader epochs, producer state, recovery.
+//! One partition's log over a [`disk::Disk`]: batches, segments, indexes, leader epochs, producer state, recovery; and the log
+//! directory that holds it. Names and bytes are Kafka's.
+//!
+//! Reading order: [`disk`] (what a disk promises), `segment`, `log` (append, read, flush), `log/recover`, [`dir`].
+
+mod config;
+pub mod dir;
+pub mod disk;
+mod epochs;
+mod error;
+mod flush;
+mod index;
+mod log;
+pub mod names;
+mod place;
+mod producer;
+mod read;
+mod scan;
+mod segment;
+mod tail;
+mod validate;
+
+pub use config::{LogConfig, TargetCompression};
+pub use dir::{
+    Checkpoint, CleanShutdown, LogDir, LogDirError, MetaProperties, MetaPropertiesError, PartitionDir,
+    PartitionDirKind, PartitionName, QuorumState, read_partition_metadata, write_partition_metadata,
+};
+pub use disk::{Disk, File, Lock, OpenMode, SimDisk, Usage};
+pub use epochs::EpochEntry;
+pub use error::{AppendError, ReadError, StorageError};
+pub use flush::{FlushDone, FlushJob};
+pub use index::{AbortedTxn, TimestampOffset};
+pub use log::{AppendInfo, DeleteJob, FoundOffset, Log, OpenHints, RecoveryReport};
+pub use producer::{AppendOrigin, ProducerSummary};
+pub use read::{ReadJob, Slice};

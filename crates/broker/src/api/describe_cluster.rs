@@ -1,0 +1,55 @@
+//! DescribeCluster 0-2 (KIP-700): the brokers of the cluster and its controller.
+
+use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::describe_cluster_request::DescribeClusterRequest;
+use ottla_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
+
+use crate::Broker;
+use crate::call::Call;
+
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+/// Handles the request. A broker's listener describes brokers only (KIP-919); v2 may ask for fenced ones too.
+pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClusterRequest) {
+    let image = broker.image();
+    let cluster_id = broker.cluster_id().to_string();
+    if request.endpoint_type != BROKERS {
+        let error = if request.endpoint_type == CONTROLLERS {
+            ErrorCode::MismatchedEndpointType
+        } else {
+            ErrorCode::UnsupportedEndpointType
+        };
+        let response = DescribeClusterResponse {
+            error_code: error.code(),
+            error_message: Some("this listener serves brokers".into()),
+            endpoint_type: request.endpoint_type,
+            cluster_id: cluster_id.into(),
+            ..Default::default()
+        };
+        return call.respond(&response);
+    }
+    let brokers = image
+        .brokers()
+        .values()
+        .filter(|node| !node.fenced || request.include_fenced_brokers)
+        .filter_map(|node| {
+            let endpoint = node.endpoint(&call.connection.listener)?;
+            Some(DescribeClusterBroker {
+                broker_id: node.id.0,
+                host: endpoint.host.to_string().into(),
+                port: i32::from(endpoint.port),
+                rack: node.rack.as_deref().map(|rack| rack.to_string().into()),
+                is_fenced: node.fenced,
+            })
+        })
+        .collect();
+    let response = DescribeClusterResponse {
+        endpoint_type: BROKERS,
+        cluster_id: cluster_id.into(),
+        controller_id: broker.config().node_id,
+        brokers,
+        ..Default::default()
+    };
+    call.respond(&response);
+}

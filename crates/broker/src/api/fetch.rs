@@ -1,0 +1,260 @@
+//! Fetch 4-18: reads committed records for consumers, waiting for `min_bytes` up to `max_wait_ms`.
+//!
+//! - v7 incremental sessions (KIP-227), v9 leader-epoch fencing (KIP-320), v12 diverging epochs, v13 topic ids (KIP-516).
+//! - At least one batch comes whole, even above the limits (KIP-74).
+//!
+//! One function, [`advance`], carries a fetch from any point: it looks, and then either answers, or parks the fetch on its partitions,
+//! or sends it to a reader thread because the disk is needed. It runs on whatever thread has news for the fetch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use ottla_protocol::messages::fetch_request::FetchRequest;
+use ottla_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use ottla_protocol::{ErrorCode, Records, Uuid};
+
+use crate::Broker;
+use crate::call::{Call, ReplyTo};
+use crate::effect::{Effect, Effects, Millis, ReadTask};
+use crate::partition::{Partition, PartitionRead, ReadRequest};
+use crate::sessions::{Footing, Key, News, Wanted, lock};
+
+/// First version that names topics by id.
+const FIRST_TOPIC_ID_VERSION: i16 = 13;
+
+/// A fetch under way.
+#[derive(Debug)]
+pub struct PendingFetch {
+    reply: ReplyTo,
+    footing: Footing,
+    targets: Vec<Target>,
+    committed_only: bool,
+    min_bytes: i64,
+    max_bytes: usize,
+    /// `max_wait_ms` from the arrival.
+    deadline: Millis,
+    /// Committed bytes seen for it while parked.
+    gathered: AtomicI64,
+    answered: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Target {
+    wanted: Wanted,
+    partition: Result<Arc<Partition>, ErrorCode>,
+}
+
+impl PendingFetch {
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    /// More bytes were committed on a partition that this fetch follows. Whether that is enough.
+    pub(crate) fn gain(&self, bytes: u64) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        !self.is_answered() && self.gathered.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) >= self.min_bytes
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn forget(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn reply(&self) -> ReplyTo {
+        self.reply
+    }
+}
+
+/// Handles a fetch as it arrives.
+pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest<'_>) {
+    let by_topic_id = call.reply.version >= FIRST_TOPIC_ID_VERSION;
+    let name = |topic: &str, id: Uuid| -> Arc<str> {
+        match broker.topics().by_id(id) {
+            Some(topic) if by_topic_id => topic.topic.name.clone(),
+            _ => topic.into(),
+        }
+    };
+    let wanted = request
+        .topics
+        .iter()
+        .flat_map(|topic| {
+            let name = name(&topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |partition| Wanted {
+                topic: name.clone(),
+                topic_id: topic.topic_id,
+                index: partition.partition,
+                fetch_offset: partition.fetch_offset,
+                max_bytes: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+            })
+        })
+        .collect();
+    let forgotten: Vec<Key> = request
+        .forgotten_topics_data
+        .iter()
+        .flat_map(|topic| {
+            let name = name(&topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |&index| Key { topic: name.clone(), topic_id: topic.topic_id, index })
+        })
+        .collect();
+    let session = (request.session_id, request.session_epoch);
+    let (footing, wanted) = match broker.sessions().enter(session, by_topic_id, wanted, &forgotten, call.now) {
+        Ok(entered) => entered,
+        Err(error) => {
+            let response = FetchResponse { error_code: error.code(), ..Default::default() };
+            return call.respond(&response);
+        }
+    };
+    let topics = broker.topics();
+    let targets = wanted
+        .into_iter()
+        .map(|wanted| {
+            let partition = if by_topic_id {
+                topics.partition_by_id(wanted.topic_id, wanted.index)
+            } else {
+                topics.partition_by_name(&wanted.topic, wanted.index)
+            };
+            Target { wanted, partition }
+        })
+        .collect();
+    let limit = broker.config().requests.fetch_max_bytes;
+    let fetch = Arc::new(PendingFetch {
+        reply: call.reply,
+        footing,
+        targets,
+        committed_only: request.isolation_level == 1,
+        min_bytes: i64::from(request.min_bytes),
+        max_bytes: usize::try_from(request.max_bytes.clamp(0, limit)).unwrap_or(0),
+        deadline: call.now + i64::from(request.max_wait_ms.max(0)),
+        gathered: AtomicI64::new(0),
+        answered: AtomicBool::new(false),
+    });
+    advance(broker, &fetch, false, call.now, call.out);
+}
+
+/// Carries the fetch on: answers it if it has enough or its time is up, parks it if it has not, and sends it to a reader thread when
+/// the disk is needed and this thread may not wait (`may_wait`).
+pub(crate) fn advance(broker: &Broker, fetch: &Arc<PendingFetch>, may_wait: bool, now: Millis, out: &mut Effects) {
+    loop {
+        if fetch.is_answered() {
+            return;
+        }
+        let Some(reads) = look(fetch, may_wait, now) else {
+            out.push(Effect::Read(ReadTask::Fetch(fetch.clone())));
+            return;
+        };
+        let bytes: usize = reads.iter().map(|read| read.records.len()).sum();
+        let notable = reads.iter().any(|read| read.error != ErrorCode::None || read.diverging.is_some());
+        let enough = i64::try_from(bytes).unwrap_or(i64::MAX) >= fetch.min_bytes;
+        if enough || notable || reads.is_empty() || now >= fetch.deadline {
+            return answer(broker, fetch, reads, out);
+        }
+        fetch.gathered.store(bytes as i64, Ordering::Release);
+        // Registered before it is parked: whoever wakes it must find it.
+        broker.purgatory().enter_fetch(fetch);
+        let parked = fetch.targets.iter().zip(&reads).all(|(target, read)| match (&target.partition, read.positions) {
+            (Ok(partition), Some(positions)) => partition.park(fetch, positions.high_watermark, now, out),
+            _ => true,
+        });
+        if parked {
+            out.push(Effect::Deadline { token: fetch.reply.token, at: fetch.deadline });
+            return;
+        }
+    }
+}
+
+/// Reads every partition once. `None`: a reader thread is needed.
+fn look(fetch: &PendingFetch, may_wait: bool, now: Millis) -> Option<Vec<PartitionRead>> {
+    let mut left = fetch.max_bytes;
+    let mut at_least_one = true;
+    let mut reads = Vec::with_capacity(fetch.targets.len());
+    for target in &fetch.targets {
+        let read = match &target.partition {
+            Err(error) => PartitionRead::failed(*error),
+            Ok(partition) => partition.read(
+                ReadRequest {
+                    offset: target.wanted.fetch_offset,
+                    max_bytes: left.min(usize::try_from(target.wanted.max_bytes).unwrap_or(0)),
+                    current_leader_epoch: target.wanted.current_leader_epoch,
+                    last_fetched_epoch: target.wanted.last_fetched_epoch,
+                    committed_only: fetch.committed_only,
+                    at_least_one,
+                    may_wait,
+                },
+                now,
+            )?,
+        };
+        left = left.saturating_sub(read.records.len());
+        at_least_one &= read.records.is_empty();
+        reads.push(read);
+    }
+    Some(reads)
+}
+
+fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, out: &mut Effects) {
+    if fetch.answered.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    broker.purgatory().leave(fetch.reply.token);
+    let mut session = match &fetch.footing {
+        Footing::Sessionless => None,
+        Footing::Begun(session, _) | Footing::Continued(session, _) => Some(lock(session)),
+    };
+    let tell_all = !matches!(fetch.footing, Footing::Continued(..));
+    let mut topics: Vec<FetchableTopicResponse<'_>> = Vec::new();
+    for (target, read) in fetch.targets.iter().zip(reads) {
+        let news = News {
+            has_records: !read.records.is_empty(),
+            error: read.error.code(),
+            diverges: read.diverging.is_some(),
+            high_watermark: read.positions.map_or(-1, |positions| positions.high_watermark),
+            log_start_offset: read.positions.map_or(-1, |positions| positions.log_start_offset),
+        };
+        let Wanted { topic, topic_id, index, .. } = &target.wanted;
+        let key = Key { topic: topic.clone(), topic_id: *topic_id, index: *index };
+        let worth = session.as_mut().is_none_or(|session| session.worth_telling(&key, &news));
+        if !worth && !tell_all {
+            continue;
+        }
+        let data = partition_data(*index, read);
+        match topics.last_mut().filter(|last| last.topic_id == *topic_id && *last.topic == **topic) {
+            Some(last) => last.partitions.push(data),
+            None => topics.push(FetchableTopicResponse {
+                topic: (&**topic).into(),
+                topic_id: *topic_id,
+                partitions: vec![data],
+            }),
+        }
+    }
+    drop(session);
+    let response =
+        FetchResponse { session_id: fetch.footing.session_id(), responses: topics, ..Default::default() };
+    fetch.reply.send(&response, out);
+}
+
+fn partition_data<'r>(index: i32, read: PartitionRead) -> PartitionData<'r> {
+    let positions = read.positions;
+    let mut data = PartitionData {
+        partition_index: index,
+        error_code: read.error.code(),
+        high_watermark: positions.map_or(-1, |positions| positions.high_watermark),
+        last_stable_offset: positions.map_or(-1, |positions| positions.last_stable_offset),
+        log_start_offset: positions.map_or(-1, |positions| positions.log_start_offset),
+        aborted_transactions: None,
+        records: Some(Records::Chain(read.records)),
+        ..Default::default()
+    };
+    if positions.is_some() && !read.aborted.is_empty() {
+        let aborted = read.aborted.into_iter();
+        data.aborted_transactions =
+            Some(aborted.map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset }).collect());
+    }
+    if let Some((epoch, end_offset)) = read.diverging {
+        data.diverging_epoch = EpochEndOffset { epoch, end_offset };
+    }
+    data
+}
+

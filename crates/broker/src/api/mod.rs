@@ -1,0 +1,170 @@
+//! One file per API. [`SERVED`] is the table of what this node serves, and [`dispatch`] the way in: header, version, body, handler.
+//!
+//! A request that names an unknown API or version, or does not parse, closes its connection, as in Kafka; only ApiVersions has an
+//! answer for every version.
+
+use bytes::Bytes;
+use ottla_protocol::messages::request_header::RequestHeader;
+use ottla_protocol::{ApiKey, DecodeError, Message, Reader};
+
+use crate::Broker;
+use crate::call::{Call, ReplyTo, read_body};
+use crate::connection::Connection;
+use crate::effect::{Effect, Effects, Millis, Response, Token};
+
+pub(crate) mod alter_configs;
+pub(crate) mod api_versions;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod describe_log_dirs;
+pub(crate) mod describe_producers;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
+pub(crate) mod groups;
+pub(crate) mod incremental_alter_configs;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;
+
+/// What is served: API, first and last version. Exactly what is complete.
+pub const SERVED: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 13),
+    (ApiKey::Fetch, 4, 18),
+    (ApiKey::ListOffsets, 1, 11),
+    (ApiKey::Metadata, 0, 13),
+    (ApiKey::OffsetCommit, 2, 10),
+    (ApiKey::OffsetFetch, 1, 10),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::SyncGroup, 0, 5),
+    (ApiKey::DescribeGroups, 0, 6),
+    (ApiKey::ListGroups, 0, 5),
+    (ApiKey::ApiVersions, 0, 5),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 5),
+    (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::DescribeLogDirs, 1, 5),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::DeleteGroups, 0, 3),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
+];
+
+/// Where and how a request is handled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstance {
+    pub now: Millis,
+    pub retried: bool,
+    pub may_wait: bool,
+}
+
+/// Handles one request frame.
+pub(crate) fn dispatch(
+    broker: &Broker,
+    connection: &mut Connection,
+    frame: &Bytes,
+    token: Token,
+    at: Circumstance,
+    out: &mut Effects,
+) {
+    let close = |out: &mut Effects| out.push(Effect::Respond { token, response: Response::Close });
+    let Ok((key, version, correlation_id)) = RequestHeader::peek(frame) else { return close(out) };
+    let served = ApiKey::from_i16(key).and_then(|key| SERVED.iter().find(|served| served.0 == key));
+    let Some(&(key, min, max)) = served else { return close(out) };
+    let reply = ReplyTo { token, key, version, correlation_id };
+    if !(min..=max).contains(&version) {
+        // What the rest of the header looks like in an unknown version is unknown too.
+        return if key == ApiKey::ApiVersions { api_versions::unsupported(reply, out) } else { close(out) };
+    }
+    let mut body = Reader::new(frame);
+    let Ok(header) = RequestHeader::decode(&mut body, key.request_header_version(version)) else { return close(out) };
+    if key == ApiKey::ApiVersions
+        && let Ok(request) = read_body::<ottla_protocol::messages::api_versions_request::ApiVersionsRequest<'_>>(
+            &mut body.clone(),
+            version,
+        )
+        && !request.client_software_name.is_empty()
+    {
+        let software = (request.client_software_name.into_owned(), request.client_software_version.into_owned());
+        connection.software = Some(software);
+    }
+    let mut call = Call {
+        frame,
+        connection,
+        client_id: header.client_id.as_deref().unwrap_or(""),
+        reply,
+        now: at.now,
+        retried: at.retried,
+        may_wait: at.may_wait,
+        out,
+    };
+    if handle(broker, &mut call, &mut body).is_err() {
+        close(out);
+    }
+}
+
+fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let version = call.reply.version;
+    match call.reply.key {
+        ApiKey::Produce => produce::handle(broker, call, read_body(body, version)?),
+        ApiKey::Fetch => fetch::handle(broker, call, read_body(body, version)?),
+        ApiKey::ListOffsets => list_offsets::handle(broker, call, read_body(body, version)?),
+        ApiKey::Metadata => metadata::handle(broker, call, read_body(body, version)?),
+        ApiKey::OffsetCommit => groups::offset_commit(broker, call, read_body(body, version)?),
+        ApiKey::OffsetFetch => groups::offset_fetch(broker, call, read_body(body, version)?),
+        ApiKey::FindCoordinator => find_coordinator::handle(broker, call, read_body(body, version)?),
+        ApiKey::JoinGroup => groups::join_group(broker, call, read_body(body, version)?),
+        ApiKey::Heartbeat => groups::heartbeat(broker, call, read_body(body, version)?),
+        ApiKey::LeaveGroup => groups::leave_group(broker, call, read_body(body, version)?),
+        ApiKey::SyncGroup => groups::sync_group(broker, call, read_body(body, version)?),
+        ApiKey::DescribeGroups => groups::describe_groups(broker, call, read_body(body, version)?),
+        ApiKey::ListGroups => groups::list_groups(broker, call, read_body(body, version)?),
+        ApiKey::ApiVersions => api_versions::handle(broker, call, read_body(body, version)?),
+        ApiKey::CreateTopics => create_topics::handle(broker, call, read_body(body, version)?),
+        ApiKey::DeleteTopics => delete_topics::handle(broker, call, read_body(body, version)?),
+        ApiKey::DeleteRecords => delete_records::handle(broker, call, read_body(body, version)?),
+        ApiKey::InitProducerId => init_producer_id::handle(broker, call, read_body(body, version)?),
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeConfigs => describe_configs::handle(broker, call, read_body(body, version)?),
+        ApiKey::AlterConfigs => alter_configs::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeLogDirs => describe_log_dirs::handle(broker, call, read_body(body, version)?),
+        ApiKey::CreatePartitions => create_partitions::handle(broker, call, read_body(body, version)?),
+        ApiKey::DeleteGroups => groups::delete_groups(broker, call, read_body(body, version)?),
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(broker, call, read_body(body, version)?),
+        ApiKey::OffsetDelete => groups::offset_delete(broker, call, read_body(body, version)?),
+        ApiKey::DescribeCluster => describe_cluster::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeProducers => describe_producers::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(broker, call, read_body(body, version)?),
+        other => unreachable!("{other:?} is not in the table of what is served"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_served_that_the_protocol_does_not_have() {
+        for &(key, min, max) in SERVED {
+            assert!(key.min_version() <= min && min <= max && max <= key.max_version(), "{key:?}");
+        }
+        assert!(SERVED.is_sorted_by_key(|served| served.0 as i16));
+    }
+}

@@ -1,0 +1,144 @@
+//! Acting on what was committed: topics come and go, leaders change, configurations change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ottla_metadata::config::{Durability, TopicConfig};
+use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS};
+use ottla_metadata::{Delta, Image, ResourceType};
+use ottla_protocol::Uuid;
+use ottla_protocol::ids::{NodeId, TopicId};
+use ottla_storage::PartitionDirKind;
+
+use crate::Broker;
+use crate::effect::{Effect, Effects, Millis};
+use crate::partition::{Partition, Topic};
+use crate::topics::TopicPartitions;
+
+impl Broker {
+    /// Makes this node what `image` says, given what changed. The new image is visible to requests when this returns, and everything
+    /// that it speaks of is served by then.
+    pub(crate) fn apply(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
+        self.delete_topics(delta, now, out);
+        self.take_up_partitions(image, delta, now, out);
+        self.configure_topics(image, delta, out);
+        self.image.store(Arc::new(image.clone()));
+        self.coordinate_groups(image, delta, now, out);
+    }
+
+    fn delete_topics(&self, delta: &Delta, now: Millis, out: &mut Effects) {
+        if delta.topics_deleted.is_empty() {
+            return;
+        }
+        let mut topics = (**self.topics.load()).clone();
+        let mut gone = Vec::new();
+        for id in delta.topics_deleted.keys() {
+            gone.extend(topics.remove(id.0));
+        }
+        self.topics.store(Arc::new(topics));
+        for topic in &gone {
+            for partition in &topic.partitions {
+                let wakes = partition.delete();
+                self.wake(partition, wakes, now, out);
+                let delay = self.config.topic_defaults.file_delete_delay_ms;
+                let name = &topic.topic.name;
+                match self.store.set_aside(name, partition.index, PartitionDirKind::Delete, self.unique(topic.topic.id)) {
+                    Ok(Some(path)) => self.store.doom(path, now + delay, out),
+                    Ok(None) => {}
+                    Err(error) => out.push(Effect::Report(format!("{name}-{}: {error}", partition.index))),
+                }
+            }
+        }
+        let named: Vec<(Uuid, &str)> = gone.iter().map(|topic| (topic.topic.id, &*topic.topic.name)).collect();
+        self.groups.on_topics_deleted(self, &named, now, out);
+    }
+
+    fn take_up_partitions(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
+        let changed: BTreeSet<TopicId> = delta.partitions.keys().map(|(id, _)| *id).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let me = NodeId(self.config.node_id);
+        let mut topics = (**self.topics.load()).clone();
+        for id in changed {
+            let Some(described) = image.topic(id) else { continue };
+            let known = topics.by_id(id.0).cloned();
+            let topic = known.as_ref().map_or_else(
+                || {
+                    Arc::new(Topic {
+                        id: id.0,
+                        name: described.name.clone(),
+                        internal: topic_name::is_internal(&described.name),
+                    })
+                },
+                |known| known.topic.clone(),
+            );
+            let mut partitions = known.map(|known| known.partitions.clone()).unwrap_or_default();
+            let settings = self.topic_settings(image, &described.name, out);
+            for index in partitions.len()..described.partitions.len() {
+                partitions.push(Partition::new(topic.clone(), index as i32, settings.clone(), self.store.clone()));
+            }
+            for (index, state) in described.partitions.iter() {
+                let Some(partition) = usize::try_from(index.0).ok().and_then(|index| partitions.get(index)) else { continue };
+                if state.leader == Some(me) {
+                    partition.become_leader(state.leader_epoch.0);
+                } else {
+                    let wakes = partition.resign(state.leader_epoch.0);
+                    self.wake(partition, wakes, now, out);
+                }
+            }
+            topics.insert(TopicPartitions { topic, partitions });
+        }
+        self.topics.store(Arc::new(topics));
+    }
+
+    fn configure_topics(&self, image: &Image, delta: &Delta, out: &mut Effects) {
+        for resource in delta.configs.iter().filter(|resource| resource.kind == ResourceType::TOPIC) {
+            let topics = self.topics();
+            let Some(topic) = topics.by_name(&resource.name) else { continue };
+            let settings = self.topic_settings(image, &resource.name, out);
+            for partition in &topic.partitions {
+                partition.configure(settings.clone());
+            }
+        }
+    }
+
+    /// The configuration in force for a topic. One that no longer resolves (it was valid when it was set) is reported, and the node's
+    /// defaults are used.
+    fn topic_settings(&self, image: &Image, name: &str, out: &mut Effects) -> Arc<TopicConfig> {
+        let none = BTreeMap::new();
+        let overrides = image.config(ResourceType::TOPIC, name).map_or(&none, |map| &**map);
+        let mut settings = TopicConfig::resolve(overrides, &self.config).unwrap_or_else(|error| {
+            out.push(Effect::Report(format!("topic {name}: {error}; the defaults are used")));
+            self.config.topic_defaults.clone()
+        });
+        if topic_name::is_internal(name) {
+            // What coordinators promise has to be on disk, whatever the node's data topics do.
+            settings.durability = Durability::Flushed;
+        }
+        Arc::new(settings)
+    }
+
+    fn coordinate_groups(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
+        let Some(id) = image.topic_id(CONSUMER_OFFSETS) else { return self.groups.set_partitions(0) };
+        let topics = self.topics();
+        let Some(topic) = topics.by_id(id.0) else { return };
+        let me = NodeId(self.config.node_id);
+        for ((_, index), change) in delta.partitions.iter().filter(|((topic, _), _)| *topic == id) {
+            let Ok(partition) = topic.partition(index.0) else { continue };
+            if change.new.leader != Some(me) {
+                self.groups.resign(index.0, out);
+            } else if change.leader_changed()
+                && let Err(error) = self.groups.lead(self, partition, now, out)
+            {
+                out.push(Effect::Report(error));
+            }
+        }
+        self.groups.set_partitions(topic.partitions.len());
+    }
+
+    /// A number that sets directories of the same partition apart.
+    fn unique(&self, topic_id: Uuid) -> u128 {
+        u128::from_be_bytes(topic_id.0)
+    }
+}

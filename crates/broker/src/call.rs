@@ -1,0 +1,99 @@
+//! One request on its way: who asks, where the answer goes, and how it is encoded.
+
+use bytes::Bytes;
+use ottla_protocol::{ApiKey, Message, Reader, Request, Writer};
+
+use crate::connection::Connection;
+use crate::effect::{Effect, Effects, Millis, ReadTask, Response, Token};
+
+/// Where an answer goes and in which form. Small and `Copy`, so that anything that waits can keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplyTo {
+    /// The request.
+    pub token: Token,
+    /// Its API.
+    pub key: ApiKey,
+    /// Its version.
+    pub version: i16,
+    /// Its correlation id, repeated in the response header.
+    pub correlation_id: i32,
+}
+
+impl ReplyTo {
+    /// Encodes `message` behind its header and answers the request with it.
+    ///
+    /// A message that can not be expressed in the request's version is our own mistake: it is reported, and the connection is
+    /// closed rather than left waiting.
+    pub fn send<'m, M: Message<'m>>(self, message: &M, out: &mut Effects) {
+        let mut writer = Writer::new();
+        writer.i32(self.correlation_id);
+        if self.key.response_header_version(self.version) >= 1 {
+            writer.tags(0);
+        }
+        let response = match message.encode(&mut writer, self.version) {
+            Ok(()) => Response::Frame(writer.finish()),
+            Err(error) => {
+                out.push(Effect::Report(format!("{} v{}: {error}", M::NAME, self.version)));
+                Response::Close
+            }
+        };
+        out.push(Effect::Respond { token: self.token, response });
+    }
+
+    /// Closes the connection instead of answering.
+    pub fn close(self, out: &mut Effects) {
+        out.push(Effect::Respond { token: self.token, response: Response::Close });
+    }
+}
+
+/// A request being handled: the envelope around its typed body.
+pub struct Call<'c> {
+    /// The whole frame, for slices that share its memory.
+    pub frame: &'c Bytes,
+    /// Who asks.
+    pub connection: &'c Connection,
+    /// The client id of the header; empty when null.
+    pub client_id: &'c str,
+    /// Where the answer goes.
+    pub reply: ReplyTo,
+    /// The time.
+    pub now: Millis,
+    /// Whether the request is handled again, after something it needed was created. It must not create a second time.
+    pub retried: bool,
+    /// Whether this thread may wait for the disk.
+    pub may_wait: bool,
+    /// Deeds that arise.
+    pub out: &'c mut Effects,
+}
+
+impl Call<'_> {
+    /// Has the whole request handled again on a reader thread, where it may wait for the disk. Nothing may have been changed yet.
+    pub fn on_reader_thread(&mut self) {
+        self.out.push(Effect::Read(ReadTask::Request(self.to_deferred())));
+    }
+
+    /// The request as something that can be kept and handled again.
+    pub(crate) fn to_deferred(&self) -> Deferred {
+        Deferred { frame: self.frame.clone(), connection: self.connection.clone(), token: self.reply.token }
+    }
+
+    /// Answers at once.
+    pub fn respond<'m, M: Message<'m>>(&mut self, message: &M) {
+        self.reply.send(message, self.out);
+    }
+}
+
+/// A request put aside, to be handled again from its frame.
+#[derive(Debug, Clone)]
+pub struct Deferred {
+    pub(crate) frame: Bytes,
+    pub(crate) connection: Connection,
+    pub(crate) token: Token,
+}
+
+/// Reads the body that follows the header.
+pub(crate) fn read_body<'a, R: Request<'a>>(reader: &mut Reader<'a>, version: i16) -> Result<R, ottla_protocol::DecodeError> {
+    let body = R::decode(reader, version)?;
+    reader.expect_end()?;
+    Ok(body)
+}

@@ -1,0 +1,33 @@
+//! The rules for configurations, less what this version does not act upon: refusing a change is better than accepting it without effect.
+
+use ottla_controller::{ConfigRules, EffectiveConfig, TableRules};
+use ottla_metadata::{ConfigMap, Image, ResourceType};
+
+/// The tables' rules, for topics only.
+#[derive(Debug)]
+pub(crate) struct ServedRules(pub TableRules);
+
+impl ConfigRules for ServedRules {
+    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), String> {
+        match kind {
+            ResourceType::TOPIC => self.0.validate(kind, resource, values),
+            _ if values.is_empty() => Ok(()),
+            ResourceType::BROKER => {
+                Err("Broker configurations can not be changed while the node runs; set them in its properties.".to_owned())
+            }
+            other => Err(format!("Configurations of {} resources are not served.", other.name())),
+        }
+    }
+
+    fn is_list(&self, kind: ResourceType, key: &str) -> bool {
+        self.0.is_list(kind, key)
+    }
+
+    fn inherited(&self, image: &Image, kind: ResourceType, key: &str) -> Option<String> {
+        self.0.inherited(image, kind, key)
+    }
+
+    fn effective_topic_config(&self, image: &Image, values: &ConfigMap) -> Vec<EffectiveConfig> {
+        self.0.effective_topic_config(image, values)
+    }
+}

@@ -1,0 +1,114 @@
+//! What the broker asks of the shell: answer a request, flush a log, read cold data, call back at a time.
+//! Each effect may be performed the moment it is pushed; the broker never relies on their order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ottla_protocol::Chain;
+use ottla_storage::{FlushDone, FlushJob};
+
+use crate::api::fetch::PendingFetch;
+use crate::call::Deferred;
+use crate::partition::Partition;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;
+
+/// Names one request among all that are in flight: the loop that owns the connection, the connection (a slab key and the
+/// generation that tells a reused key from its predecessor), and the request's position in the connection's pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    /// Index of the loop that owns the connection.
+    pub shard: u16,
+    /// Slab key of the connection within its loop.
+    pub connection: u32,
+    /// Generation of the slab key.
+    pub generation: u32,
+    /// Position of the request on its connection, from 0.
+    pub slot: u64,
+}
+
+/// What goes back for one request.
+#[derive(Debug)]
+pub enum Response {
+    /// The response frame, header included, without its four bytes of size.
+    Frame(Chain),
+    /// Nothing: the client asked for no acknowledgement (`acks=0`).
+    Nothing,
+    /// Close the connection: the request can not be answered (an unsupported version, a body that does not parse).
+    Close,
+}
+
+/// A deed for the shell.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer the request that `token` names. Every request is answered exactly once.
+    Respond {
+        /// The request.
+        token: Token,
+        /// Its answer.
+        response: Response,
+    },
+    /// Call [`crate::Broker::on_deadline`] at `at`, unless the request was answered before.
+    Deadline {
+        /// The request.
+        token: Token,
+        /// When.
+        at: Millis,
+    },
+    /// Run the task on a disk thread, then hand the outcome to [`crate::Broker::on_flushed`].
+    Flush(FlushTask),
+    /// Run [`crate::Broker::on_read`] with this task on a reader thread.
+    Read(ReadTask),
+    /// Call [`crate::Broker::on_tick`] no later than `at`.
+    Tick {
+        /// When.
+        at: Millis,
+    },
+    /// Print a line for the operator.
+    Report(String),
+    /// The node can not go on: the reason has to be printed and the process has to end.
+    Halt(String),
+}
+
+/// Deeds in the order in which they arose.
+pub type Effects = Vec<Effect>;
+
+/// Whose log a flush concerns.
+#[derive(Debug, Clone)]
+pub(crate) enum FlushTarget {
+    Partition(Arc<Partition>),
+    Metadata,
+}
+
+/// Files that have to reach the disk.
+#[derive(Debug)]
+pub struct FlushTask {
+    pub(crate) target: FlushTarget,
+    pub(crate) job: FlushJob,
+}
+
+impl FlushTask {
+    /// Waits for the disk. Holds no lock.
+    pub fn run(self) -> FlushOutcome {
+        FlushOutcome { target: self.target, done: self.job.run() }
+    }
+}
+
+/// How a flush ended.
+#[derive(Debug)]
+pub struct FlushOutcome {
+    pub(crate) target: FlushTarget,
+    pub(crate) done: FlushDone,
+}
+
+/// Work that waits for the disk to be read.
+#[derive(Debug)]
+pub enum ReadTask {
+    /// A fetch of records that are not in memory.
+    Fetch(Arc<PendingFetch>),
+    /// A request whose handler looks into files.
+    Request(Deferred),
+    /// Directories of deleted partitions, to be removed.
+    Remove(Vec<PathBuf>),
+}

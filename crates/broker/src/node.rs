@@ -1,0 +1,220 @@
+//! The broker object: what the shell calls, and where each call goes.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
+use ottla_metadata::Image;
+use ottla_metadata::ResourceType;
+use ottla_metadata::config::{BrokerConfig, TopicConfig};
+use ottla_protocol::ErrorCode;
+use ottla_storage::PartitionName;
+
+use crate::api::{self, Circumstance};
+use crate::call::Deferred;
+use crate::connection::Connection;
+use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
+use crate::groups::Groups;
+use crate::partition::{Partition, Wakes};
+use crate::producer_ids::ProducerIds;
+use crate::purgatory::{Purgatory, Waiting};
+use crate::quorum::Quorum;
+use crate::sessions::Sessions;
+use crate::store::Store;
+use crate::topics::Topics;
+
+/// One node of a cluster.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) cluster_id: String,
+    pub(crate) store: Arc<Store>,
+    /// What is committed of the cluster's metadata.
+    pub(crate) image: ArcSwap<Image>,
+    pub(crate) topics: ArcSwap<Topics>,
+    pub(crate) quorum: Quorum,
+    pub(crate) groups: Groups,
+    pub(crate) sessions: Sessions,
+    pub(crate) purgatory: Purgatory,
+    pub(crate) producer_ids: ProducerIds,
+}
+
+impl Broker {
+    /// Handles one request frame (header and body, without the size). Its answer is a [`Effect::Respond`], now or later.
+    pub fn on_frame(&self, connection: &mut Connection, frame: Bytes, token: Token, now: Millis, out: &mut Effects) {
+        let at = Circumstance { now, retried: false, may_wait: false };
+        api::dispatch(self, connection, &frame, token, at, out);
+    }
+
+    /// The time of an [`Effect::Deadline`] came.
+    pub fn on_deadline(&self, token: Token, now: Millis, out: &mut Effects) {
+        match self.purgatory.find(token) {
+            Some(Waiting::Fetch(fetch)) => api::fetch::advance(self, &fetch, false, now, out),
+            Some(Waiting::Produce(produce)) => produce.on_failed(self, ErrorCode::RequestTimedOut, out),
+            None => {}
+        }
+    }
+
+    /// A flush came back.
+    pub fn on_flushed(&self, outcome: FlushOutcome, now: Millis, out: &mut Effects) {
+        match outcome.target {
+            FlushTarget::Partition(partition) => {
+                let wakes = partition.on_flushed(outcome.done, now, out);
+                self.wake(&partition, wakes, now, out);
+            }
+            FlushTarget::Metadata => self.on_metadata_flushed(outcome.done, now, out),
+        }
+    }
+
+    /// Performs an [`Effect::Read`], on a thread that may wait for the disk.
+    pub fn on_read(&self, task: ReadTask, now: Millis, out: &mut Effects) {
+        match task {
+            ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
+            ReadTask::Remove(paths) => {
+                for path in paths {
+                    if let Err(error) = self.store.disk().remove_dir_all(&path) {
+                        out.push(Effect::Report(format!("{}: {error}", path.display())));
+                    }
+                }
+            }
+            ReadTask::Request(deferred) => self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out),
+        }
+    }
+
+    /// The time of an [`Effect::Tick`] came: group timers, periodic flushes.
+    pub fn on_tick(&self, now: Millis, out: &mut Effects) {
+        for partition in self.store.due_flushes(now) {
+            partition.on_flush_due(now, out);
+        }
+        let doomed = self.store.due_removals(now);
+        if !doomed.is_empty() {
+            out.push(Effect::Read(ReadTask::Remove(doomed)));
+        }
+        if let Some(at) = self.store.next_due() {
+            out.push(Effect::Tick { at });
+        }
+        self.groups.on_tick(self, now, out);
+    }
+
+    /// A connection is gone: nobody waits for its requests any more. `any` names one of its requests, whichever.
+    pub fn on_disconnect(&self, any: Token) {
+        for waiting in self.purgatory.take_connection(any) {
+            match waiting {
+                Waiting::Fetch(fetch) => fetch.forget(),
+                Waiting::Produce(produce) => produce.forget(),
+            }
+        }
+    }
+
+    /// Stops cleanly: every log is flushed and closed, the checkpoints are written, and the directory is marked as cleanly left.
+    /// May wait for the disk. Nothing may be asked of the broker afterwards.
+    pub fn shutdown(&self) -> Result<(), String> {
+        let topics = self.topics();
+        let mut offsets = Vec::new();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            if let Some(closed) = partition.close() {
+                let (recovery_point, log_start_offset, high_watermark) = closed?;
+                offsets.push((checkpoint_name(partition), recovery_point, log_start_offset, high_watermark));
+            }
+        }
+        self.quorum.close()?;
+        self.store.write_checkpoints(&offsets).map_err(|error| error.to_string())?;
+        let broker_epoch = self.broker_epoch();
+        self.store.dir().write_clean_shutdown(broker_epoch).map_err(|error| error.to_string())
+    }
+
+    /// Writes the checkpoints of all open logs. May wait for the disk.
+    pub(crate) fn write_checkpoints(&self) -> Result<(), String> {
+        let topics = self.topics();
+        let open = topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| {
+            let (recovery_point, log_start_offset, high_watermark) = partition.checkpoint()?;
+            Some((checkpoint_name(partition), recovery_point, log_start_offset, high_watermark))
+        });
+        let offsets: Vec<_> = open.collect();
+        self.store.write_checkpoints(&offsets).map_err(|error| error.to_string())
+    }
+
+    /// Wakes whom a high watermark satisfied. Called outside all locks.
+    pub(crate) fn wake(&self, partition: &Arc<Partition>, wakes: Wakes, now: Millis, out: &mut Effects) {
+        for produce in wakes.produces {
+            produce.on_committed(self, out);
+        }
+        for produce in wakes.failed {
+            produce.on_failed(self, ErrorCode::NotLeaderOrFollower, out);
+        }
+        for fetch in wakes.fetches {
+            api::fetch::advance(self, &fetch, false, now, out);
+        }
+        if let Some(high_watermark) = wakes.groups {
+            self.groups.on_committed(partition.index, high_watermark, out);
+        }
+        if wakes.groups_failed {
+            self.groups.on_lost(partition.index, out);
+        }
+    }
+
+    /// Handles a request again from its frame.
+    pub(crate) fn again(&self, deferred: Deferred, at: Circumstance, out: &mut Effects) {
+        let Deferred { frame, mut connection, token } = deferred;
+        api::dispatch(self, &mut connection, &frame, token, at, out);
+    }
+
+    /// Whether old records of a topic go by compaction alone, so that nobody may delete them by offset.
+    pub(crate) fn is_compacted_only(&self, topic: &str) -> bool {
+        let overrides = self.image().config(ResourceType::TOPIC, topic).cloned();
+        let settings = overrides.map(|overrides| TopicConfig::resolve(&overrides, &self.config));
+        let cleanup = match settings {
+            Some(Ok(settings)) => settings.cleanup,
+            _ => self.config.topic_defaults.cleanup,
+        };
+        cleanup.compact && !cleanup.delete
+    }
+
+    /// Resolved configuration.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    /// Id of the cluster.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// The committed image of the cluster.
+    pub fn image(&self) -> Guard<Arc<Image>> {
+        self.image.load()
+    }
+
+    pub(crate) fn topics(&self) -> Guard<Arc<Topics>> {
+        self.topics.load()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(crate) fn purgatory(&self) -> &Purgatory {
+        &self.purgatory
+    }
+
+    pub(crate) fn producer_ids(&self) -> &ProducerIds {
+        &self.producer_ids
+    }
+
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub(crate) fn broker_epoch(&self) -> i64 {
+        let me = ottla_protocol::ids::NodeId(self.config.node_id);
+        self.image().broker(me).map_or(-1, |node| node.broker_epoch)
+    }
+}
+
+fn checkpoint_name(partition: &Partition) -> PartitionName {
+    PartitionName::new(&*partition.topic.name, partition.index)
+}

@@ -1,0 +1,209 @@
+//! Start-up, as straight code: lock and identify the directory, recover the logs, elect this node, register it, and take up its work.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ottla_metadata::config::BrokerConfig;
+use ottla_metadata::{Delta, Image};
+use ottla_protocol::Uuid;
+use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, PartitionDirKind};
+
+use crate::Broker;
+use crate::effect::{Effects, Millis};
+use crate::groups::Groups;
+use crate::producer_ids::ProducerIds;
+use crate::purgatory::Purgatory;
+use crate::quorum::{Identity, Quorum};
+use crate::sessions::Sessions;
+use crate::store::Store;
+use crate::topics::Topics;
+
+/// The name of the metadata log's directory.
+pub(crate) const CLUSTER_METADATA_DIR: &str = "__cluster_metadata-0";
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Resolved configuration; the ports of its listeners are the real ones.
+    pub broker: BrokerConfig,
+    /// The cluster id that an empty directory is formatted with, or that a formatted one must have. `None`: a fresh id, or whatever
+    /// the directory says.
+    pub cluster_id: Option<String>,
+}
+
+/// Why a node does not start. `Display` is one sentence that says what to do.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The log directory can not be used.
+    Directory(LogDirError),
+    /// The configuration asks for something that this version does not do.
+    Unserved(String),
+    /// A log or the metadata in it can not be read.
+    Damaged(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Directory(error) => error.fmt(f),
+            OpenError::Unserved(sentence) | OpenError::Damaged(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<LogDirError> for OpenError {
+    fn from(error: LogDirError) -> Self {
+        OpenError::Directory(error)
+    }
+}
+
+impl Broker {
+    /// Starts a node on a disk: formats an empty directory, recovers what a crash left, and returns when the node can serve. `seed`
+    /// feeds everything that is drawn by lot (ids, jitter). Afterwards the shell calls [`Broker::on_tick`] once, to arm the timers.
+    pub fn open(disk: Arc<dyn Disk>, node: NodeConfig, now: Millis, seed: u64) -> Result<Arc<Broker>, OpenError> {
+        let NodeConfig { broker: config, cluster_id } = node;
+        check_served(&config)?;
+        let config = Arc::new(config);
+        let mut dice = Seed(seed);
+        let mut dir = LogDir::open(disk, Path::new(&config.log_dirs[0]))?;
+        dir.check_identity(cluster_id.as_deref(), Some(config.node_id))?;
+        let meta = match dir.meta_properties() {
+            Some(meta) if meta.directory_id.is_some() => meta.clone(),
+            found => {
+                let cluster_id = found.map(|meta| meta.cluster_id.clone()).or(cluster_id);
+                let cluster_id = cluster_id.unwrap_or_else(|| dice.uuid().to_string());
+                let meta = MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
+                dir.format(meta.clone())?;
+                meta
+            }
+        };
+        let directory_id = meta.directory_id.expect("given above if it was missing");
+        let clean = dir.take_clean_shutdown()?;
+        let previous_broker_epoch = clean.as_ref().map(|clean| clean.broker_epoch);
+        let store = Arc::new(Store::new(dir, &config, clean.is_some())?);
+        let identity = Identity {
+            cluster_id: meta.cluster_id.clone(),
+            directory_id,
+            incarnation_id: dice.uuid(),
+            previous_broker_epoch: previous_broker_epoch.unwrap_or(-1),
+            seed: dice.next(),
+        };
+        let quorum = Quorum::open(&store, &config, identity, now).map_err(OpenError::Damaged)?;
+        let image = quorum.committed_image();
+        let broker = Arc::new(Broker {
+            cluster_id: meta.cluster_id.clone(),
+            image: ArcSwap::new(Arc::new(Image::empty(&meta.cluster_id))),
+            topics: ArcSwap::new(Arc::new(Topics::default())),
+            quorum,
+            groups: Groups::new(group_config(&config), dice.next()),
+            sessions: Sessions::new(usize::try_from(config.requests.fetch_session_slots).unwrap_or(0), dice.next()),
+            purgatory: Purgatory::new(),
+            producer_ids: ProducerIds::default(),
+            store,
+            config,
+        });
+        broker.take_up(&image, now)?;
+        Ok(broker)
+    }
+
+    /// Serves what the image says, recovering the logs that the directory holds.
+    fn take_up(&self, image: &Image, now: Millis) -> Result<(), OpenError> {
+        // Group coordinators are loaded by `apply`, so the partitions' logs have to be there; they open on first use.
+        self.settle_directories(image)?;
+        let mut out = Effects::new();
+        let delta = Delta::between(&Image::empty(&self.cluster_id), image);
+        self.apply(image, &delta, now, &mut out);
+        for partition in self.topics().iter().flat_map(|topic| &topic.partitions) {
+            if self.store.has_log(&partition.topic.name, partition.index) {
+                partition.open(now).map_err(OpenError::Damaged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.
+    fn settle_directories(&self, image: &Image) -> Result<(), OpenError> {
+        for found in self.store.dir().partitions()? {
+            let (topic, index) = (&found.partition.topic, found.partition.partition);
+            let path = self.store.root().join(&found.name);
+            let io = |error| OpenError::Directory(LogDirError::Io(path.clone(), error));
+            match found.kind {
+                PartitionDirKind::Delete => self.store.disk().remove_dir_all(&path).map_err(io)?,
+                PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
+                    let described = image.topic_by_name(topic);
+                    let ours = described.is_some_and(|described| {
+                        index < described.partition_count() && !self.store.is_foreign(topic, index, described.id.0)
+                    });
+                    if !ours {
+                        let unique = u128::from_be_bytes(self.store.foreign_id(topic, index).0);
+                        self.store
+                            .set_aside(topic, index, PartitionDirKind::Stray, unique)
+                            .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what would be ignored otherwise.
+fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
+    if config.log_dirs.len() != 1 {
+        let dirs = config.log_dirs.join(",");
+        return Err(OpenError::Unserved(format!("log.dirs={dirs}: this version serves one log directory; name one")));
+    }
+    if !config.is_cluster_of_one() {
+        return Err(OpenError::Unserved(
+            "this version serves a cluster of one node: process.roles=broker,controller and one voter, this node".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn group_config(config: &BrokerConfig) -> ottla_coordinator::Config {
+    let (groups, offsets) = (&config.groups, &config.offsets);
+    ottla_coordinator::Config {
+        group_min_session_timeout_ms: groups.min_session_timeout_ms,
+        group_max_session_timeout_ms: groups.max_session_timeout_ms,
+        group_initial_rebalance_delay_ms: groups.initial_rebalance_delay_ms,
+        group_max_size: usize::try_from(groups.max_size).unwrap_or(usize::MAX),
+        offset_metadata_max: usize::try_from(offsets.metadata_max_bytes).unwrap_or(0),
+        offsets_retention_ms: offsets.retention_ms,
+        offsets_retention_check_interval_ms: offsets.retention_check_interval_ms,
+        ..Default::default()
+    }
+}
+
+/// A splitmix64 sequence.
+pub(crate) struct Seed(u64);
+
+impl Seed {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A random id (version 4), as Kafka draws them: never one that begins with a dash when printed.
+    pub(crate) fn uuid(&mut self) -> Uuid {
+        loop {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&self.next().to_be_bytes());
+            bytes[8..].copy_from_slice(&self.next().to_be_bytes());
+            bytes[6] = bytes[6] & 0x0f | 0x40;
+            bytes[8] = bytes[8] & 0x3f | 0x80;
+            let id = Uuid(bytes);
+            if !id.to_string().starts_with('-') {
+                return id;
+            }
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! A partition on this node: its log, what is committed of it, and who waits for that to change.
+//!
+//! Everything sits behind one short lock, taken once per batch and never held across a wait. Whoever moves the high watermark takes
+//! the waiters it satisfies out of the lock and wakes them outside ([`Wakes`]): answering may touch other partitions.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use ottla_metadata::config::{Durability, TopicConfig};
+use ottla_protocol::{Chain, ErrorCode, Uuid};
+use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
+
+use crate::api::fetch::PendingFetch;
+use crate::api::produce::PendingProduce;
+use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
+use crate::store::Store;
+
+/// What all partitions of a topic share.
+#[derive(Debug)]
+pub struct Topic {
+    /// Id, new with every creation of the name.
+    pub id: Uuid,
+    /// Name.
+    pub name: Arc<str>,
+    /// Whether clients are kept from writing to it (`__consumer_offsets`, ...).
+    pub internal: bool,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its topic.
+    pub topic: Arc<Topic>,
+    /// Its index.
+    pub index: i32,
+    store: Arc<Store>,
+    core: Mutex<Core>,
+}
+
+#[derive(Debug)]
+struct Core {
+    /// `None` until first needed: an idle partition costs no files.
+    log: Option<Log>,
+    settings: Arc<TopicConfig>,
+    role: Role,
+    leader_epoch: i32,
+    /// Records below are committed (exclusive).
+    high_watermark: i64,
+    /// Appends above the high watermark: end offset and bytes of each, in order.
+    uncommitted: VecDeque<(i64, u64)>,
+    /// Who waits for the high watermark to reach an offset, sorted by it.
+    acks: VecDeque<Ack>,
+    /// Fetches that wait for more committed bytes. May hold answered ones until the next purge.
+    fetches: Vec<Arc<PendingFetch>>,
+    fetches_purged_len: usize,
+    flush: Flush,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leader,
+    /// No leader here: another node leads, or nobody does.
+    Idle,
+    /// The topic was deleted.
+    Deleted,
+    /// The log failed; only a restart brings it back.
+    Offline,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// Nothing asked for.
+    Idle,
+    /// Listed for the periodic flush.
+    Listed,
+    /// The disk is at it.
+    Running,
+}
+
+#[derive(Debug)]
+struct Ack {
+    required: i64,
+    waiter: Committed,
+}
+
+/// Who is told when an offset is committed.
+#[derive(Debug, Clone)]
+pub(crate) enum Committed {
+    /// A produce request with `acks=all`: the entry of its response that this append filled.
+    Produce(Arc<PendingProduce>),
+    /// The group coordinator of this offsets partition.
+    Groups,
+}
+
+/// Waiters taken out of the lock, to be woken by whoever moved the high watermark.
+#[derive(Debug, Default)]
+#[must_use = "waiters that are not woken wait for ever"]
+pub(crate) struct Wakes {
+    pub produces: Vec<Arc<PendingProduce>>,
+    pub fetches: Vec<Arc<PendingFetch>>,
+    /// The high watermark that the group coordinator of this partition may act on.
+    pub groups: Option<i64>,
+    /// Produces that can no longer succeed.
+    pub failed: Vec<Arc<PendingProduce>>,
+    /// The coordinator's records can no longer be committed.
+    pub groups_failed: bool,
+}
+
+/// Positions of a log as seen by readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Positions {
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+    pub log_start_offset: i64,
+    pub log_end_offset: i64,
+    pub leader_epoch: i32,
+}
+
+/// What one partition gives to a fetch.
+#[derive(Debug)]
+pub(crate) struct PartitionRead {
+    pub error: ErrorCode,
+    pub positions: Option<Positions>,
+    pub records: Chain,
+    pub aborted: Vec<(i64, i64)>,
+    pub diverging: Option<(i32, i64)>,
+}
+
+impl PartitionRead {
+    pub fn failed(error: ErrorCode) -> Self {
+        PartitionRead { error, positions: None, records: Chain::default(), aborted: Vec::new(), diverging: None }
+    }
+}
+
+/// Why an append was refused.
+#[derive(Debug)]
+pub(crate) enum AppendRefusal {
+    Code(ErrorCode),
+    Invalid(AppendError),
+}
+
+/// A request to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadRequest {
+    pub offset: i64,
+    pub max_bytes: usize,
+    pub current_leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+    pub committed_only: bool,
+    /// The first batch comes whole even if it is larger than `max_bytes` (KIP-74).
+    pub at_least_one: bool,
+    /// Whether the caller may wait for the disk.
+    pub may_wait: bool,
+}
+
+impl Partition {
+    pub(crate) fn new(topic: Arc<Topic>, index: i32, settings: Arc<TopicConfig>, store: Arc<Store>) -> Arc<Self> {
+        let core = Core {
+            log: None,
+            settings,
+            role: Role::Idle,
+            leader_epoch: -1,
+            high_watermark: 0,
+            uncommitted: VecDeque::new(),
+            acks: VecDeque::new(),
+            fetches: Vec::new(),
+            fetches_purged_len: 0,
+            flush: Flush::Idle,
+        };
+        Arc::new(Partition { topic, index, store, core: Mutex::new(core) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        crate::sessions::lock(&self.core)
+    }
+
+    /// Opens the log, as at start-up for a directory that exists. Everything that was recovered is made durable, so it is committed.
+    pub(crate) fn open(&self, now: Millis) -> Result<(), String> {
+        let mut core = self.lock();
+        core.log(self, now).map(|_| ()).map_err(|_| format!("{}-{}: the log can not be opened", self.topic.name, self.index))
+    }
+
+    /// Takes leadership in `leader_epoch`.
+    pub(crate) fn become_leader(&self, leader_epoch: i32) {
+        let mut core = self.lock();
+        if core.role == Role::Deleted || core.role == Role::Offline {
+            return;
+        }
+        assert!(leader_epoch >= core.leader_epoch, "leader epochs never go back");
+        core.role = Role::Leader;
+        if leader_epoch > core.leader_epoch
+            && let Some(log) = core.log.as_mut()
+        {
+            log.begin_epoch(leader_epoch);
+        }
+        core.leader_epoch = leader_epoch;
+    }
+
+    /// Gives leadership up.
+    pub(crate) fn resign(&self, leader_epoch: i32) -> Wakes {
+        let mut core = self.lock();
+        if core.role == Role::Leader {
+            core.role = Role::Idle;
+        }
+        core.leader_epoch = leader_epoch.max(core.leader_epoch);
+        core.abandon()
+    }
+
+    /// The topic is gone: lets go of the log and of everyone who waits.
+    pub(crate) fn delete(&self) -> Wakes {
+        let mut core = self.lock();
+        core.role = Role::Deleted;
+        core.log = None;
+        core.abandon()
+    }
+
+    /// New topic configuration.
+    pub(crate) fn configure(&self, settings: Arc<TopicConfig>) {
+        let mut core = self.lock();
+        if let Some(log) = core.log.as_mut() {
+            log.set_config(self.store.log_config(&settings));
+        }
+        core.settings = settings;
+    }
+
+    /// Appends one client's or coordinator's records. `waiter` is told once they are committed, if they are not at once.
+    /// Returns whether they were committed at once.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        records: &Bytes,
+        origin: AppendOrigin,
+        waiter: Option<Committed>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(AppendInfo, bool, Wakes), AppendRefusal> {
+        let mut core = self.lock();
+        core.check_leader(-1).map_err(AppendRefusal::Code)?;
+        let leader_epoch = core.leader_epoch;
+        let log = core.log(self, now).map_err(AppendRefusal::Code)?;
+        let info = match log.append(records, origin, leader_epoch, now) {
+            Ok(info) => info,
+            Err(error) => {
+                if error.is_storage_failure() {
+                    out.push(Effect::Report(format!("{}-{}: {error}", self.topic.name, self.index)));
+                }
+                return Err(AppendRefusal::Invalid(error));
+            }
+        };
+        let required = info.last_offset + 1;
+        if !info.duplicate {
+            core.uncommitted.push_back((required, info.bytes as u64));
+        }
+        let mut wakes = Wakes::default();
+        if core.settings.durability == Durability::Replicated {
+            core.advance(required, &mut wakes);
+        }
+        let committed = core.high_watermark >= required;
+        let urgent = !committed && (waiter.is_some() || !core.fetches.is_empty());
+        if let (Some(waiter), false) = (waiter, committed) {
+            let at = core.acks.partition_point(|ack| ack.required <= required);
+            core.acks.insert(at, Ack { required, waiter });
+        }
+        core.plan_flush(self, urgent, now, out);
+        Ok((info, committed, wakes))
+    }
+
+    /// Reads committed records. `None`: the disk is needed and the caller may not wait for it.
+    pub(crate) fn read(&self, request: ReadRequest, now: Millis) -> Option<PartitionRead> {
+        let mut core = self.lock();
+        if let Err(error) = core.check_leader(request.current_leader_epoch) {
+            return Some(PartitionRead::failed(error));
+        }
+        let positions = match core.positions(self, now) {
+            Ok(positions) => positions,
+            Err(error) => return Some(PartitionRead::failed(error)),
+        };
+        let mut read = PartitionRead { positions: Some(positions), ..PartitionRead::failed(ErrorCode::None) };
+        let log = core.log.as_mut().expect("positions() opened it");
+        if request.last_fetched_epoch >= 0 {
+            match log.end_offset_for_epoch(request.last_fetched_epoch) {
+                Some((epoch, end)) if epoch < request.last_fetched_epoch || end < request.offset => {
+                    read.diverging = Some((epoch, end));
+                    return Some(read);
+                }
+                Some(_) => {}
+                None => return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange)),
+            }
+        }
+        if request.offset < positions.log_start_offset || request.offset > positions.log_end_offset {
+            return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange));
+        }
+        let bound = if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
+        if request.offset >= bound {
+            return Some(read);
+        }
+        let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
+        let slice = match log.read_cached(offset, max_bytes, bound, one) {
+            Some(slice) => slice,
+            None if !request.may_wait => return None,
+            None => match log.read(offset, max_bytes, bound, one) {
+                Ok(slice) => slice,
+                Err(error) => return Some(PartitionRead::failed(error.code())),
+            },
+        };
+        if request.committed_only {
+            read.aborted = log.aborted_transactions(offset, slice.next_offset);
+        }
+        read.records = slice.records;
+        Some(read)
+    }
+
+    /// Parks a fetch here, unless the high watermark is no longer the one that the fetch saw. Data that waits for a flush is hurried.
+    pub(crate) fn park(self: &Arc<Self>, fetch: &Arc<PendingFetch>, seen: i64, now: Millis, out: &mut Effects) -> bool {
+        let mut core = self.lock();
+        if core.high_watermark != seen {
+            return false;
+        }
+        if core.fetches.len() >= 2 * core.fetches_purged_len.max(8) {
+            core.fetches.retain(|fetch| !fetch.is_answered());
+            core.fetches_purged_len = core.fetches.len();
+        }
+        core.fetches.push(fetch.clone());
+        core.plan_flush(self, true, now, out);
+        true
+    }
+
+    /// Positions for ListOffsets and friends.
+    pub(crate) fn positions(&self, current_leader_epoch: i32, now: Millis) -> Result<Positions, ErrorCode> {
+        let mut core = self.lock();
+        core.check_leader(current_leader_epoch)?;
+        core.positions(self, now)
+    }
+
+    /// Runs `inquire` on the log of the leader, under the lock: for rare questions (timestamps, epochs, producers).
+    pub(crate) fn with_log<T>(
+        &self,
+        current_leader_epoch: i32,
+        now: Millis,
+        inquire: impl FnOnce(&mut Log, Positions) -> T,
+    ) -> Result<T, ErrorCode> {
+        let mut core = self.lock();
+        core.check_leader(current_leader_epoch)?;
+        let positions = core.positions(self, now)?;
+        Ok(inquire(core.log.as_mut().expect("positions() opened it"), positions))
+    }
+
+    /// Size on disk, without opening a log that nobody used.
+    pub(crate) fn size(&self) -> u64 {
+        self.lock().log.as_ref().map_or(0, Log::size)
+    }
+
+    /// A flush came back.
+    pub(crate) fn on_flushed(self: &Arc<Self>, done: FlushDone, now: Millis, out: &mut Effects) -> Wakes {
+        let mut core = self.lock();
+        core.flush = Flush::Idle;
+        let Some(log) = core.log.as_mut() else { return Wakes::default() };
+        let mut wakes = Wakes::default();
+        match log.on_flushed(done) {
+            Ok(synced) => {
+                core.advance(synced, &mut wakes);
+                let urgent = !core.acks.is_empty() || core.fetches.iter().any(|fetch| !fetch.is_answered());
+                core.plan_flush(self, urgent, now, out);
+            }
+            Err(error) => {
+                core.role = Role::Offline;
+                wakes = core.abandon();
+                out.push(Effect::Report(format!("{}-{} is offline: {error}", self.topic.name, self.index)));
+            }
+        }
+        wakes
+    }
+
+    /// The periodic flush reached this partition.
+    pub(crate) fn on_flush_due(self: &Arc<Self>, now: Millis, out: &mut Effects) {
+        let mut core = self.lock();
+        if core.flush == Flush::Listed {
+            core.flush = Flush::Idle;
+            core.plan_flush(self, true, now, out);
+        }
+    }
+
+    /// Flushes and closes the log, on the way down. Returns the recovery point and high watermark for the checkpoints.
+    pub(crate) fn close(&self) -> Option<Result<(i64, i64, i64), String>> {
+        let mut core = self.lock();
+        let high_watermark = core.high_watermark;
+        let mut log = core.log.take()?;
+        let start = log.log_start_offset();
+        Some(match log.close() {
+            Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),
+            Err(error) => Err(format!("{}-{}: {error}", self.topic.name, self.index)),
+        })
+    }
+
+    /// (recovery point, log start offset, high watermark) of an open log, for the periodic checkpoints.
+    pub(crate) fn checkpoint(&self) -> Option<(i64, i64, i64)> {
+        let core = self.lock();
+        let log = core.log.as_ref()?;
+        Some((log.recovery_point(), log.log_start_offset(), core.high_watermark))
+    }
+}
+
+impl Core {
+    fn check_leader(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+        match self.role {
+            Role::Deleted => return Err(ErrorCode::UnknownTopicOrPartition),
+            Role::Offline => return Err(ErrorCode::KafkaStorageError),
+            Role::Idle => return Err(ErrorCode::NotLeaderOrFollower),
+            Role::Leader => {}
+        }
+        if current_leader_epoch >= 0 && current_leader_epoch < self.leader_epoch {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        if current_leader_epoch > self.leader_epoch {
+            return Err(ErrorCode::UnknownLeaderEpoch);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, of: &Partition, now: Millis) -> Result<&mut Log, ErrorCode> {
+        if self.role == Role::Offline {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        if self.log.is_none() {
+            match of.store.open_log(&of.topic, of.index, &self.settings, now) {
+                Ok(mut log) => {
+                    // What the directory held is on disk by now, and this node is the only replica.
+                    self.high_watermark = log.log_end_offset();
+                    if self.role == Role::Leader {
+                        log.begin_epoch(self.leader_epoch);
+                    }
+                    self.log = Some(log);
+                }
+                Err(_) => {
+                    self.role = Role::Offline;
+                    return Err(ErrorCode::KafkaStorageError);
+                }
+            }
+        }
+        Ok(self.log.as_mut().expect("opened above"))
+    }
+
+    fn positions(&mut self, of: &Partition, now: Millis) -> Result<Positions, ErrorCode> {
+        let (high_watermark, leader_epoch) = (self.high_watermark, self.leader_epoch);
+        let opened = self.log.is_some();
+        let log = self.log(of, now)?;
+        let high_watermark = if opened { high_watermark } else { log.log_end_offset() };
+        Ok(Positions {
+            high_watermark,
+            last_stable_offset: log.last_stable_offset(high_watermark),
+            log_start_offset: log.log_start_offset(),
+            log_end_offset: log.log_end_offset(),
+            leader_epoch,
+        })
+    }
+
+    /// Raises the high watermark and takes out whom that satisfies.
+    fn advance(&mut self, to: i64, wakes: &mut Wakes) {
+        if to <= self.high_watermark {
+            return;
+        }
+        let end = self.log.as_ref().map_or(0, Log::log_end_offset);
+        assert!(to <= end, "nothing beyond the log end is committed");
+        self.high_watermark = to;
+        let mut bytes = 0;
+        while let Some(&(_, size)) = self.uncommitted.front().filter(|(end, _)| *end <= to) {
+            bytes += size;
+            self.uncommitted.pop_front();
+        }
+        while let Some(ack) = self.acks.pop_front_if(|ack| ack.required <= to) {
+            match ack.waiter {
+                Committed::Produce(produce) => wakes.produces.push(produce),
+                Committed::Groups => wakes.groups = Some(to),
+            }
+        }
+        self.fetches.retain(|fetch| {
+            let satisfied = fetch.gain(bytes);
+            if satisfied {
+                wakes.fetches.push(fetch.clone());
+            }
+            !satisfied && !fetch.is_answered()
+        });
+    }
+
+    /// Nobody here will see the high watermark move again.
+    fn abandon(&mut self) -> Wakes {
+        let mut wakes = Wakes { fetches: std::mem::take(&mut self.fetches), ..Wakes::default() };
+        for ack in self.acks.drain(..) {
+            match ack.waiter {
+                Committed::Produce(produce) => wakes.failed.push(produce),
+                Committed::Groups => wakes.groups_failed = true,
+            }
+        }
+        wakes
+    }
+
+    /// Sees to it that what is appended reaches the disk: now if somebody waits for it, else with the periodic flush.
+    fn plan_flush(&mut self, of: &Arc<Partition>, urgent: bool, now: Millis, out: &mut Effects) {
+        let Some(log) = self.log.as_mut() else { return };
+        if self.flush == Flush::Running || log.synced_offset() >= log.log_end_offset() {
+            return;
+        }
+        let urgent = urgent && self.settings.durability == Durability::Flushed
+            || log.unflushed_records() >= self.settings.flush_messages;
+        if urgent {
+            if let Some(job) = log.begin_flush() {
+                self.flush = Flush::Running;
+                out.push(Effect::Flush(FlushTask { target: FlushTarget::Partition(of.clone()), job }));
+            }
+        } else if self.flush == Flush::Idle {
+            self.flush = Flush::Listed;
+            of.store.list_for_flush(of.clone(), now, out);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What the two ways of altering configurations share: from wished values to records, with every check.
+//!
+//! The tricky idea: a resource is all or nothing. Its values are checked as they would be *after* the change, so that
+//! keys which only make sense together can be set together; one bad key leaves the whole resource as it was, and the
+//! other resources of the request untouched by that.
+
+use crate::context::Context;
+use crate::error::ApiError;
+use ottla_metadata::{ConfigMap, ResourceType, topic_name};
+use ottla_protocol::ErrorCode;
+use ottla_protocol::ids::NodeId;
+use ottla_protocol::messages::clear_elr_record::ClearElrRecord;
+use ottla_protocol::messages::config_record::ConfigRecord;
+use ottla_protocol::messages::metadata_record::MetadataRecord;
+use std::borrow::Cow;
+
+const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+const CORDONED_LOG_DIRS: &str = "cordoned.log.dirs";
+/// Longest value in UTF-16 units, which is how Kafka counts.
+const MAX_VALUE_LENGTH: usize = i16::MAX as usize;
+
+/// One key and the value that it shall have; `None` unsets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) key: String,
+    pub(crate) value: Option<String>,
+}
+
+/// Decides about the values of a topic that is about to be created.
+pub(crate) fn decide_for_new_topic(
+    context: &Context<'_>,
+    topic: &str,
+    edits: &[Edit],
+) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
+    decide(context, ResourceType::TOPIC, topic, edits, false)
+}
+
+/// Decides about the values of a resource that exists, or else refuses.
+pub(crate) fn decide_for_resource(
+    context: &Context<'_>,
+    kind: ResourceType,
+    resource: &str,
+    edits: &[Edit],
+) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
+    decide(context, kind, resource, edits, true)
+}
+
+fn decide(
+    context: &Context<'_>,
+    kind: ResourceType,
+    resource: &str,
+    edits: &[Edit],
+    must_exist: bool,
+) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
+    let before =
+        context.image.config(kind, resource).map_or_else(ConfigMap::new, |values| ConfigMap::clone(values));
+    let mut after = before.clone();
+    let mut records = Vec::new();
+    for edit in edits {
+        // Brokers re-read what a configuration points to (key stores) even when the value is the same, so for them
+        // every edit becomes a record (KAFKA-14136).
+        if before.get(&edit.key) == edit.value.as_ref() && kind != ResourceType::BROKER {
+            continue;
+        }
+        check_edit(context, kind, resource, edit)?;
+        match &edit.value {
+            Some(value) => after.insert(edit.key.clone(), value.clone()),
+            None => after.remove(&edit.key),
+        };
+        records.push(MetadataRecord::ConfigRecord(ConfigRecord {
+            resource_type: kind.0,
+            resource_name: Cow::Owned(resource.to_owned()),
+            name: Cow::Owned(edit.key.clone()),
+            value: edit.value.clone().map(Cow::Owned),
+        }));
+    }
+    check_name(kind, resource)?;
+    if let Err(reason) = context.rules.validate(kind, resource, &after) {
+        // Kafka tells bad values of brokers with another code than all others.
+        let broker = kind == ResourceType::BROKER;
+        let code = if broker { ErrorCode::InvalidRequest } else { ErrorCode::InvalidConfig };
+        return Err(ApiError::new(code, reason));
+    }
+    if must_exist {
+        check_existence(context, kind, resource)?;
+    }
+    let min_isr_changed = edits.iter().any(|edit| {
+        edit.key == MIN_INSYNC_REPLICAS
+            && (kind == ResourceType::BROKER || before.get(&edit.key) != edit.value.as_ref())
+    });
+    if min_isr_changed && context.image.elr_enabled() {
+        // Whoever was eligible under the old minimum may not be under the new one.
+        let topic = if kind == ResourceType::TOPIC { resource } else { "" };
+        let clear = ClearElrRecord { topic_name: Cow::Owned(topic.to_owned()) };
+        records.push(MetadataRecord::ClearElrRecord(clear));
+    }
+    Ok(records)
+}
+
+fn check_edit(
+    context: &Context<'_>,
+    kind: ResourceType,
+    resource: &str,
+    edit: &Edit,
+) -> Result<(), ApiError> {
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidConfig, message));
+    let of_broker = kind == ResourceType::BROKER;
+    if of_broker && edit.key == MIN_INSYNC_REPLICAS && context.image.elr_enabled() {
+        if !resource.is_empty() {
+            return invalid(format!(
+                "Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled."
+            ));
+        }
+        if edit.value.is_none() {
+            return invalid(format!(
+                "Cluster-level {MIN_INSYNC_REPLICAS} cannot be removed while ELR is enabled."
+            ));
+        }
+    }
+    if of_broker && edit.key == CORDONED_LOG_DIRS && !context.metadata_version().supports_cordoned_log_dirs()
+    {
+        return invalid(format!(
+            "{CORDONED_LOG_DIRS} cannot be set because it requires metadata.version 4.3-IV0."
+        ));
+    }
+    if edit.value.as_ref().is_some_and(|value| value.encode_utf16().count() > MAX_VALUE_LENGTH) {
+        return invalid(format!(
+            "The configuration value cannot be added because it exceeds the maximum value size of \
+             {MAX_VALUE_LENGTH} bytes."
+        ));
+    }
+    Ok(())
+}
+
+fn check_name(kind: ResourceType, resource: &str) -> Result<(), ApiError> {
+    let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    match kind {
+        ResourceType::TOPIC if resource.is_empty() => invalid("Default topic resources are not allowed."),
+        ResourceType::TOPIC => topic_name::validate(resource)
+            .map_err(|error| ApiError::new(ErrorCode::InvalidTopicException, error.to_string())),
+        ResourceType::BROKER if resource.is_empty() => Ok(()),
+        ResourceType::BROKER => match resource.parse::<i32>() {
+            Err(_) => invalid("Unable to parse broker name as a base 10 number."),
+            Ok(id) if id < 0 => invalid("Invalid negative broker ID."),
+            Ok(_) => Ok(()),
+        },
+        ResourceType::GROUP if resource.is_empty() => invalid("Default group resources are not allowed."),
+        ResourceType::GROUP | ResourceType::CLIENT_METRICS => Ok(()),
+        other => invalid(&format!("Unknown resource type {}", other.name())),
+    }
+}
+
+fn check_existence(context: &Context<'_>, kind: ResourceType, resource: &str) -> Result<(), ApiError> {
+    match kind {
+        ResourceType::TOPIC if context.image.topic_by_name(resource).is_none() => {
+            let message = format!("The topic '{resource}' does not exist.");
+            Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, message))
+        }
+        ResourceType::BROKER if !resource.is_empty() => {
+            let id = resource.parse().map(NodeId).ok();
+            let known = |id: &NodeId| {
+                context.image.broker(*id).is_some()
+                    || context.image.controllers().contains_key(id)
+                    || context.settings.node_id == *id
+            };
+            if id.as_ref().is_some_and(known) {
+                return Ok(());
+            }
+            let message = format!("No node with id {resource} found.");
+            Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_resources() {
+        let check = |kind: ResourceType, name: &str, expected: Option<ErrorCode>| {
+            assert_eq!(check_name(kind, name).err().map(|e| e.code), expected, "{kind:?} {name}");
+        };
+        check(ResourceType::TOPIC, "t", None);
+        check(ResourceType::TOPIC, "", Some(ErrorCode::InvalidRequest));
+        check(ResourceType::TOPIC, "a b", Some(ErrorCode::InvalidTopicException));
+        check(ResourceType::BROKER, "", None);
+        check(ResourceType::BROKER, "1", None);
+        check(ResourceType::BROKER, "-1", Some(ErrorCode::InvalidRequest));
+        check(ResourceType::BROKER, "one", Some(ErrorCode::InvalidRequest));
+        check(ResourceType::GROUP, "g", None);
+        check(ResourceType::GROUP, "", Some(ErrorCode::InvalidRequest));
+        check(ResourceType::CLIENT_METRICS, "m", None);
+        check(ResourceType::BROKER_LOGGER, "1", Some(ErrorCode::InvalidRequest));
+    }
+}

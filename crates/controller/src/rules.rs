@@ -1,0 +1,132 @@
+//! The rules for configurations as the table of definitions has them.
+//!
+//! The tricky idea: what a resource inherits depends on dynamic broker values, which are in the image. They are laid
+//! over this node's file whenever they are needed, so that there is no second copy to keep in step.
+
+use crate::context::{ConfigRules, EffectiveConfig, Settings};
+use crate::internal_topics::InternalTopic;
+use ottla_metadata::config::{
+    BrokerConfig, ConfigEntry, TopicConfig, broker_table, client_metrics_table, describe_group,
+    describe_topic, group_table, is_list_key, topic_table, validate_broker_config,
+    validate_client_metrics_config, validate_group_config,
+};
+use ottla_metadata::{ConfigMap, Image, ResourceType};
+use ottla_protocol::ids::NodeId;
+use std::borrow::Cow;
+
+/// The rules of a node with this configuration.
+#[derive(Debug)]
+pub struct TableRules {
+    broker: BrokerConfig,
+}
+
+impl TableRules {
+    /// `broker` is what the node was started with; dynamic values are taken from the image.
+    pub fn new(broker: BrokerConfig) -> TableRules {
+        TableRules { broker }
+    }
+
+    /// The node's configuration with the dynamic values of `image`. Values that contradict each other were refused
+    /// when they were set; should there be some nevertheless, what the node was started with counts.
+    fn broker(&self, image: &Image) -> Cow<'_, BrokerConfig> {
+        let of = |name: &str| image.config(ResourceType::BROKER, name);
+        let own = self.broker.node_id.to_string();
+        let (default, own) = (of(""), of(&own));
+        if default.is_none() && own.is_none() {
+            return Cow::Borrowed(&self.broker);
+        }
+        let none = ConfigMap::new();
+        let reconfigured =
+            self.broker.reconfigure(default.map_or(&none, |map| map), own.map_or(&none, |map| map));
+        reconfigured.map_or(Cow::Borrowed(&self.broker), |(broker, _)| Cow::Owned(broker))
+    }
+}
+
+impl ConfigRules for TableRules {
+    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), String> {
+        let each = |check: &dyn Fn(&str, &str) -> Result<(), String>| {
+            values.iter().try_for_each(|(key, value)| check(key, value))
+        };
+        match kind {
+            ResourceType::TOPIC => {
+                TopicConfig::resolve(values, &self.broker).map(drop).map_err(|error| error.to_string())
+            }
+            ResourceType::BROKER => each(&|key, value| {
+                validate_broker_config(key, value, !resource.is_empty()).map_err(|error| error.to_string())
+            }),
+            ResourceType::GROUP => {
+                each(&|key, value| validate_group_config(key, value).map_err(|error| error.to_string()))
+            }
+            ResourceType::CLIENT_METRICS => each(&|key, value| {
+                validate_client_metrics_config(key, value).map_err(|error| error.to_string())
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_list(&self, kind: ResourceType, key: &str) -> bool {
+        match kind {
+            ResourceType::TOPIC => is_list_key(topic_table(), key),
+            ResourceType::BROKER => is_list_key(broker_table(), key),
+            ResourceType::GROUP => is_list_key(group_table(), key),
+            ResourceType::CLIENT_METRICS => is_list_key(client_metrics_table(), key),
+            _ => false,
+        }
+    }
+
+    fn inherited(&self, image: &Image, kind: ResourceType, key: &str) -> Option<String> {
+        let find = |entries: Vec<ConfigEntry>| entries.into_iter().find(|entry| entry.name == key)?.value;
+        match kind {
+            ResourceType::TOPIC => find(describe_topic(&ConfigMap::new(), &self.broker(image))),
+            ResourceType::GROUP => find(describe_group(&ConfigMap::new(), &self.broker(image))),
+            ResourceType::BROKER => self.broker(image).layers.effective(key).map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    fn effective_topic_config(&self, image: &Image, values: &ConfigMap) -> Vec<EffectiveConfig> {
+        let entries = describe_topic(values, &self.broker(image)).into_iter();
+        let entries = entries.map(|entry| EffectiveConfig {
+            name: entry.name,
+            value: entry.value,
+            read_only: entry.read_only,
+            source: entry.source as i8,
+            sensitive: entry.sensitive,
+        });
+        entries.collect()
+    }
+}
+
+impl Settings {
+    /// The numbers of a node's configuration that decisions need.
+    pub fn of(broker: &BrokerConfig) -> Settings {
+        Settings {
+            node_id: NodeId(broker.node_id),
+            default_partitions: broker.num_partitions,
+            default_replication_factor: broker.replication.default_replication_factor,
+            min_insync_replicas: broker.topic_defaults.min_insync_replicas,
+            unclean_leader_election: broker.topic_defaults.unclean_leader_election,
+            delete_topic_enable: broker.delete_topics,
+        }
+    }
+}
+
+impl InternalTopic {
+    /// The numbers of `__consumer_offsets`.
+    pub fn of_consumer_offsets(broker: &BrokerConfig) -> InternalTopic {
+        InternalTopic {
+            partitions: broker.offsets.num_partitions,
+            replication_factor: broker.offsets.replication_factor,
+            segment_bytes: broker.offsets.segment_bytes,
+        }
+    }
+
+    /// The numbers of `__transaction_state`.
+    pub fn of_transaction_state(broker: &BrokerConfig) -> InternalTopic {
+        InternalTopic {
+            partitions: broker.transactions.num_partitions,
+            replication_factor: broker.transactions.replication_factor,
+            segment_bytes: broker.transactions.segment_bytes,
+        }
+    }
+}

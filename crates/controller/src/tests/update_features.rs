@@ -1,0 +1,114 @@
+//! UpdateFeatures: up, down, and what stands in the way.
+
+use super::Cluster;
+use ottla_metadata::ResourceType;
+use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::metadata_record::MetadataRecord;
+use ottla_protocol::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
+use std::borrow::Cow;
+
+const ELR: &str = "eligible.leader.replicas.version";
+const UPGRADE: i8 = 1;
+const SAFE: i8 = 2;
+const UNSAFE: i8 = 3;
+
+fn wish(feature: &'static str, level: i16, upgrade_type: i8) -> FeatureUpdateKey<'static> {
+    FeatureUpdateKey {
+        feature: Cow::Borrowed(feature),
+        max_version_level: level,
+        upgrade_type,
+        ..Default::default()
+    }
+}
+
+fn request(feature_updates: Vec<FeatureUpdateKey<'static>>) -> UpdateFeaturesRequest<'static> {
+    UpdateFeaturesRequest { feature_updates, ..Default::default() }
+}
+
+fn check(cluster: &Cluster, wish: FeatureUpdateKey<'static>, says: Option<&str>) {
+    let decision = cluster.controller.update_features(&request(vec![wish]), 2, 1);
+    let message = decision.response.error_message.unwrap_or_default();
+    let code = if says.is_some() { ErrorCode::InvalidUpdateVersion } else { ErrorCode::None };
+    assert_eq!(decision.response.error_code, code.code(), "{message}");
+    assert!(message.contains(says.unwrap_or_default()), "{message:?} does not say {says:?}");
+    assert_eq!(decision.records.is_empty(), says.is_some());
+}
+
+#[test]
+fn up_and_down() {
+    let cluster = Cluster::with(1);
+    let check = |feature, level, kind, says: Option<&str>| check(&cluster, wish(feature, level, kind), says);
+    check(ELR, 1, UPGRADE, None);
+    check(ELR, 0, SAFE, None);
+    check(ELR, 0, UPGRADE, Some("without setting the upgrade type"));
+    check(ELR, 1, 9, Some("given upgrade type"));
+    check(ELR, -1, SAFE, Some("cannot be less than 0"));
+    check(ELR, 2, UPGRADE, Some("only supports versions 0-1"));
+    check("nope", 1, UPGRADE, Some("does not support this feature"));
+    check("metadata.version", 33, UPGRADE, None);
+    check("metadata.version", 34, UPGRADE, Some("only supports versions 7-33"));
+    check("metadata.version", 6, SAFE, Some("only supports versions 7-33"));
+    check("metadata.version", 32, SAFE, Some("might delete metadata"));
+    check("metadata.version", 32, UNSAFE, Some("not supported in this version"));
+    check("kraft.version", 1, UPGRADE, None);
+    check("kraft.version", 0, SAFE, Some("Can't downgrade"));
+}
+
+#[test]
+fn levels_that_hold_together() {
+    let mut cluster = Cluster::with_features(1, &[(ELR, 0)]);
+    let downgrade_type_for_more = wish(ELR, 1, SAFE);
+    check(&cluster, downgrade_type_for_more, Some("Can't downgrade to a newer version"));
+    // Turning eligible replicas on gives the cluster its minimum, and takes those of brokers.
+    cluster.set_config(4, "1", "min.insync.replicas", Some("2"));
+    let decision = cluster.controller.update_features(&request(vec![wish(ELR, 1, UPGRADE)]), 2, 1);
+    assert_eq!(decision.records.len(), 3);
+    cluster.append(decision);
+    let image = cluster.controller.image();
+    assert_eq!(image.config_value(ResourceType::BROKER, "", "min.insync.replicas"), Some("1"));
+    assert_eq!(image.config(ResourceType::BROKER, "1"), None);
+    assert!(image.elr_enabled());
+}
+
+#[test]
+fn all_or_none() {
+    let cluster = Cluster::with(1);
+    let decision = cluster.controller.update_features(
+        &request(vec![wish(ELR, 1, UPGRADE), wish("nope", 1, UPGRADE)]),
+        1,
+        1,
+    );
+    assert_eq!((decision.records.len(), decision.response.results.len()), (0, 0));
+    assert_eq!(decision.response.error_code, ErrorCode::InvalidUpdateVersion.code());
+    let twice = cluster.controller.update_features(
+        &request(vec![wish(ELR, 1, UPGRADE), wish(ELR, 1, UPGRADE)]),
+        1,
+        1,
+    );
+    assert_eq!(twice.response.error_code, ErrorCode::InvalidUpdateVersion.code());
+}
+
+#[test]
+fn answers_by_version() {
+    let cluster = Cluster::with(1);
+    let results = |version| {
+        let decision = cluster.controller.update_features(&request(vec![wish(ELR, 1, UPGRADE)]), version, 1);
+        assert!(matches!(decision.records[0], MetadataRecord::FeatureLevelRecord(_)));
+        decision.response.results.len()
+    };
+    assert_eq!((results(0), results(1), results(2)), (1, 1, 0));
+    let mut old = request(vec![FeatureUpdateKey { allow_downgrade: true, ..wish(ELR, 0, UPGRADE) }]);
+    assert_eq!(cluster.controller.update_features(&old, 0, 1).response.error_code, 0);
+    old.validate_only = true;
+    assert_eq!(cluster.controller.update_features(&old, 0, 1).records, []);
+}
+
+#[test]
+fn every_node_must_support_the_level() {
+    let mut cluster = Cluster::with_features(1, &[(ELR, 0)]);
+    let mut request = super::registration_request(2, 2, -1);
+    request.features.retain(|feature| feature.name != ELR);
+    let decision = cluster.controller.register_broker(&request, cluster.registration()).expect("accepted");
+    cluster.append(decision);
+    check(&cluster, wish(ELR, 1, UPGRADE), Some("Broker 2 does not support this feature"));
+}

@@ -1,0 +1,65 @@
+//! Every deadline of the coordinator in one ordered set. A key has at most one deadline; scheduling again moves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What happens at a deadline.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TimerKey {
+    /// Look for offsets that may go: expired ones and those of deleted topics.
+    CleanUp,
+    /// The join phase of this group is over, complete or not.
+    Join(Arc<str>),
+    /// Members of this group that did not ask for their assignment are out.
+    Sync(Arc<str>),
+    /// The session of this member (group, member id) is over. Also the patience with a member that was told its id.
+    Session(Arc<str>, Arc<str>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    by_key: BTreeMap<TimerKey, i64>,
+    by_time: BTreeSet<(i64, TimerKey)>,
+}
+
+impl Timers {
+    pub(crate) fn schedule(&mut self, key: TimerKey, at: i64) {
+        if let Some(old) = self.by_key.insert(key.clone(), at) {
+            if old == at {
+                return;
+            }
+            self.by_time.remove(&(old, key.clone()));
+        }
+        self.by_time.insert((at, key));
+    }
+
+    pub(crate) fn cancel(&mut self, key: &TimerKey) {
+        if let Some(at) = self.by_key.remove(key) {
+            self.by_time.remove(&(at, key.clone()));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<i64> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest timer whose time has come.
+    pub(crate) fn pop_due(&mut self, now: i64) -> Option<TimerKey> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        let (_, key) = self.by_time.pop_first()?;
+        self.by_key.remove(&key);
+        assert_eq!(self.by_key.len(), self.by_time.len(), "each key has one deadline");
+        Some(key)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.by_key.clear();
+        self.by_time.clear();
+    }
+}

@@ -1,0 +1,12 @@
+//! Scenarios: clients as structs, a clock as a field, a log as a vector. Every test ends with the promise that a fresh
+//! coordinator, fed the log, is in the same state.
+
+mod admin;
+mod faults;
+mod membership;
+mod offsets;
+mod random;
+mod rebalance;
+mod rig;
+mod script;
+mod static_members;

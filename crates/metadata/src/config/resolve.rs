@@ -1,0 +1,352 @@
+//! From raw values to a [`BrokerConfig`]: every value is checked against its definition, what nobody knows or what has
+//! no effect becomes a note, and contradictions are refused with the way out (Kafka's `KafkaConfig.validateValues`).
+//!
+//! The one tricky idea: a node without any configuration is a cluster of one, so defaults that need three brokers are
+//! lowered first, as derived defaults, and everything after that reads one consistent set of layers.
+
+use std::collections::BTreeMap;
+
+use super::broker::{
+    BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
+    OffsetsTopicSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles,
+    TransactionSettings,
+};
+use super::definition::Effect;
+use super::layers::Layers;
+use super::network::{resolve_network, resolve_quorum};
+use super::note::{ConfigError, ConfigNote, NoteKind};
+use super::own;
+use super::table::broker_table;
+use super::topic::TopicConfig;
+
+/// Beginnings of keys that belong to plugins, to listeners, or to systems around Kafka.
+const FOREIGN_PREFIXES: [&str; 6] =
+    ["listener.name.", "rsm.config.", "rlmm.config.", "config.providers.", "confluent.", "kafka.metrics."];
+/// Keys outside the table that Kafka or its authorizers read.
+const FOREIGN_KEYS: [&str; 4] =
+    ["super.users", "allow.everyone.if.no.acl.found", "inter.broker.protocol.version", "zookeeper.connect"];
+/// On a cluster of one these are 1 unless set: more could never be reached.
+const ONE_REPLICA_KEYS: [&str; 5] = [
+    "offsets.topic.replication.factor",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+];
+
+impl BrokerConfig {
+    /// The configuration that a node starts with, from what it was given, and what its operator should know.
+    pub fn resolve(given: &BTreeMap<String, String>) -> Result<(BrokerConfig, Vec<ConfigNote>), ConfigError> {
+        BrokerConfig::from_layers(Layers { given: given.clone(), ..Layers::default() })
+    }
+
+    /// The configuration after dynamic values changed: those for all brokers, and those for this one.
+    pub fn reconfigure(
+        &self,
+        dynamic_default: &BTreeMap<String, String>,
+        dynamic_broker: &BTreeMap<String, String>,
+    ) -> Result<(BrokerConfig, Vec<ConfigNote>), ConfigError> {
+        BrokerConfig::from_layers(Layers {
+            dynamic_default: dynamic_default.clone(),
+            dynamic_broker: dynamic_broker.clone(),
+            given: self.layers.given.clone(),
+            derived: BTreeMap::new(),
+        })
+    }
+
+    fn from_layers(mut layers: Layers) -> Result<(BrokerConfig, Vec<ConfigNote>), ConfigError> {
+        let mut notes = Vec::new();
+        check_values(&layers, &mut notes)?;
+        unify_node_id(&mut layers)?;
+        let node_id = layers.int("node.id")?;
+        let roles = resolve_roles(&layers)?;
+        let network = resolve_network(&layers, roles, &mut notes)?;
+        let quorum = resolve_quorum(&layers, node_id, roles, &network, &mut notes)?;
+        if roles.broker && roles.controller && quorum.voters.len() == 1 {
+            for key in ONE_REPLICA_KEYS {
+                layers.derived.insert(key, "1".to_owned());
+            }
+        }
+        let metadata_log = resolve_metadata_log(&layers)?;
+        check_logs(&layers)?;
+        let log_dirs = match layers.list("log.dirs")? {
+            dirs if dirs.is_empty() => layers.list("log.dir")?,
+            dirs => dirs,
+        };
+        let first_dir = log_dirs.first().expect("log.dir is never empty");
+        let config = BrokerConfig {
+            node_id,
+            roles,
+            rack: layers.text_if_any("broker.rack")?,
+            quorum,
+            metadata_log,
+            metadata_log_dir: layers.text_if_any("metadata.log.dir")?.unwrap_or_else(|| first_dir.clone()),
+            cordoned_log_dirs: resolve_cordoned(&layers, &log_dirs)?,
+            log_dirs,
+            num_partitions: layers.int("num.partitions")?,
+            auto_create_topics: layers.boolean("auto.create.topics.enable")?,
+            delete_topics: layers.boolean("delete.topic.enable")?,
+            requests: RequestSettings {
+                fetch_max_bytes: layers.int("fetch.max.bytes")?,
+                fetch_session_slots: layers.int("max.incremental.fetch.session.cache.slots")?,
+                partition_limit: layers.int("max.request.partition.size.limit")?,
+                unstable_api_versions: layers.boolean("unstable.api.versions.enable")?,
+                controlled_shutdown: layers.boolean("controlled.shutdown.enable")?,
+            },
+            replication: ReplicationSettings {
+                default_replication_factor: positive_short(&layers, "default.replication.factor")?,
+                lag_time_max_ms: layers.long("replica.lag.time.max.ms")?,
+                high_watermark_checkpoint_interval_ms: layers
+                    .long("replica.high.watermark.checkpoint.interval.ms")?,
+            },
+            groups: resolve_groups(&layers)?,
+            consumer_groups: resolve_consumer_groups(&layers)?,
+            offsets: OffsetsTopicSettings {
+                replication_factor: positive_short(&layers, "offsets.topic.replication.factor")?,
+                num_partitions: layers.int("offsets.topic.num.partitions")?,
+                segment_bytes: layers.int("offsets.topic.segment.bytes")?,
+                retention_ms: layers.long("offsets.retention.minutes")? * 60_000,
+                retention_check_interval_ms: layers.long("offsets.retention.check.interval.ms")?,
+                commit_timeout_ms: layers.int("offsets.commit.timeout.ms")?,
+                metadata_max_bytes: layers.int("offset.metadata.max.bytes")?,
+            },
+            transactions: TransactionSettings {
+                replication_factor: positive_short(&layers, "transaction.state.log.replication.factor")?,
+                min_insync_replicas: layers.int("transaction.state.log.min.isr")?,
+                num_partitions: layers.int("transaction.state.log.num.partitions")?,
+                segment_bytes: layers.int("transaction.state.log.segment.bytes")?,
+                max_timeout_ms: layers.int("transaction.max.timeout.ms")?,
+                transactional_id_expiration_ms: layers.int("transactional.id.expiration.ms")?,
+                abort_interval_ms: layers
+                    .int("transaction.abort.timed.out.transaction.cleanup.interval.ms")?,
+                remove_interval_ms: layers
+                    .int("transaction.remove.expired.transaction.cleanup.interval.ms")?,
+                partition_verification: layers.boolean("transaction.partition.verification.enable")?,
+                producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
+            },
+            cleaner: CleanerSettings {
+                enabled: layers.boolean("log.cleaner.enable")?,
+                threads: layers.int("log.cleaner.threads")?,
+                dedupe_buffer_bytes: layers.long("log.cleaner.dedupe.buffer.size")?,
+                backoff_ms: layers.long("log.cleaner.backoff.ms")?,
+            },
+            retention: RetentionSettings {
+                check_interval_ms: layers.long("log.retention.check.interval.ms")?,
+                recovery_point_checkpoint_interval_ms: layers
+                    .int("log.flush.offset.checkpoint.interval.ms")?,
+                log_start_checkpoint_interval_ms: layers
+                    .int("log.flush.start.offset.checkpoint.interval.ms")?,
+                recovery_threads_per_dir: layers.int("num.recovery.threads.per.data.dir")?,
+            },
+            flush_interval_ms: layers.long(own::FLUSH_INTERVAL_MS)?,
+            memory_limit_bytes: layers.long(own::MEMORY_LIMIT_BYTES)?.unsigned_abs(),
+            tail_cache_bytes: layers.long(own::TAIL_CACHE_BYTES)?.unsigned_abs(),
+            topic_defaults: TopicConfig::from_layers(&BTreeMap::new(), &layers)?,
+            network,
+            layers,
+        };
+        check_memory(&config)?;
+        Ok((config, notes))
+    }
+}
+
+/// Checks every value that somebody set, and gathers what is worth saying.
+fn check_values(layers: &Layers, notes: &mut Vec<ConfigNote>) -> Result<(), ConfigError> {
+    let mut without_effect: Vec<String> = Vec::new();
+    for (key, raw) in layers.given.iter().chain(&layers.dynamic_default).chain(&layers.dynamic_broker) {
+        match broker_table().get(key) {
+            Some(definition) => {
+                let value = definition.parse(raw)?.to_string();
+                let changed = Some(value.as_str()) != definition.default;
+                if definition.effect == Effect::Accepted && changed && !without_effect.contains(key) {
+                    without_effect.push(key.clone());
+                }
+            }
+            None if FOREIGN_KEYS.contains(&key.as_str())
+                || FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) =>
+            {
+                if !without_effect.contains(key) {
+                    without_effect.push(key.clone());
+                }
+            }
+            None => {
+                let meant = broker_table().nearest(key);
+                let meant = meant.map_or(String::new(), |near| format!(", did you mean {near}?"));
+                let text = format!("{key} is not a known configuration and is ignored{meant}");
+                notes.push(ConfigNote { kind: NoteKind::Unknown, keys: vec![key.clone()], text });
+            }
+        }
+    }
+    if !without_effect.is_empty() {
+        let text = format!("accepted, but without effect here: {}", without_effect.join(", "));
+        notes.push(ConfigNote { kind: NoteKind::WithoutEffect, keys: without_effect, text });
+    }
+    Ok(())
+}
+
+/// `broker.id` and `node.id` are one value; whichever is given, both are shown.
+fn unify_node_id(layers: &mut Layers) -> Result<(), ConfigError> {
+    let node = layers.given.get("node.id").cloned();
+    let broker = layers.given.get("broker.id").cloned();
+    match (node, broker) {
+        (Some(node), Some(broker)) if node.trim() != broker.trim() => {
+            let reason =
+                format!("node.id is {node}, and both must agree: leave out broker.id, its older name");
+            Err(ConfigError::new("broker.id", Some(&broker), reason))
+        }
+        (Some(node), None) => {
+            layers.given.insert("broker.id".to_owned(), node);
+            Ok(())
+        }
+        (None, Some(broker)) => {
+            broker_table().get("node.id").expect("node.id is in the table").parse(&broker)?;
+            layers.given.insert("node.id".to_owned(), broker);
+            Ok(())
+        }
+        (None, None) => {
+            let default = layers.effective("node.id").unwrap_or("1").to_owned();
+            layers.derived.insert("broker.id", default);
+            Ok(())
+        }
+        (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+fn resolve_roles(layers: &Layers) -> Result<Roles, ConfigError> {
+    let roles = layers.list("process.roles")?;
+    let has = |role: &str| roles.iter().any(|item| item == role);
+    let roles = Roles { broker: has("broker"), controller: has("controller") };
+    assert!(roles.broker || roles.controller, "process.roles is a list that is not empty");
+    Ok(roles)
+}
+
+fn resolve_metadata_log(layers: &Layers) -> Result<MetadataLogSettings, ConfigError> {
+    let heartbeat = layers.int("broker.heartbeat.interval.ms")?;
+    let session = layers.int("broker.session.timeout.ms")?;
+    if i64::from(heartbeat) * 2 > i64::from(session) {
+        let reason = format!(
+            "must be at most half of broker.session.timeout.ms, which is {session}, or one late heartbeat fences \
+             the broker"
+        );
+        return Err(ConfigError::new("broker.heartbeat.interval.ms", Some(&heartbeat.to_string()), reason));
+    }
+    Ok(MetadataLogSettings {
+        segment_bytes: match layers.long_if_any("internal.metadata.log.segment.bytes")? {
+            Some(bytes) => bytes as i32,
+            None => layers.int("metadata.log.segment.bytes")?,
+        },
+        segment_ms: layers.long("metadata.log.segment.ms")?,
+        snapshot_after_bytes: layers.long("metadata.log.max.record.bytes.between.snapshots")?,
+        snapshot_interval_ms: layers.long("metadata.log.max.snapshot.interval.ms")?,
+        retention_bytes: layers.long("metadata.max.retention.bytes")?,
+        retention_ms: layers.long("metadata.max.retention.ms")?,
+        max_idle_interval_ms: layers.int("metadata.max.idle.interval.ms")?,
+        broker_heartbeat_interval_ms: heartbeat,
+        broker_session_timeout_ms: session,
+    })
+}
+
+fn resolve_groups(layers: &Layers) -> Result<GroupSettings, ConfigError> {
+    let groups = GroupSettings {
+        min_session_timeout_ms: layers.int("group.min.session.timeout.ms")?,
+        max_session_timeout_ms: layers.int("group.max.session.timeout.ms")?,
+        initial_rebalance_delay_ms: layers.int("group.initial.rebalance.delay.ms")?,
+        max_size: layers.int("group.max.size")?,
+    };
+    let (min, max) = (groups.min_session_timeout_ms, groups.max_session_timeout_ms);
+    if max < min {
+        let reason = format!("must be at least group.min.session.timeout.ms, which is {min}");
+        return Err(ConfigError::new("group.max.session.timeout.ms", Some(&max.to_string()), reason));
+    }
+    Ok(groups)
+}
+
+fn resolve_consumer_groups(layers: &Layers) -> Result<ConsumerGroupSettings, ConfigError> {
+    let within = |name: &str| -> Result<i32, ConfigError> {
+        let key = format!("group.consumer.{name}");
+        let value = layers.int(&key)?;
+        let min = layers.int(&format!("group.consumer.min.{name}"))?;
+        let max = layers.int(&format!("group.consumer.max.{name}"))?;
+        if (min..=max).contains(&value) {
+            return Ok(value);
+        }
+        let reason = format!(
+            "must be between group.consumer.min.{name} ({min}) and group.consumer.max.{name} ({max})"
+        );
+        Err(ConfigError::new(&key, Some(&value.to_string()), reason))
+    };
+    let session_timeout_ms = within("session.timeout.ms")?;
+    let heartbeat_interval_ms = within("heartbeat.interval.ms")?;
+    if heartbeat_interval_ms >= session_timeout_ms {
+        let reason =
+            format!("must be less than group.consumer.session.timeout.ms, which is {session_timeout_ms}");
+        let given = heartbeat_interval_ms.to_string();
+        return Err(ConfigError::new("group.consumer.heartbeat.interval.ms", Some(&given), reason));
+    }
+    Ok(ConsumerGroupSettings {
+        session_timeout_ms,
+        heartbeat_interval_ms,
+        max_size: layers.int("group.consumer.max.size")?,
+        assignors: layers.list("group.consumer.assignors")?,
+    })
+}
+
+/// Rules about the broker's log defaults that one definition alone can not say.
+fn check_logs(layers: &Layers) -> Result<(), ConfigError> {
+    let at_least = |key: &str, min: i64, reason: &str| match layers.long_if_any(key)? {
+        Some(value) if value < min => Err(ConfigError::new(key, Some(&value.to_string()), reason)),
+        _ => Ok(()),
+    };
+    at_least("log.roll.ms", 1, "must be at least 1")?;
+    at_least("log.roll.jitter.ms", 0, "must be at least 0")?;
+    for key in ["log.retention.ms", "log.retention.minutes", "log.retention.hours"] {
+        if layers.long_if_any(key)? == Some(0) {
+            return Err(ConfigError::new(
+                key,
+                Some("0"),
+                "must be at least 1, or -1 to keep records for ever",
+            ));
+        }
+    }
+    let threads = layers.long("log.cleaner.threads")?;
+    let buffer = layers.long("log.cleaner.dedupe.buffer.size")?;
+    if threads > 0 && buffer / threads <= 1024 * 1024 {
+        let reason = format!("must be more than 1048576 for each of the {threads} log.cleaner.threads");
+        return Err(ConfigError::new("log.cleaner.dedupe.buffer.size", Some(&buffer.to_string()), reason));
+    }
+    Ok(())
+}
+
+fn resolve_cordoned(layers: &Layers, log_dirs: &[String]) -> Result<Vec<String>, ConfigError> {
+    let key = "cordoned.log.dirs";
+    let cordoned = layers.list(key)?;
+    if cordoned == ["*"] {
+        return Ok(log_dirs.to_vec());
+    }
+    match cordoned.iter().find(|dir| !log_dirs.contains(dir)) {
+        Some(dir) => {
+            Err(ConfigError::new(key, Some(dir), "is not one of log.dirs; * alone means all of them"))
+        }
+        None => Ok(cordoned),
+    }
+}
+
+fn positive_short(layers: &Layers, key: &str) -> Result<i16, ConfigError> {
+    let value = layers.long(key)?;
+    i16::try_from(value).ok().filter(|value| *value >= 1).ok_or_else(|| {
+        ConfigError::new(key, Some(&value.to_string()), format!("must be between 1 and {}", i16::MAX))
+    })
+}
+
+/// A request that is allowed must fit into the memory that is allowed.
+fn check_memory(config: &BrokerConfig) -> Result<(), ConfigError> {
+    let request = u64::from(config.network.request_max_bytes.unsigned_abs());
+    if request > config.memory_limit_bytes {
+        let reason = format!(
+            "must be at least socket.request.max.bytes, which is {request}, or such a request could never be read"
+        );
+        let given = config.memory_limit_bytes.to_string();
+        return Err(ConfigError::new(own::MEMORY_LIMIT_BYTES, Some(&given), reason));
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! One record within a batch, and its headers.
+//!
+//! ```text
+//! size varint | attributes i8 = 0 | timestamp delta varlong | offset delta varint
+//!   | key length varint (-1: null) | key | value length varint (-1: null) | value
+//!   | header count varint | { key length varint | key | value length varint (-1: null) | value }...
+//! ```
+//!
+//! A record is slices of the batch: reading one allocates nothing. Headers are checked when the record is read, so walking over
+//! them later cannot fail. They keep their order; keys may repeat and need not be UTF-8.
+
+use std::fmt;
+
+use super::varint::{take_varint, take_varlong};
+
+/// A record as a consumer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its offset in the log.
+    pub offset: i64,
+    /// Its time in ms since the epoch: the producer's, or that of the append.
+    pub timestamp: i64,
+    /// Its key, if it has one.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: Headers<'a>,
+}
+
+/// One header of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The key: any bytes, though UTF-8 by convention.
+    pub key: &'a [u8],
+    /// The value, which may be null.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The headers of a record, as they stand in it; iterate over it to see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Headers<'a> {
+    count: i32,
+    /// The headers without their count; known to decode.
+    bytes: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The headers in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
+        let mut rest = self.bytes;
+        (0..self.count)
+            .map(move |_| take_header(&mut rest).expect("headers were checked when the record was read"))
+    }
+
+    /// The headers' bytes, to be copied into another record behind the same count.
+    pub(super) fn raw(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// What is wrong with the structure of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFault {
+    /// The bytes end before the record does.
+    Truncated,
+    /// A number is longer than its type allows.
+    Varint,
+    /// A size or count is negative where it must not be.
+    Negative,
+    /// The record's size says that there is more than its fields take.
+    Oversized,
+}
+
+impl fmt::Display for RecordFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RecordFault::Truncated => "it is cut off",
+            RecordFault::Varint => "it has a number that is too long",
+            RecordFault::Negative => "it has a negative size or count",
+            RecordFault::Oversized => "it is longer than its fields",
+        })
+    }
+}
+
+/// A record as it stands in the batch: time and offset still relative.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawRecord<'a> {
+    pub(super) timestamp_delta: i64,
+    pub(super) offset_delta: i32,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Headers<'a>,
+}
+
+/// Takes the record at the front of `bytes`.
+pub(super) fn take_record<'a>(bytes: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordFault> {
+    let size = varint(bytes)?;
+    let mut rest = take(bytes, size)?;
+    // The attributes of records have no meaning yet, and Kafka does not look at them.
+    take(&mut rest, 1)?;
+    let timestamp_delta = take_varlong(&mut rest).ok_or_else(|| number_fault(rest, 10))?;
+    let offset_delta = varint(&mut rest)?;
+    let key = take_nullable(&mut rest)?;
+    let value = take_nullable(&mut rest)?;
+    let count = varint(&mut rest)?;
+    if count < 0 {
+        return Err(RecordFault::Negative);
+    }
+    let headers = Headers { count, bytes: rest };
+    for _ in 0..count {
+        take_header(&mut rest)?;
+    }
+    if !rest.is_empty() {
+        return Err(RecordFault::Oversized);
+    }
+    Ok(RawRecord { timestamp_delta, offset_delta, key, value, headers })
+}
+
+fn take_header<'a>(bytes: &mut &'a [u8]) -> Result<Header<'a>, RecordFault> {
+    let length = varint(bytes)?;
+    let key = take(bytes, length)?;
+    let value = take_nullable(bytes)?;
+    Ok(Header { key, value })
+}
+
+/// Bytes behind their length; any negative length is null, as Kafka has it.
+fn take_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFault> {
+    match varint(bytes)? {
+        ..0 => Ok(None),
+        length => take(bytes, length).map(Some),
+    }
+}
+
+#[inline]
+fn take<'a>(bytes: &mut &'a [u8], length: i32) -> Result<&'a [u8], RecordFault> {
+    let length = usize::try_from(length).map_err(|_| RecordFault::Negative)?;
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(RecordFault::Truncated)?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+#[inline]
+fn varint(bytes: &mut &[u8]) -> Result<i32, RecordFault> {
+    take_varint(bytes).ok_or_else(|| number_fault(bytes, 5))
+}
+
+/// Why no number could be read from bytes: enough of them were there, or not.
+fn number_fault(bytes: &[u8], length_max: usize) -> RecordFault {
+    if bytes.len() < length_max { RecordFault::Truncated } else { RecordFault::Varint }
+}

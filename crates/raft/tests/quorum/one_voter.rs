@@ -1,0 +1,139 @@
+//! A quorum of one: it elects itself at once, but only after the epoch is on disk, and commits only what is flushed.
+
+use ottla_raft::*;
+
+use crate::rig::{key, settings};
+use crate::store::Store;
+
+fn step(raft: &mut Raft, store: &Store, event: Event) -> Vec<Effect> {
+    let mut out = Vec::new();
+    raft.on(event, 1_000, store, &mut out);
+    out
+}
+
+#[test]
+fn elects_itself_and_commits_what_is_flushed() {
+    let mut store = Store::default();
+    let mut raft = Raft::new(settings(1, 1, 7), QuorumState::default());
+    assert_eq!(raft.next_deadline(), None);
+
+    // Epoch 1 and the own vote are remembered first; nothing else happens.
+    let state = QuorumState { epoch: 1, leader: None, voted: Some(key(1)) };
+    assert_eq!(
+        step(&mut raft, &store, Event::Start),
+        [Effect::PersistQuorumState { sequence: 1, state }, Effect::LeaderChanged { epoch: 1, leader: None },]
+    );
+    assert_eq!(raft.role(), RoleName::Candidate);
+
+    // Then the epoch begins with its leader-change record.
+    let state = QuorumState { leader: Some(1), ..state };
+    assert_eq!(
+        step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 1 }),
+        [
+            Effect::AppendLeaderChange { epoch: 1, granted_by: vec![1] },
+            Effect::FlushLog,
+            Effect::BecameLeader { epoch: 1, epoch_start_offset: 0 },
+            Effect::PersistQuorumState { sequence: 2, state },
+            Effect::LeaderChanged { epoch: 1, leader: Some(1) },
+        ]
+    );
+    store.append(1, 0);
+    assert_eq!(raft.high_watermark(), None, "nothing is committed before the first record is flushed");
+    assert_eq!(raft.next_deadline(), None, "alone there is nothing to wait for");
+
+    // Proposals may be appended meanwhile; a flush that covers part of them commits that part.
+    store.append(1, 10);
+    store.append(1, 11);
+    assert_eq!(step(&mut raft, &store, Event::Appended), [Effect::FlushLog]);
+    assert_eq!(
+        step(&mut raft, &store, Event::LogFlushed { end_offset: 1 }),
+        [Effect::HighWatermark { offset: 1 }]
+    );
+    assert_eq!(step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 2 }), []);
+    assert_eq!(
+        step(&mut raft, &store, Event::LogFlushed { end_offset: 3 }),
+        [Effect::HighWatermark { offset: 3 }]
+    );
+    assert_eq!(step(&mut raft, &store, Event::LogFlushed { end_offset: 3 }), []);
+    assert_eq!(raft.positions(), [(key(1), Some(3))]);
+}
+
+#[test]
+fn comes_back_in_a_new_epoch_and_commits_what_it_had_with_its_first_record() {
+    let mut store = Store::default();
+    for value in 0..3 {
+        store.append(1, value);
+    }
+    let before = QuorumState { epoch: 1, leader: Some(1), voted: Some(key(1)) };
+    let mut raft = Raft::new(settings(1, 1, 7), before);
+    step(&mut raft, &store, Event::Start);
+    assert_eq!(raft.epoch(), 2);
+    step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 1 });
+    assert_eq!(raft.leading_epoch(), Some(2));
+    store.append(2, 0);
+    assert_eq!(
+        step(&mut raft, &store, Event::LogFlushed { end_offset: 3 }),
+        [],
+        "records of an older epoch are not committed by counting"
+    );
+    assert_eq!(
+        step(&mut raft, &store, Event::LogFlushed { end_offset: 4 }),
+        [Effect::HighWatermark { offset: 4 }]
+    );
+}
+
+#[test]
+fn a_log_that_is_ahead_of_the_state_file_decides_the_epoch() {
+    let mut store = Store::default();
+    store.append(8, 0);
+    let mut raft = Raft::new(settings(1, 1, 7), QuorumState { epoch: 3, leader: None, voted: None });
+    step(&mut raft, &store, Event::Start);
+    assert_eq!(raft.epoch(), 9);
+}
+
+#[test]
+fn resigns_when_told_to() {
+    let mut store = Store::default();
+    let mut raft = Raft::new(settings(1, 1, 7), QuorumState::default());
+    step(&mut raft, &store, Event::Start);
+    step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 1 });
+    store.append(1, 0);
+    assert_eq!(step(&mut raft, &store, Event::Resign), [Effect::StoppedLeading { epoch: 1 }]);
+    assert_eq!(raft.role(), RoleName::Resigned);
+    assert_eq!(raft.next_deadline(), None);
+    let fetch = FetchRequest {
+        request: 1,
+        replica: key(9),
+        epoch: 1,
+        log_end: OffsetAndEpoch { offset: 0, epoch: 0 },
+        high_watermark: None,
+    };
+    step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 2 });
+    let out = step(&mut raft, &store, Event::FetchRequest { token: 5, request: fetch });
+    let [Effect::RespondFetch { token: 5, response }] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!(response.refusal, Some(Refusal::NotLeader));
+}
+
+/// A quorum of one is asked for a vote by a stranger with a newer epoch: it must follow the epoch, not lead on.
+#[test]
+fn observers_are_served_but_do_not_count() {
+    let mut store = Store::default();
+    let mut raft = Raft::new(settings(1, 1, 7), QuorumState::default());
+    step(&mut raft, &store, Event::Start);
+    step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 1 });
+    step(&mut raft, &store, Event::QuorumStatePersisted { sequence: 2 });
+    store.append(1, 0);
+    store.append(1, 1);
+    let fetch = FetchRequest {
+        request: 1,
+        replica: key(9),
+        epoch: 1,
+        log_end: OffsetAndEpoch { offset: 2, epoch: 1 },
+        high_watermark: None,
+    };
+    assert_eq!(
+        step(&mut raft, &store, Event::FetchRequest { token: 5, request: fetch }),
+        [Effect::ServeFetch { token: 5, offset: 2, high_watermark: None }]
+    );
+    assert_eq!(raft.high_watermark(), None);
+}

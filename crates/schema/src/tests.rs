@@ -1,0 +1,1 @@
+//! The notation against itself and against every message that the project keeps.

@@ -1,0 +1,292 @@
+//! Cuts a connection's byte stream into request frames: four bytes of size, then that many bytes of request.
+//!
+//! The tricky idea: memory follows the bytes, never the announced size. Bytes land in a borrowed read buffer; a frame that is whole
+//! in there is cut out; the beginning of a frame that is not is either tiny and set aside in an exact copy, or has to be admitted
+//! by the node's memory budget first, and then grows as its bytes arrive. A connection at rest holds no buffer at all.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
+
+use super::admission::{Admission, Permit};
+
+/// Size of a read buffer: enough for many small requests or a few batches at once.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Read buffers that a loop keeps for the next reader.
+const READ_BUFFERS_KEPT: usize = 4;
+/// Frames from this size on are handed out as slices of the read buffer; smaller ones are copied, so that a request that is kept
+/// somewhere does not keep a whole read buffer alive.
+const SLICE_FRAME_BYTES_MIN: usize = 32 * 1024;
+/// The beginning of a frame of at most this size is set aside without asking the budget.
+const TINY_FRAME_BYTES: usize = 4 * 1024;
+/// How far memory for an admitted frame may run ahead of its bytes.
+const GROWTH_BYTES: usize = 1024 * 1024;
+/// Bytes of the size in front of a frame.
+const SIZE_BYTES: usize = 4;
+
+/// Read buffers of one loop, lent to whichever connection has something to read.
+#[derive(Debug, Default)]
+pub struct ReadBuffers {
+    kept: Vec<BytesMut>,
+}
+
+impl ReadBuffers {
+    fn take(&mut self) -> BytesMut {
+        self.kept.pop().unwrap_or_else(|| BytesMut::with_capacity(READ_BUFFER_BYTES))
+    }
+
+    /// Keeps a buffer unless slices of it are still in use.
+    fn give(&mut self, mut buffer: BytesMut) {
+        buffer.clear();
+        if self.kept.len() < READ_BUFFERS_KEPT && buffer.try_reclaim(READ_BUFFER_BYTES) {
+            self.kept.push(buffer);
+        }
+    }
+}
+
+/// A stream that is not made of frames; the connection has to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameError {
+    /// The size is negative.
+    Negative(i32),
+    /// The size is above `socket.request.max.bytes`.
+    TooLarge(i32),
+}
+
+/// What [`FrameReader::next`] found.
+#[derive(Debug)]
+pub enum Next {
+    /// A request.
+    Frame(Bytes),
+    /// The rest has not arrived.
+    Incomplete,
+    /// A large request has begun, but the budget is used up: ask again when it is not.
+    Refused,
+}
+
+/// The receiving half of one connection.
+#[derive(Debug)]
+pub struct FrameReader {
+    size_max: usize,
+    /// Bytes received and not yet cut; a lent read buffer, an exact copy of a few bytes, or empty without memory.
+    arrived: BytesMut,
+    /// Whether `arrived` is a lent read buffer.
+    is_lent: bool,
+    /// A frame that is too large to be set aside and was admitted.
+    large: Option<Large>,
+}
+
+#[derive(Debug)]
+struct Large {
+    body: BytesMut,
+    size: usize,
+    permit: Permit,
+}
+
+impl FrameReader {
+    /// A reader that accepts frames of at most `size_max` bytes.
+    pub fn new(size_max: usize) -> FrameReader {
+        FrameReader { size_max, arrived: BytesMut::new(), is_lent: false, large: None }
+    }
+
+    /// Where the next bytes of the stream have to be put.
+    pub fn space(&mut self, buffers: &mut ReadBuffers) -> Limit<&mut BytesMut> {
+        if let Some(large) = &mut self.large {
+            let missing = large.size - large.body.len();
+            if large.body.capacity() == large.body.len() {
+                large.body.reserve(missing.min(GROWTH_BYTES.max(large.body.len())));
+            }
+            return (&mut large.body).limit(missing);
+        }
+        // Everything that could be cut was cut before more is read: what is left is the tiny beginning of a frame.
+        debug_assert!(self.arrived.len() <= SIZE_BYTES + TINY_FRAME_BYTES);
+        let room = self.arrived.capacity() - self.arrived.len();
+        if room < READ_BUFFER_BYTES / 2 && !(self.is_lent && self.arrived.try_reclaim(READ_BUFFER_BYTES / 2))
+        {
+            let mut buffer = buffers.take();
+            buffer.extend_from_slice(&self.arrived);
+            self.arrived = buffer;
+            self.is_lent = true;
+        }
+        let room = self.arrived.capacity() - self.arrived.len();
+        (&mut self.arrived).limit(room)
+    }
+
+    /// The next frame of what has arrived.
+    pub fn next(&mut self, admission: &Admission) -> Result<Next, FrameError> {
+        if let Some(large) = self.large.take_if(|large| large.body.len() == large.size) {
+            drop(large.permit);
+            return Ok(Next::Frame(large.body.freeze()));
+        }
+        if self.large.is_some() {
+            return Ok(Next::Incomplete);
+        }
+        let Some(size) = self.arrived.first_chunk::<SIZE_BYTES>().map(|size| i32::from_be_bytes(*size))
+        else {
+            return Ok(Next::Incomplete);
+        };
+        let length = usize::try_from(size).map_err(|_| FrameError::Negative(size))?;
+        if length > self.size_max {
+            return Err(FrameError::TooLarge(size));
+        }
+        if self.arrived.len() >= SIZE_BYTES + length {
+            self.arrived.advance(SIZE_BYTES);
+            return Ok(Next::Frame(self.cut(length)));
+        }
+        if length <= TINY_FRAME_BYTES {
+            return Ok(Next::Incomplete);
+        }
+        let Some(permit) = admission.admit(length) else { return Ok(Next::Refused) };
+        self.arrived.advance(SIZE_BYTES);
+        let mut body = BytesMut::with_capacity(length.min(GROWTH_BYTES.max(self.arrived.len())));
+        body.extend_from_slice(&self.arrived);
+        self.arrived.clear();
+        self.large = Some(Large { body, size: length, permit });
+        Ok(Next::Incomplete)
+    }
+
+    fn cut(&mut self, length: usize) -> Bytes {
+        if length >= SLICE_FRAME_BYTES_MIN {
+            return self.arrived.split_to(length).freeze();
+        }
+        let frame = Bytes::copy_from_slice(&self.arrived[..length]);
+        self.arrived.advance(length);
+        frame
+    }
+
+    /// Gives the read buffer back; called whenever the connection has nothing more to read for now.
+    pub fn rest(&mut self, buffers: &mut ReadBuffers) {
+        if !self.is_lent || self.arrived.len() > SIZE_BYTES + TINY_FRAME_BYTES {
+            return;
+        }
+        self.is_lent = false;
+        let rest = if self.arrived.is_empty() { BytesMut::new() } else { BytesMut::from(&self.arrived[..]) };
+        buffers.give(std::mem::replace(&mut self.arrived, rest));
+    }
+
+    /// Whether a frame has begun and not ended: such a connection has to make progress or go.
+    pub fn is_inside_frame(&self) -> bool {
+        self.large.is_some() || !self.arrived.is_empty()
+    }
+
+    /// Whether the reader holds a permit, and so has to be served even when the budget is used up.
+    pub fn is_admitted(&self) -> bool {
+        self.large.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(length: usize, fill: u8) -> Vec<u8> {
+        let mut bytes = (length as u32).to_be_bytes().to_vec();
+        bytes.resize(SIZE_BYTES + length, fill);
+        bytes
+    }
+
+    /// Feeds `stream` in pieces of `piece` bytes and collects what comes out, resting after every piece.
+    fn feed(
+        reader: &mut FrameReader,
+        stream: &[u8],
+        piece: usize,
+        admission: &Admission,
+    ) -> Result<Vec<Bytes>, FrameError> {
+        let (mut buffers, mut frames) = (ReadBuffers::default(), Vec::new());
+        for mut bytes in stream.chunks(piece) {
+            while !bytes.is_empty() {
+                let mut space = reader.space(&mut buffers);
+                let count = bytes.len().min(space.remaining_mut());
+                assert!(count > 0, "there is always space");
+                space.put_slice(&bytes[..count]);
+                bytes = &bytes[count..];
+                while let Next::Frame(frame) = reader.next(admission)? {
+                    frames.push(frame);
+                }
+            }
+            reader.rest(&mut buffers);
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn split_anywhere_and_pipelined() {
+        let lengths = [0, 1, 5, 4096, 4097, 20_000, 32_768, 70_000, 3, 2_500_000, 12];
+        let stream: Vec<u8> =
+            lengths.iter().enumerate().flat_map(|(i, &length)| frame(length, i as u8)).collect();
+        for piece in [1, 3, 7, 1000, 65_536, 1_000_003, stream.len()] {
+            let admission = Admission::new(64 << 20);
+            let mut reader = FrameReader::new(100 << 20);
+            let frames = feed(&mut reader, &stream, piece, &admission).expect("well formed");
+            assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), lengths, "pieces of {piece}");
+            for (i, frame) in frames.iter().enumerate() {
+                assert!(frame.iter().all(|&byte| byte == i as u8), "frame {i}, pieces of {piece}");
+            }
+            assert_eq!(admission.available(), 64 << 20);
+            assert!(!reader.is_inside_frame());
+            assert_eq!(reader.arrived.capacity(), 0, "a connection at rest holds no buffer");
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_refused() {
+        let admission = Admission::new(1 << 20);
+        for (size, error) in [
+            (-1, FrameError::Negative(-1)),
+            (i32::MIN, FrameError::Negative(i32::MIN)),
+            (1001, FrameError::TooLarge(1001)),
+            (i32::MAX, FrameError::TooLarge(i32::MAX)),
+        ] {
+            let mut reader = FrameReader::new(1000);
+            assert_eq!(feed(&mut reader, &size.to_be_bytes(), 4, &admission), Err(error));
+        }
+        let mut reader = FrameReader::new(1000);
+        assert_eq!(feed(&mut reader, &frame(1000, 1), 10, &admission).expect("at the limit").len(), 1);
+    }
+
+    #[test]
+    fn an_announced_size_costs_nothing_but_a_permit() {
+        let admission = Admission::new(200 << 20);
+        let mut reader = FrameReader::new(100 << 20);
+        let mut start = frame(0, 0);
+        start[..4].copy_from_slice(&(100i32 << 20).to_be_bytes());
+        start.extend_from_slice(&[7; 10]);
+        assert!(feed(&mut reader, &start, 14, &admission).expect("has begun").is_empty());
+        assert_eq!(admission.available(), 100 << 20);
+        let large = reader.large.as_ref().expect("begun");
+        assert!(large.body.capacity() <= GROWTH_BYTES, "memory follows the bytes");
+        drop(reader);
+        assert_eq!(admission.available(), 200 << 20, "a connection that goes gives its permit back");
+    }
+
+    #[test]
+    fn a_used_up_budget_holds_large_frames_back() {
+        let admission = Admission::new(10_000);
+        let taken = admission.admit(10_000).expect("all of it");
+        let mut reader = FrameReader::new(1 << 20);
+        let mut buffers = ReadBuffers::default();
+        let stream = frame(9000, 3);
+        reader.space(&mut buffers).put_slice(&stream[..100]);
+        assert!(matches!(reader.next(&admission), Ok(Next::Refused)));
+        reader.rest(&mut buffers);
+        drop(taken);
+        assert!(matches!(reader.next(&admission), Ok(Next::Incomplete)));
+        assert!(reader.is_admitted());
+        let rest = feed(&mut reader, &stream[100..], 4000, &admission).expect("well formed");
+        assert_eq!(rest[0], stream[4..]);
+    }
+
+    #[test]
+    fn small_frames_do_not_keep_read_buffers_alive() {
+        let (admission, mut buffers) = (Admission::new(1 << 20), ReadBuffers::default());
+        let mut reader = FrameReader::new(1 << 20);
+        reader.space(&mut buffers).put_slice(&frame(100, 1));
+        let Ok(Next::Frame(kept)) = reader.next(&admission) else { panic!("a frame") };
+        reader.rest(&mut buffers);
+        assert_eq!(buffers.kept.len(), 1, "given back while the frame is still held");
+        drop(kept);
+        reader.space(&mut buffers).put_slice(&frame(40_000, 1));
+        let Ok(Next::Frame(kept)) = reader.next(&admission) else { panic!("a frame") };
+        reader.rest(&mut buffers);
+        assert_eq!(buffers.kept.len(), 0, "a slice keeps its buffer");
+        drop(kept);
+    }
+}

@@ -1,0 +1,279 @@
+//! What all threads share, the threads themselves, and the way to their end.
+//!
+//! The tricky idea: `perform` is the one place where the broker's effects become deeds. It never waits, so it can be called on any
+//! thread: answers go to the loop that owns the connection, disk work to the queues, the next tick to loop 0.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::task::Waker;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ottla_broker::{Broker, Effect, Effects, FlushTask, Millis, ReadTask};
+use ottla_protocol::FileRange;
+use tokio::sync::Notify;
+
+use super::admission::{Admission, Permit};
+use super::census::Census;
+use super::event_loop::{self, EventLoop};
+use super::inbox::{Inbox, Message};
+use super::pool::Pool;
+use super::slab::Key;
+use super::timers::Timer;
+use super::{Limits, Listening};
+use crate::clock::Clock;
+
+/// Jobs that may wait for a disk thread before requests are held back.
+const JOBS_MAX: usize = 16 * 1024;
+/// How long the answers to requests that were read already may take when the node stops.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How often the loops are asked whether that is over.
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// "No tick was asked for."
+const NEVER: Millis = Millis::MAX;
+
+/// What all threads share.
+pub struct Node {
+    /// The deciding half.
+    pub broker: Arc<Broker>,
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// The bounds.
+    pub limits: Limits,
+    /// Who is connected.
+    pub census: Census,
+    /// Memory for requests that are being received.
+    pub requests: Admission,
+    /// Memory for pieces of files that are being sent.
+    pub responses: Admission,
+    inboxes: Vec<Inbox>,
+    flushes: Pool<FlushTask>,
+    reads: Pool<ReadJob>,
+    tick_at: AtomicI64,
+    halted: Mutex<Option<String>>,
+    on_halt: Notify,
+}
+
+/// What reader threads do.
+enum ReadJob {
+    /// A fetch whose records are not in memory.
+    Fetch(ReadTask),
+    /// A piece of a file that a connection is about to send.
+    Piece { shard: u16, key: Key, range: FileRange, permit: Permit },
+}
+
+/// The threads of a running node.
+pub struct NodeThreads {
+    node: Arc<Node>,
+    loops: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Puts the shared part together.
+    pub fn new(broker: Arc<Broker>, clock: Arc<Clock>, limits: Limits) -> Arc<Node> {
+        Arc::new(Node {
+            broker,
+            clock,
+            census: Census::new(limits.loops, &limits),
+            requests: Admission::new(limits.request_memory_bytes),
+            responses: Admission::new(limits.response_memory_bytes),
+            inboxes: (0..limits.loops).map(|_| Inbox::default()).collect(),
+            flushes: Pool::new(JOBS_MAX),
+            reads: Pool::new(JOBS_MAX),
+            tick_at: AtomicI64::new(NEVER),
+            halted: Mutex::default(),
+            on_halt: Notify::new(),
+            limits,
+        })
+    }
+
+    /// Starts all threads; from here on connections are accepted.
+    pub fn start(self: &Arc<Self>, listening: Vec<Listening>) -> std::io::Result<NodeThreads> {
+        let mut threads = NodeThreads { node: Arc::clone(self), loops: Vec::new(), workers: Vec::new() };
+        for index in 0..self.limits.flush_threads {
+            let node = Arc::clone(self);
+            threads
+                .workers
+                .push(spawn(format!("flush-{index}"), move || node.flushes.work(|task| node.flush(task)))?);
+        }
+        for index in 0..self.limits.read_threads {
+            let node = Arc::clone(self);
+            threads
+                .workers
+                .push(spawn(format!("read-{index}"), move || node.reads.work(|job| node.read(job)))?);
+        }
+        // Arms the broker's own timers.
+        let mut effects = Effects::new();
+        self.broker.on_tick(self.clock.now(), &mut effects);
+        self.perform(effects, None);
+        let mut listening = Some(listening);
+        for index in 0..self.limits.loops {
+            let node = Arc::clone(self);
+            let index = u16::try_from(index).expect("there are fewer than 65536 cores");
+            let listening = listening.take().unwrap_or_default();
+            threads
+                .loops
+                .push(spawn(format!("loop-{index}"), move || event_loop::run(node, index, listening))?);
+        }
+        Ok(threads)
+    }
+
+    /// Performs what the broker asks for. `here` is the loop on whose thread this runs, if any.
+    pub fn perform(&self, effects: Effects, here: Option<&EventLoop>) {
+        let mut posts: Vec<(u16, Message)> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Respond { token, response } => match here {
+                    Some(here) if here.index == token.shard => here.respond(token, response),
+                    _ => posts.push((token.shard, Message::Respond { token, response })),
+                },
+                Effect::Deadline { token, at } => match here {
+                    Some(here) if here.index == token.shard => here.arm(at, Timer::Request(token)),
+                    _ => posts.push((token.shard, Message::Deadline { token, at })),
+                },
+                Effect::Flush(task) => self.flushes.push(task),
+                Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
+                Effect::Tick { at } => self.schedule_tick(at),
+                Effect::Report(text) => crate::info!("{text}"),
+                Effect::Halt(reason) => self.halt(reason),
+            }
+        }
+        self.post(posts);
+    }
+
+    /// Posts messages with one look into each inbox.
+    fn post(&self, mut posts: Vec<(u16, Message)>) {
+        // Stable: messages for one loop keep their order.
+        posts.sort_by_key(|(shard, _)| *shard);
+        let mut posts = posts.into_iter().peekable();
+        while let Some(&(shard, _)) = posts.peek() {
+            let of_shard = std::iter::from_fn(|| posts.next_if(|(other, _)| *other == shard))
+                .map(|(_, message)| message);
+            self.inbox(shard).post_all(of_shard);
+        }
+    }
+
+    fn flush(&self, task: FlushTask) {
+        let outcome = task.run();
+        let mut effects = Effects::new();
+        self.broker.on_flushed(outcome, self.clock.now(), &mut effects);
+        self.perform(effects, None);
+    }
+
+    fn read(&self, job: ReadJob) {
+        match job {
+            ReadJob::Fetch(task) => {
+                let mut effects = Effects::new();
+                self.broker.on_read(task, self.clock.now(), &mut effects);
+                self.perform(effects, None);
+            }
+            ReadJob::Piece { shard, key, range, permit } => {
+                let mut bytes = vec![0; range.len];
+                let piece = match range.file.read_exact_at(&mut bytes, range.position) {
+                    Ok(()) => Some((Bytes::from(bytes), permit)),
+                    Err(error) => {
+                        crate::error!("reading {} bytes at {}: {error}", range.len, range.position);
+                        None
+                    }
+                };
+                self.inbox(shard).post(Message::Piece { key, piece });
+            }
+        }
+    }
+
+    /// Has a reader thread read a piece of a file for a connection.
+    pub fn read_piece(&self, shard: u16, key: Key, range: FileRange, permit: Permit) {
+        self.reads.push(ReadJob::Piece { shard, key, range, permit });
+    }
+
+    /// The inbox of a loop.
+    pub fn inbox(&self, shard: u16) -> &Inbox {
+        self.inbox_of(shard.into())
+    }
+
+    /// The inbox of a loop.
+    pub fn inbox_of(&self, index: usize) -> &Inbox {
+        &self.inboxes[index]
+    }
+
+    /// Whether no request may be read for now, because memory or a queue is full; then `waker` is woken when that is over.
+    pub fn hold_back(&self, waker: &Waker) -> bool {
+        [&self.requests, self.flushes.room(), self.reads.room()]
+            .into_iter()
+            .any(|admission| admission.is_exhausted() && admission.wait(waker))
+    }
+
+    fn schedule_tick(&self, at: Millis) {
+        if at < self.tick_at.fetch_min(at, Ordering::SeqCst) {
+            self.inbox(0).post(Message::Tick);
+        }
+    }
+
+    /// When the broker wants its tick.
+    pub fn next_tick(&self) -> Option<Millis> {
+        Some(self.tick_at.load(Ordering::SeqCst)).filter(|at| *at != NEVER)
+    }
+
+    /// Takes the tick if it is due.
+    pub fn take_tick(&self, now: Millis) -> bool {
+        let at = self.tick_at.load(Ordering::SeqCst);
+        at <= now && self.tick_at.compare_exchange(at, NEVER, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// The node can not go on.
+    pub fn halt(&self, reason: String) {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.on_halt.notify_one();
+    }
+
+    /// Waits until the node can not go on.
+    pub async fn halted(&self) -> String {
+        loop {
+            if let Some(reason) = self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+                return reason;
+            }
+            self.on_halt.notified().await;
+        }
+    }
+}
+
+impl NodeThreads {
+    /// Ends all threads: accepts and reads nothing more, lets what was read be answered, closes connections. Requests that only
+    /// wait for time to pass, such as long polls, are not waited for.
+    pub fn stop(self) {
+        let NodeThreads { node, loops, workers } = self;
+        node.tell_all(|| Message::Stop);
+        let deadline = Instant::now() + DRAIN_MAX;
+        while !node.is_quiet() && Instant::now() < deadline {
+            thread::sleep(DRAIN_POLL);
+        }
+        node.tell_all(|| Message::End);
+        node.flushes.close();
+        node.reads.close();
+        for thread in loops.into_iter().chain(workers) {
+            // A thread that panics takes the process with it.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Node {
+    fn tell_all(&self, message: impl Fn() -> Message) {
+        self.inboxes.iter().for_each(|inbox| inbox.post(message()));
+    }
+
+    fn is_quiet(&self) -> bool {
+        let is_disk_idle = self.flushes.is_idle() && self.reads.is_idle();
+        let (sender, receiver) = mpsc::channel();
+        self.tell_all(|| Message::CountUnsent(sender.clone()));
+        drop(sender);
+        let unsent: usize = receiver.iter().sum();
+        is_disk_idle && unsent == 0
+    }
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(format!("ottla-{name}")).spawn(body)
+}

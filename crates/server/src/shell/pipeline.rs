@@ -1,0 +1,145 @@
+//! What a loop and the task of one of its connections share: the slots of requests in flight, and when something last happened.
+//!
+//! The tricky idea: answers do not touch the socket. They are put into their slot and the task is woken; however many arrive in one
+//! turn of the loop, the task runs once and sends them together.
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+
+use bytes::Bytes;
+use ottla_broker::{Millis, Response};
+
+use super::admission::Permit;
+use super::slots::Slots;
+
+/// Requests of one connection that may be in flight; beyond that its requests are not read.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 128;
+
+/// The shared part of one connection.
+#[derive(Debug, Default)]
+pub struct Pipeline {
+    slots: RefCell<Slots>,
+    waker: RefCell<Option<Waker>>,
+    piece: RefCell<Option<Option<(Bytes, Permit)>>>,
+    is_closing: Cell<bool>,
+    is_refusing: Cell<bool>,
+    has_unsent: Cell<bool>,
+    waits_for_peer: Cell<bool>,
+    is_watched: Cell<bool>,
+    last_progress: Cell<Millis>,
+}
+
+impl Pipeline {
+    /// Opens the slot of a request.
+    pub fn open(&self) -> u64 {
+        self.slots.borrow_mut().open()
+    }
+
+    /// Whether one more request may be in flight.
+    pub fn has_room(&self) -> bool {
+        self.slots.borrow().len() < REQUESTS_IN_FLIGHT_MAX
+    }
+
+    /// Whether a request waits for its answer.
+    pub fn is_open(&self, slot: u64) -> bool {
+        self.slots.borrow().is_open(slot)
+    }
+
+    /// Whether every answer was taken.
+    pub fn is_empty(&self) -> bool {
+        self.slots.borrow().is_empty()
+    }
+
+    /// Puts an answer into its slot.
+    pub fn respond(&self, slot: u64, response: Response) {
+        let refuses = matches!(response, Response::Close);
+        if self.slots.borrow_mut().fill(slot, response) {
+            self.is_refusing.set(self.is_refusing.get() || refuses);
+            self.wake();
+        }
+    }
+
+    /// Takes the answer that has to leave next, if it is there.
+    pub fn next_response(&self) -> Option<Response> {
+        self.slots.borrow_mut().pop()
+    }
+
+    /// Brings a piece of a file that was asked for.
+    pub fn bring(&self, piece: Option<(Bytes, Permit)>) {
+        *self.piece.borrow_mut() = Some(piece);
+        self.wake();
+    }
+
+    /// Takes the piece that was brought; the inner `None` means that it could not be read.
+    pub fn take_piece(&self) -> Option<Option<(Bytes, Permit)>> {
+        self.piece.borrow_mut().take()
+    }
+
+    /// Has the task end.
+    pub fn close(&self) {
+        self.is_closing.set(true);
+        self.wake();
+    }
+
+    /// Whether the task has to end.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Whether a request was refused: those behind it are not handled any more.
+    pub fn is_refusing(&self) -> bool {
+        self.is_refusing.get()
+    }
+
+    /// Remembers how the task is woken.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the task.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Notes that bytes moved.
+    pub fn set_progress(&self, now: Millis) {
+        self.last_progress.set(now);
+    }
+
+    /// Notes in which state a turn ended: whether answers are on their way into the socket, and whether nothing can happen
+    /// before the peer moves (it stopped in the middle of a request, or does not take its answers).
+    pub fn set_state(&self, has_unsent: bool, waits_for_peer: bool) {
+        self.has_unsent.set(has_unsent);
+        self.waits_for_peer.set(waits_for_peer);
+    }
+
+    /// Whether answers are on their way into the socket.
+    pub fn has_unsent(&self) -> bool {
+        self.has_unsent.get() || self.slots.borrow().is_front_filled()
+    }
+
+    /// Whether nothing can happen before the peer moves.
+    pub fn waits_for_peer(&self) -> bool {
+        self.waits_for_peer.get()
+    }
+
+    /// Notes whether a timer watches the peer's progress; returns what was noted before.
+    pub fn set_watched(&self, is_watched: bool) -> bool {
+        self.is_watched.replace(is_watched)
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        !self.has_unsent.get() && self.is_empty()
+    }
+
+    /// When bytes moved last.
+    pub fn last_progress(&self) -> Millis {
+        self.last_progress.get()
+    }
+}

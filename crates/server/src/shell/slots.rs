@@ -1,0 +1,91 @@
+//! The order of answers on one connection: Kafka's clients count on responses in the order of their requests.
+//!
+//! The tricky idea: every request opens a slot at the back; answers fill slots in any order; only a filled front leaves. A slot's
+//! number never repeats, so a late answer to a slot that is gone is recognised and dropped.
+
+use std::collections::VecDeque;
+
+use ottla_broker::Response;
+
+/// Requests of one connection that were read and whose answers have not left.
+#[derive(Debug, Default)]
+pub struct Slots {
+    /// Number of the slot at the front.
+    first: u64,
+    waiting: VecDeque<Option<Response>>,
+}
+
+impl Slots {
+    /// Opens the slot of the next request.
+    pub fn open(&mut self) -> u64 {
+        self.waiting.push_back(None);
+        self.first + self.waiting.len() as u64 - 1
+    }
+
+    /// Puts an answer into its slot. Returns false when the slot is gone or filled already.
+    pub fn fill(&mut self, slot: u64, response: Response) -> bool {
+        let place = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        match place.and_then(|index| self.waiting.get_mut(index)) {
+            Some(place @ None) => {
+                *place = Some(response);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a slot still waits for its answer.
+    pub fn is_open(&self, slot: u64) -> bool {
+        let place = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        place.and_then(|index| self.waiting.get(index)).is_some_and(Option::is_none)
+    }
+
+    /// Takes the front answer, if it is there.
+    pub fn pop(&mut self) -> Option<Response> {
+        let response = self.waiting.front_mut()?.take()?;
+        self.waiting.pop_front();
+        self.first += 1;
+        Some(response)
+    }
+
+    /// Whether [`Slots::pop`] would find something.
+    pub fn is_front_filled(&self) -> bool {
+        self.waiting.front().is_some_and(Option::is_some)
+    }
+
+    /// Requests whose answers have not left.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether every answer has left.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_leave_in_the_order_of_requests() {
+        let mut slots = Slots::default();
+        let [a, b, c] = [slots.open(), slots.open(), slots.open()];
+        assert!(slots.fill(c, Response::Close));
+        assert!(slots.fill(b, Response::Nothing));
+        assert!(slots.pop().is_none(), "the first is not answered");
+        assert!(slots.is_open(a) && !slots.is_open(b));
+        assert!(slots.fill(a, Response::Nothing));
+        assert!(!slots.fill(a, Response::Close), "answered once");
+        assert!(matches!(slots.pop(), Some(Response::Nothing)));
+        assert!(matches!(slots.pop(), Some(Response::Nothing)));
+        let d = slots.open();
+        assert_eq!(d, 3);
+        assert!(matches!(slots.pop(), Some(Response::Close)));
+        assert!(slots.pop().is_none());
+        assert!(!slots.fill(a, Response::Close), "gone");
+        assert!(!slots.fill(99, Response::Close), "never was");
+        assert_eq!(slots.len(), 1);
+    }
+}

@@ -1,0 +1,286 @@
+//! From the command line to a node that serves, and back to a clean end.
+//!
+//! The tricky idea is the order: sockets are bound first (a port in use is found out before anything is touched, and port 0 becomes
+//! a real port that can be advertised), then data is recovered, and only then does anyone accept from the sockets. Peers that come
+//! in between wait in the backlog.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use ottla_broker::{Broker, NodeConfig};
+use ottla_metadata::config::{BrokerConfig, Endpoint};
+use ottla_storage::{Disk, Usage};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::Clock;
+use crate::config::{self, Configured, Request};
+use crate::data_dir;
+use crate::listeners;
+use crate::logging;
+use crate::real_disk::RealDisk;
+use crate::shell::{Limits, Listening, Node, NodeThreads};
+
+/// The configuration can not be used.
+const EXIT_CONFIGURATION: u8 = 2;
+/// The node could not start, or could not go on.
+const EXIT_FAILURE: u8 = 1;
+/// A second signal ended a node that was stopping (128 + SIGINT).
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Starts a node and runs it to its end.
+pub fn serve(request: Request) -> ExitCode {
+    abort_on_panic();
+    let clock = Arc::new(Clock::default());
+    let mut configured = match config::load(&request) {
+        Ok(configured) => configured,
+        Err(errors) => return refuse(EXIT_CONFIGURATION, &errors),
+    };
+    speak_up(&configured);
+    allow_many_files();
+    match start(&mut configured, &clock).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(EXIT_FAILURE, &[error]),
+    }
+}
+
+/// Prints the configuration that [`serve`] would use.
+pub fn print_config(request: Request) -> ExitCode {
+    match config::load(&request) {
+        Ok(configured) => {
+            print(&configured.describe());
+            configured.warnings.iter().for_each(|warning| eprintln!("ottla: {warning}"));
+            ExitCode::SUCCESS
+        }
+        Err(errors) => refuse(EXIT_CONFIGURATION, &errors),
+    }
+}
+
+fn refuse(code: u8, errors: &[String]) -> ExitCode {
+    errors.iter().for_each(|error| eprintln!("ottla: {error}"));
+    ExitCode::from(code)
+}
+
+fn speak_up(configured: &Configured) {
+    if let Some(level) = &configured.log_level
+        && !logging::set_level(level)
+    {
+        crate::warn!("KAFKA_LOG4J_ROOT_LOGLEVEL={level}: no such level; INFO is used");
+    }
+    configured.warnings.iter().for_each(|warning| crate::warn!("{warning}"));
+    configured.remarks.iter().for_each(|remark| crate::info!("{remark}"));
+}
+
+/// A node that serves.
+struct Running {
+    node: Arc<Node>,
+    threads: NodeThreads,
+    signals: Signals,
+}
+
+/// Binds, recovers, starts all threads, and says so.
+fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
+    let listening = bind_all(&mut configured.broker)?;
+    let limits = limits(configured);
+    let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
+    dirs.into_iter().try_for_each(|dir| data_dir::prepare(Path::new(dir)))?;
+    let node_config =
+        NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let broker =
+        Broker::open(disk, node_config, clock.now(), rand::random()).map_err(|error| error.to_string())?;
+    let banner = banner(&broker, &configured.broker, &listening);
+    let node = Node::new(broker, Arc::clone(clock), limits);
+    let signals = Signals::listen().map_err(|error| format!("signals can not be received: {error}"))?;
+    let threads = node.start(listening).map_err(|error| format!("no thread could be started: {error}"))?;
+    print(&format!("{banner}ready in {} ms\n", clock.uptime_ms()));
+    Ok(Running { node, threads, signals })
+}
+
+/// Binds every listener, and puts real ports and names in the place of 0 and nothing.
+fn bind_all(config: &mut BrokerConfig) -> Result<Vec<Listening>, String> {
+    let network = &mut config.network;
+    let mut bound = Vec::new();
+    for listener in &mut network.listeners {
+        let socket = listeners::bind(&listener.name, &listener.host, listener.port, network.backlog)?;
+        let port =
+            socket.local_addr().map_err(|error| format!("listener {}: {error}", listener.name))?.port();
+        for advertised in &mut network.advertised_listeners {
+            if advertised.name == listener.name && advertised.port == 0 {
+                advertised.port = port;
+            }
+        }
+        listener.port = port;
+        bound.push(Listening { name: listener.name.as_str().into(), socket });
+    }
+    for advertised in network.advertised_listeners.iter_mut().filter(|advertised| advertised.host.is_empty())
+    {
+        advertised.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    }
+    Ok(bound)
+}
+
+fn limits(configured: &Configured) -> Limits {
+    let network = &configured.broker.network;
+    let count = |number: i32| usize::try_from(number).unwrap_or(0);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    // Half for what comes in and half for what goes out: neither can take the other's place and so stop it.
+    let memory = usize::try_from(configured.broker.memory_limit_bytes / 2).unwrap_or(usize::MAX);
+    let overrides = network.max_connections_per_ip_overrides.iter();
+    let address_overrides: BTreeMap<_, _> = overrides
+        .filter_map(|(host, max)| {
+            let address = listeners::resolve(host);
+            if address.is_none() {
+                crate::warn!(
+                    "max.connections.per.ip.overrides: the name {host} is not known to this machine"
+                );
+            }
+            Some((address?, count(*max)))
+        })
+        .collect();
+    // Kafka's defaults for buffers would only switch the kernel's own tuning off.
+    let if_given = |key: &str, bytes: Option<i32>| bytes.filter(|_| configured.is_given(key)).map(count);
+    Limits {
+        loops: configured
+            .number("ottla.threads")
+            .and_then(|threads| usize::try_from(threads).ok())
+            .unwrap_or(cores)
+            .clamp(1, 1024),
+        request_bytes_max: count(network.request_max_bytes),
+        request_memory_bytes: memory,
+        response_memory_bytes: memory,
+        connections_max: count(network.max_connections),
+        connections_per_address_max: match network.max_connections_per_ip {
+            i32::MAX => usize::MAX,
+            max => count(max),
+        },
+        address_overrides,
+        idle_ms_max: network.connections_max_idle_ms,
+        send_buffer_bytes: if_given("socket.send.buffer.bytes", network.send_buffer_bytes),
+        receive_buffer_bytes: if_given("socket.receive.buffer.bytes", network.receive_buffer_bytes),
+        ..Limits::default()
+    }
+}
+
+/// What an operator wants to see once, and the two lines that test harnesses wait for.
+fn banner(broker: &Broker, config: &BrokerConfig, listening: &[Listening]) -> String {
+    let roles = match (config.roles.broker, config.roles.controller) {
+        (true, true) => "broker and controller",
+        (true, false) => "broker",
+        _ => "controller",
+    };
+    let mut lines = vec![
+        format!("Ottla {} (compatible with Apache Kafka 4.4)", env!("CARGO_PKG_VERSION")),
+        format!("node {} of cluster {}, {roles}", config.node_id, broker.cluster_id()),
+    ];
+    lines.extend(config.log_dirs.iter().take(2).map(|dir| describe_dir(Path::new(dir))));
+    for Listening { name, socket } in listening.iter().take(4) {
+        let bound = socket.local_addr().map_or("?".to_owned(), |address| address.to_string());
+        let advertised = config.network.advertised_listeners.iter().find(|endpoint| endpoint.name == **name);
+        let told = advertised.map_or("not told to clients".to_owned(), |endpoint| {
+            format!("clients are told {}", address_of(endpoint))
+        });
+        lines.push(format!("Listening {name} {bound} ({told})"));
+    }
+    lines.push("Transitioning from RECOVERY to RUNNING".to_owned());
+    lines.push("Kafka Server started".to_owned());
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+fn address_of(endpoint: &Endpoint) -> String {
+    let text = endpoint.to_string();
+    text.split_once("://").map_or(text.clone(), |(_, address)| address.to_owned())
+}
+
+fn describe_dir(dir: &Path) -> String {
+    let shown: PathBuf = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    match RealDisk.usage(dir) {
+        Ok(Usage { total, usable }) => {
+            format!("data in {} ({} of {} free)", shown.display(), size(usable), size(total))
+        }
+        Err(_) => format!("data in {}", shown.display()),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20)];
+    let (name, unit) = units.into_iter().find(|(_, unit)| bytes >= *unit).unwrap_or(("KiB", 1 << 10));
+    format!("{:.1} {name}", bytes as f64 / unit as f64)
+}
+
+/// Prints to stdout in one piece. Nobody is left to be told that stdout is closed.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// The signals that end a node. Before they are listened to, they end the process as it stands, which recovery survives.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(context);
+        Ok(Signals { runtime, terminate, interrupt })
+    }
+}
+
+/// Waits for the end: a signal, or a broker that can not go on.
+fn run(Running { node, threads, signals }: Running) -> Result<(), String> {
+    let Signals { runtime, mut terminate, mut interrupt } = signals;
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            reason = node.halted() => return Err(reason),
+        }
+        let (sender, stopped) = tokio::sync::oneshot::channel();
+        let stop = move || {
+            threads.stop();
+            // The other end is only gone when the process is.
+            let _ = sender.send(node.broker.shutdown());
+        };
+        thread::Builder::new().name("ottla-stop".into()).spawn(stop).map_err(|error| error.to_string())?;
+        tokio::select! {
+            result = stopped => result.unwrap_or(Ok(())),
+            _ = terminate.recv() => std::process::exit(EXIT_INTERRUPTED),
+            _ = interrupt.recv() => std::process::exit(EXIT_INTERRUPTED),
+        }
+    })
+}
+
+/// An invariant that does not hold must not be survived: what would be acknowledged then could be wrong.
+fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("unnamed").to_owned();
+        let trace = std::backtrace::Backtrace::capture();
+        crate::error!("thread {name} panicked, the process ends: {panic}");
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            eprintln!("{trace}");
+        }
+        std::process::abort();
+    }));
+}
+
+/// Raises the limit of open files as far as this user may.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            crate::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+        }
+    }
+}

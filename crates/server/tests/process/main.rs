@@ -1,0 +1,5 @@
+//! The real binary as a process: what it prints, how it is reached, how it ends. Everything listens on ports that the system picks.
+
+mod node;
+mod refusals;
+mod serving;

@@ -1,0 +1,188 @@
+//! The shell of the simulation: performs the broker's effects on a simulated disk, in virtual time, and takes the power away.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_broker::{Broker, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token};
+use ottla_metadata::config::BrokerConfig;
+use ottla_storage::SimDisk;
+
+use crate::dice::Dice;
+
+/// When the simulation begins: any time will do, as long as it is always the same.
+const EPOCH: Millis = 1_800_000_000_000;
+
+/// A node, its disk, its clock.
+pub(crate) struct World {
+    pub now: Millis,
+    pub dice: Dice,
+    disk: SimDisk,
+    broker: Option<Arc<Broker>>,
+    connection: Connection,
+    /// What happens next, in order of time; the number keeps things of one time in the order in which they arose.
+    agenda: BTreeMap<(Millis, u64), Todo>,
+    arisen: u64,
+    /// Answers that clients have not looked at.
+    answers: BTreeMap<Token, Response>,
+    next_slot: u64,
+    life: u32,
+    settings: BTreeMap<String, String>,
+    /// A fingerprint of everything that happened.
+    pub trace: u64,
+    /// Lines that the broker reported.
+    pub reports: Vec<String>,
+}
+
+enum Todo {
+    Flush(FlushTask),
+    Read(ReadTask),
+    Deadline(Token),
+    Tick,
+}
+
+/// How a node dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// The process is killed: what was written stays, in the page cache.
+    Kill,
+    /// The power fails: of what was not synced, any part may be lost or torn.
+    PowerLoss,
+    /// It is asked to stop.
+    Shutdown,
+}
+
+impl World {
+    pub fn new(seed: u64, settings: &[(&str, &str)]) -> Result<Self, String> {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+        let mut world = World {
+            now: EPOCH,
+            dice: Dice::new(seed),
+            disk: SimDisk::new(seed),
+            broker: None,
+            connection: Connection::new("PLAINTEXT".into(), peer),
+            agenda: BTreeMap::new(),
+            arisen: 0,
+            answers: BTreeMap::new(),
+            next_slot: 0,
+            life: 0,
+            settings,
+            trace: seed,
+            reports: Vec::new(),
+        };
+        world.start()?;
+        Ok(world)
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let (broker, _notes) = BrokerConfig::resolve(&self.settings).map_err(|error| error.to_string())?;
+        let node = NodeConfig { broker, cluster_id: None };
+        let seed = self.dice.next();
+        let broker = Broker::open(Arc::new(self.disk.clone()), node, self.now, seed);
+        let broker = broker.map_err(|error| format!("the node does not start: {error}"))?;
+        let mut out = Effects::new();
+        broker.on_tick(self.now, &mut out);
+        self.broker = Some(broker);
+        self.perform(out);
+        Ok(())
+    }
+
+    /// The node dies and starts again on what its disk kept. Requests without an answer will never get one.
+    pub fn restart(&mut self, death: Death) -> Result<(), String> {
+        let broker = self.broker.take().expect("a node runs between restarts");
+        if death == Death::Shutdown {
+            broker.shutdown()?;
+        }
+        drop(broker);
+        self.agenda.clear();
+        self.answers.clear();
+        self.life += 1;
+        self.disk = match death {
+            Death::PowerLoss => self.disk.crash(),
+            Death::Kill | Death::Shutdown => self.disk.kill(),
+        };
+        self.note(death as u64);
+        self.now += 1 + self.dice.below(5_000) as i64;
+        self.start()
+    }
+
+    /// Sends a request frame; its answer comes with [`World::take_answer`].
+    pub fn send(&mut self, frame: Bytes) -> Token {
+        let token = Token { shard: 0, connection: 0, generation: self.life, slot: self.next_slot };
+        self.next_slot += 1;
+        let mut out = Effects::new();
+        let broker = self.broker.clone().expect("a node runs between restarts");
+        broker.on_frame(&mut self.connection, frame, token, self.now, &mut out);
+        self.perform(out);
+        token
+    }
+
+    /// The answer to a request, if it is there.
+    pub fn take_answer(&mut self, token: Token) -> Option<Response> {
+        self.answers.remove(&token)
+    }
+
+    /// Lets the next thing on the agenda happen; time moves there, at most to `until`. Returns whether anything happened.
+    pub fn step(&mut self, until: Millis) -> bool {
+        let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= until) else {
+            self.now = self.now.max(until);
+            return false;
+        };
+        let ((at, _), todo) = entry.remove_entry();
+        self.now = self.now.max(at);
+        let broker = self.broker.clone().expect("a node runs between restarts");
+        let mut out = Effects::new();
+        match todo {
+            Todo::Flush(task) => broker.on_flushed(task.run(), self.now, &mut out),
+            Todo::Read(task) => broker.on_read(task, self.now, &mut out),
+            Todo::Deadline(token) => broker.on_deadline(token, self.now, &mut out),
+            Todo::Tick => broker.on_tick(self.now, &mut out),
+        }
+        self.perform(out);
+        true
+    }
+
+    fn perform(&mut self, effects: Effects) {
+        for effect in effects {
+            match effect {
+                Effect::Respond { token, response } => {
+                    self.note(token.slot);
+                    if token.generation == self.life {
+                        match self.answers.entry(token) {
+                            Entry::Vacant(entry) => {
+                                entry.insert(response);
+                            }
+                            Entry::Occupied(entry) => panic!("{:?} is answered twice", entry.key()),
+                        }
+                    }
+                }
+                Effect::Deadline { token, at } => self.plan(at, Todo::Deadline(token)),
+                Effect::Tick { at } => self.plan(at, Todo::Tick),
+                Effect::Flush(task) => {
+                    let took = 1 + self.dice.below(20) as i64;
+                    self.plan(self.now + took, Todo::Flush(task));
+                }
+                Effect::Read(task) => {
+                    let took = self.dice.below(10) as i64;
+                    self.plan(self.now + took, Todo::Read(task));
+                }
+                Effect::Report(line) => self.reports.push(line),
+                Effect::Halt(reason) => panic!("the node halts: {reason}"),
+            }
+        }
+    }
+
+    fn plan(&mut self, at: Millis, todo: Todo) {
+        self.arisen += 1;
+        self.note(at as u64);
+        self.agenda.insert((at.max(self.now), self.arisen), todo);
+    }
+
+    /// Adds to the fingerprint.
+    pub fn note(&mut self, what: u64) {
+        self.trace = (self.trace ^ what).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+    }
+}

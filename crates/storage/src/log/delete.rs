@@ -1,0 +1,92 @@
+//! Deleting from the front: DeleteRecords, retention, metadata snapshots.
+//!
+//! The one tricky idea: the log start offset moves in memory at once; the files go later, in a job outside of the lock. If the process dies
+//! before, the checkpointed log start offset makes recovery remove what is left, in whatever order the disk forgot it.
+
+use std::io;
+
+use super::Log;
+use crate::error::{ReadError, StorageError};
+use crate::names;
+use crate::place::Place;
+
+/// Files of segments that the log no longer knows.
+#[derive(Debug)]
+#[must_use = "files that are not removed come back when the log is opened"]
+pub struct DeleteJob {
+    place: Place,
+    base_offsets: Vec<i64>,
+}
+
+impl DeleteJob {
+    /// Whether there is nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        self.base_offsets.is_empty()
+    }
+
+    /// How many segments will go.
+    pub fn segments(&self) -> usize {
+        self.base_offsets.len()
+    }
+
+    /// Renames the files to `.deleted`. The caller has made the new log start offset durable (`log-start-offset-checkpoint`) before.
+    /// Readers that have files open go on reading.
+    pub fn mark(&self) -> Result<(), StorageError> {
+        self.each(|path| {
+            let mut target = path.as_os_str().to_owned();
+            target.push(names::DELETED);
+            match self.place.disk.rename(path, target.as_ref()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Removes the files that [`DeleteJob::mark`] renamed; usually `file.delete.delay.ms` later.
+    pub fn remove(self) -> Result<(), StorageError> {
+        self.each(|path| {
+            let mut target = path.as_os_str().to_owned();
+            target.push(names::DELETED);
+            crate::disk::remove_if_exists(&*self.place.disk, target.as_ref())
+        })
+    }
+
+    fn each(&self, act: impl Fn(&std::path::Path) -> io::Result<()>) -> Result<(), StorageError> {
+        let run = || {
+            for base_offset in &self.base_offsets {
+                for extension in names::SEGMENT_EXTENSIONS.iter().chain(&[names::PRODUCER_SNAPSHOT]) {
+                    act(&self.place.path(*base_offset, extension))?;
+                }
+            }
+            self.place.sync()
+        };
+        if self.is_empty() {
+            return Ok(());
+        }
+        run().map_err(|error| StorageError::at(&self.place.dir, &error))
+    }
+}
+
+impl Log {
+    /// Makes `offset` the first readable one, if it is above the present one; the caller has checked it against the high watermark.
+    /// Whole segments below are forgotten at once; their files are for the job to remove.
+    pub fn advance_log_start_offset(&mut self, offset: i64) -> Result<DeleteJob, ReadError> {
+        self.check_healthy()?;
+        let (log_start_offset, log_end_offset) = (self.log_start_offset, self.log_end_offset);
+        if offset > log_end_offset {
+            return Err(ReadError::OffsetOutOfRange { offset, log_start_offset, log_end_offset });
+        }
+        let mut base_offsets = Vec::new();
+        if offset > log_start_offset {
+            self.log_start_offset = offset;
+            self.synced_offset = self.synced_offset.max(offset);
+            self.epochs.truncate_from_start(offset);
+            self.producers.on_log_start(offset);
+            let gone = (0..self.sealed.len()).take_while(|n| self.next_base(*n) <= offset).count();
+            base_offsets.extend(self.sealed.drain(..gone).map(|segment| segment.base_offset));
+            self.changed = true;
+            self.assert_invariants();
+        }
+        Ok(DeleteJob { place: self.place.clone(), base_offsets })
+    }
+}

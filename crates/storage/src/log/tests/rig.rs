@@ -1,0 +1,112 @@
+//! What the tests of the log share: batches, a disk with one log, and reading everything back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_protocol::records::{BatchBuilder, BatchOptions, batches};
+
+use crate::disk::SimDisk;
+use crate::{AppendError, AppendInfo, AppendOrigin, Log, LogConfig, OpenHints, RecoveryReport};
+
+pub(super) const CLIENT: AppendOrigin = AppendOrigin::Client { zstd_allowed: true };
+pub(super) const NOW: i64 = 1_700_000_000_000;
+pub(super) const DIR: &str = "/data/topic-0";
+
+pub(super) fn batch_at(timestamp: i64, values: &[&[u8]], options: BatchOptions) -> Bytes {
+    let mut builder = BatchBuilder::new(0, options);
+    for value in values {
+        builder.push(timestamp, Some(b"key"), Some(value), &[]);
+    }
+    builder.finish().into()
+}
+
+pub(super) fn batch(values: &[&[u8]]) -> Bytes {
+    batch_at(NOW, values, BatchOptions::default())
+}
+
+pub(super) fn from_producer(producer_id: i64, base_sequence: i32, count: usize) -> Bytes {
+    let options = BatchOptions { producer_id, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
+    batch_at(NOW, &vec![&b"v"[..]; count], options)
+}
+
+/// Segments of a few batches, an index entry for almost every batch, and no tail cache unless asked for.
+pub(super) fn small() -> LogConfig {
+    LogConfig { segment_bytes: 1000, index_interval_bytes: 100, tail_cache_bytes: 0, ..LogConfig::default() }
+}
+
+pub(super) fn open_with(disk: &SimDisk, config: LogConfig, hints: OpenHints) -> (Log, RecoveryReport) {
+    Log::open(Arc::new(disk.clone()), Path::new(DIR).to_path_buf(), config, hints, NOW).unwrap()
+}
+
+pub(super) fn fresh(config: LogConfig) -> (SimDisk, Log) {
+    let disk = SimDisk::new(7);
+    let (log, report) = open_with(&disk, config, OpenHints::default());
+    assert_eq!(report, RecoveryReport::default());
+    (disk, log)
+}
+
+pub(super) fn clean() -> OpenHints {
+    OpenHints { clean_shutdown: true, ..OpenHints::default() }
+}
+
+pub(super) fn append(log: &mut Log, bytes: &Bytes) -> AppendInfo {
+    try_append(log, bytes).unwrap()
+}
+
+pub(super) fn try_append(log: &mut Log, bytes: &Bytes) -> Result<AppendInfo, AppendError> {
+    log.append(bytes, CLIENT, 0, NOW)
+}
+
+/// Appends `count` batches of one record whose values are their offsets.
+pub(super) fn fill(log: &mut Log, count: usize) {
+    for _ in 0..count {
+        let value = log.log_end_offset().to_string();
+        append(log, &batch(&[value.as_bytes()]));
+    }
+}
+
+/// The bytes that a slice stands for.
+pub(super) fn bytes_of(slice: crate::Slice) -> Vec<u8> {
+    let slice = slice.into_memory().unwrap();
+    let mut bytes = Vec::new();
+    for chunk in slice.records.chunks() {
+        match chunk {
+            ottla_protocol::Chunk::Bytes(chunk) => bytes.extend_from_slice(chunk),
+            ottla_protocol::Chunk::File(_) => panic!("a slice in memory has no files"),
+        }
+    }
+    assert_eq!(bytes.len(), slice.bytes);
+    bytes
+}
+
+/// Every readable record, as (offset, value), read in pieces of `bytes_max`.
+pub(super) fn records(log: &mut Log, bytes_max: usize) -> Vec<(i64, Vec<u8>)> {
+    let mut found = Vec::new();
+    let (mut offset, end) = (log.log_start_offset(), log.log_end_offset());
+    while offset < end {
+        let slice = log.read(offset, bytes_max, end, true).unwrap();
+        let next = slice.next_offset;
+        assert!(next > offset, "a read moves forward");
+        let bytes = bytes_of(slice);
+        for batch in batches(&bytes) {
+            let batch = batch.unwrap();
+            batch.verify_crc().unwrap();
+            for record in &batch.records(1 << 20).unwrap() {
+                let record = record.unwrap();
+                if record.offset >= log.log_start_offset() {
+                    found.push((record.offset, record.value.unwrap().to_vec()));
+                }
+            }
+        }
+        offset = next;
+    }
+    found
+}
+
+/// Asserts that the log holds the records `from..to` that [`fill`] wrote.
+pub(super) fn check_filled(log: &mut Log, from: i64, to: i64) {
+    let expected: Vec<_> = (from..to).map(|offset| (offset, offset.to_string().into_bytes())).collect();
+    assert_eq!(records(log, 300), expected);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (from, to));
+}

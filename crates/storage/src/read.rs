@@ -1,0 +1,176 @@
+//! Reading: from an offset to whole batches, either out of memory or as a stretch of a file.
+//!
+//! The one tricky idea: a cold read is split in two. Under the log's lock it is only decided which file is meant ([`ReadJob`]); finding the
+//! batches' borders, which waits for the disk, happens outside. Borders are found by headers next to the two ends, never by walking over
+//! everything between.
+
+use std::io;
+use std::sync::Arc;
+
+use ottla_protocol::records::BatchHeader;
+
+use crate::disk::File;
+use crate::index::OffsetIndexFile;
+use crate::scan::{Found, Scan};
+use crate::segment::search_target;
+use ottla_protocol::{Chain, Chunk, FileRange};
+
+/// Bytes read at a time while looking for a border: an index interval and a bit.
+const BORDER_PIECE: usize = 8 << 10;
+
+/// Whole batches in a row.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// The batches. The first one may begin before the offset that was asked for.
+    pub records: Chain,
+    /// Their size.
+    pub bytes: usize,
+    /// The offset after the last batch; the offset that was asked for, if there are none.
+    pub next_offset: i64,
+}
+
+impl Slice {
+    pub(crate) fn empty(offset: i64) -> Slice {
+        Slice { records: Chain::default(), bytes: 0, next_offset: offset }
+    }
+
+    /// Reads stretches of files into memory, so that whoever sends the slice does not wait for the disk.
+    pub fn into_memory(self) -> io::Result<Slice> {
+        let mut records = Chain::default();
+        for chunk in self.records.chunks() {
+            match chunk {
+                Chunk::Bytes(bytes) => records.push_bytes(bytes.clone()),
+                Chunk::File(range) => {
+                    let mut bytes = vec![0; range.len];
+                    range.file.read_exact_at(&mut bytes, range.position)?;
+                    records.push_bytes(bytes.into());
+                }
+            }
+        }
+        Ok(Slice { records, ..self })
+    }
+}
+
+/// What a reader asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) offset: i64,
+    pub(crate) bytes_max: usize,
+    /// Exclusive: no batch that reaches up to it is returned.
+    pub(crate) end_offset: i64,
+    /// The first batch comes whole even if it is larger than `bytes_max` (KIP-74).
+    pub(crate) min_one: bool,
+}
+
+/// Where to look for borders.
+#[derive(Debug)]
+pub(crate) enum Borders {
+    /// Found in the active segment's index under the lock: where to walk from for the start; for `bytes_max`; for `end_offset`.
+    Known { start: u32, limit: u32, end: u32 },
+    /// To be searched in a sealed segment's index.
+    Search(OffsetIndexFile),
+}
+
+/// A cold read: everything that is needed to perform it without the log.
+#[derive(Debug)]
+pub struct ReadJob {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) borders: Borders,
+    pub(crate) base_offset: i64,
+    /// Where the segment ends: bytes behind are not looked at.
+    pub(crate) size: u32,
+    /// The offset at which the next segment begins, or the log ends.
+    pub(crate) next_base: i64,
+    pub(crate) span: Span,
+}
+
+impl ReadJob {
+    /// Reads. Without a batch in the segment at or behind the offset (compaction removed it) the slice is empty and its `next_offset` is
+    /// where to go on.
+    pub fn run(self) -> io::Result<Slice> {
+        let Span { offset, bytes_max, end_offset, min_one } = self.span;
+        let mut scan = self.scan_from(self.start_border()?)?;
+        let (start, first) = loop {
+            match scan.next_header()? {
+                Found::At(position, header) if header.last_offset() >= offset => break (position, header),
+                Found::At(..) => {}
+                Found::End => return Ok(Slice::empty(self.next_base)),
+                Found::Invalid => return Err(self.damaged(scan.position())),
+            }
+        };
+        let min = if min_one { first.size() } else { 0 };
+        let limit = start.saturating_add(bytes_max.max(min) as u64);
+        if first.last_offset() >= end_offset || start + first.size() as u64 > limit {
+            return Ok(Slice::empty(offset));
+        }
+        let (end, next_offset) = self.find_end(start, &first, limit)?;
+        let range = FileRange { file: self.file, position: start, len: (end - start) as usize };
+        let mut records = Chain::default();
+        records.push_file(range);
+        Ok(Slice { records, bytes: (end - start) as usize, next_offset })
+    }
+
+    /// Where the last batch ends that fits, and the offset after it.
+    fn find_end(&self, start: u64, first: &BatchHeader, limit: u64) -> io::Result<(u64, i64)> {
+        let mut end = start + first.size() as u64;
+        let mut next_offset = first.next_offset();
+        let skip_to = self.end_border(limit)?;
+        if skip_to > end {
+            end = skip_to;
+        }
+        let mut scan = self.scan_from(end)?;
+        loop {
+            match scan.next_header()? {
+                Found::At(position, header)
+                    if header.last_offset() < self.span.end_offset
+                        && position + header.size() as u64 <= limit =>
+                {
+                    end = position + header.size() as u64;
+                    next_offset = header.next_offset();
+                }
+                // After a skip the first batch may already be too much: what lies before it ends where it begins.
+                Found::At(position, header) if position == end => {
+                    return Ok((end, next_offset.max(header.base_offset)));
+                }
+                Found::At(..) | Found::End => return Ok((end, next_offset)),
+                Found::Invalid => return Err(self.damaged(scan.position())),
+            }
+        }
+    }
+
+    fn start_border(&self) -> io::Result<u64> {
+        match &self.borders {
+            Borders::Known { start, .. } => Ok(u64::from(*start)),
+            Borders::Search(index) => {
+                Ok(u64::from(index.floor(search_target(self.base_offset, self.span.offset))?))
+            }
+        }
+    }
+
+    /// A batch's position up to which everything surely fits.
+    fn end_border(&self, limit: u64) -> io::Result<u64> {
+        let (by_bytes, by_offset) = match &self.borders {
+            Borders::Known { limit, end, .. } => (*limit, *end),
+            Borders::Search(index) => {
+                let limit = limit.min(u64::from(self.size)) as u32;
+                (
+                    index.floor_position(limit)?,
+                    index.floor(search_target(self.base_offset, self.span.end_offset - 1))?,
+                )
+            }
+        };
+        Ok(u64::from(by_bytes.min(by_offset)))
+    }
+
+    fn scan_from(&self, position: u64) -> io::Result<Scan<'_>> {
+        if position > u64::from(self.size) {
+            return Err(self.damaged(position));
+        }
+        Ok(Scan::new(&*self.file, position, u64::from(self.size), BORDER_PIECE))
+    }
+
+    fn damaged(&self, position: u64) -> io::Error {
+        let what = format!("{:?}: no batch at position {position} of {}", self.file, self.size);
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    }
+}

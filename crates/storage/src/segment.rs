@@ -1,0 +1,323 @@
+//! Segments: one that is written to, and sealed ones before it.
+//!
+//! The one tricky idea: the two are different types. The active segment has its indexes in memory and an open file; a sealed one is
+//! three numbers until somebody reads it, and its indexes are searched on disk.
+
+use std::io;
+use std::sync::Arc;
+
+use ottla_protocol::records::BatchHeader;
+
+use crate::config::LogConfig;
+use crate::disk::{File, OpenMode};
+use crate::index::{
+    AbortedTxn, OffsetIndex, OffsetIndexFile, TimeIndex, TimeIndexFile, TimestampOffset, encode_aborted,
+};
+use crate::names;
+use crate::place::Place;
+use crate::scan::{Found, Scan};
+
+/// Bytes that a walk over headers reads at a time.
+pub(crate) const HEADER_PIECE: usize = 64 << 10;
+/// Nothing is allocated ahead for a segment below this size: most partitions stay small.
+const ALLOCATE_FROM: u64 = 64 << 10;
+
+/// The indexes of a segment under construction: appending, recovery and rebuilding all feed this.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Indexer {
+    pub(crate) offsets: OffsetIndex,
+    pub(crate) times: TimeIndex,
+    pub(crate) max_timestamp: Option<TimestampOffset>,
+    /// The largest timestamp of the first batch: `segment.ms` counts from it.
+    pub(crate) first_timestamp: Option<i64>,
+}
+
+impl Indexer {
+    /// Adds the batch at `position`.
+    pub(crate) fn add(&mut self, base_offset: i64, interval: u32, header: &BatchHeader, position: u32) {
+        let relative_offset = relative(base_offset, header.last_offset());
+        if position == 0 {
+            self.first_timestamp = Some(header.max_timestamp);
+        }
+        if self.max_timestamp.is_none_or(|max| header.max_timestamp > max.timestamp)
+            && header.max_timestamp >= 0
+        {
+            self.max_timestamp =
+                Some(TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() });
+        }
+        if position - self.offsets.last_position() > interval {
+            self.offsets.push(relative_offset, position);
+            self.note_max_timestamp(base_offset);
+        }
+    }
+
+    /// Writes the largest timestamp so far into the time index.
+    pub(crate) fn note_max_timestamp(&mut self, base_offset: i64) {
+        if let Some(max) = self.max_timestamp {
+            self.times.push(max.timestamp, relative(base_offset, max.offset));
+        }
+    }
+
+    /// Walks over the headers of a `.log`.
+    pub(crate) fn rebuild(
+        file: &dyn File,
+        base_offset: i64,
+        size: u32,
+        interval: u32,
+    ) -> io::Result<Indexer> {
+        let mut indexer = Indexer::default();
+        let mut scan = Scan::new(file, 0, u64::from(size), HEADER_PIECE);
+        while let Found::At(position, header) = scan.next_header()? {
+            if !fits(base_offset, header.last_offset()) {
+                break;
+            }
+            indexer.add(base_offset, interval, &header, position as u32);
+        }
+        indexer.note_max_timestamp(base_offset);
+        Ok(indexer)
+    }
+}
+
+/// Whether an offset can be written relative to a segment's base.
+pub(crate) fn fits(base_offset: i64, offset: i64) -> bool {
+    (0..=i64::from(i32::MAX)).contains(&(offset - base_offset))
+}
+
+fn relative(base_offset: i64, offset: i64) -> u32 {
+    assert!(fits(base_offset, offset), "offset {offset} is not within reach of the segment at {base_offset}");
+    (offset - base_offset) as u32
+}
+
+/// The target of a search relative to a segment's base; offsets beyond its reach search for its end.
+pub(crate) fn search_target(base_offset: i64, offset: i64) -> u32 {
+    (offset - base_offset).clamp(0, i64::from(i32::MAX)) as u32
+}
+
+/// A segment that is no longer written to.
+#[derive(Debug)]
+pub(crate) struct SealedSegment {
+    pub(crate) base_offset: i64,
+    pub(crate) size: u32,
+    pub(crate) aborted: Vec<AbortedTxn>,
+    /// `None` until it is read from the time index.
+    max_timestamp: Option<Option<TimestampOffset>>,
+    files: Option<SealedFiles>,
+}
+
+/// The open files of a sealed segment.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedFiles {
+    pub(crate) log: Arc<dyn File>,
+    pub(crate) offsets: OffsetIndexFile,
+    pub(crate) times: TimeIndexFile,
+}
+
+impl SealedSegment {
+    pub(crate) fn new(base_offset: i64, size: u32, aborted: Vec<AbortedTxn>) -> SealedSegment {
+        SealedSegment { base_offset, size, aborted, max_timestamp: None, files: None }
+    }
+
+    /// Opens the files if they are not, and makes the indexes anew if they are missing or cannot be right.
+    pub(crate) fn files(&mut self, place: &Place, config: &LogConfig) -> io::Result<&SealedFiles> {
+        if self.files.is_none() {
+            let log = place.open(self.base_offset, names::LOG, OpenMode::Read)?;
+            let found = match self.open_indexes(place)? {
+                Some(found) => found,
+                None => {
+                    let interval = config.index_interval_bytes;
+                    let indexer = Indexer::rebuild(&*log, self.base_offset, self.size, interval)?;
+                    for file in write_indexes(place, self.base_offset, &indexer)? {
+                        file.sync_data()?;
+                    }
+                    self.open_indexes(place)?
+                        .ok_or_else(|| io::Error::other("an index that was just written is not readable"))?
+                }
+            };
+            self.files = Some(SealedFiles { log, offsets: found.0, times: found.1 });
+        }
+        Ok(self.files.as_ref().expect("opened above"))
+    }
+
+    fn open_indexes(&self, place: &Place) -> io::Result<Option<(OffsetIndexFile, TimeIndexFile)>> {
+        let open = |extension| match place.open(self.base_offset, extension, OpenMode::Read) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let (Some(offsets), Some(times)) = (open(names::OFFSET_INDEX)?, open(names::TIME_INDEX)?) else {
+            return Ok(None);
+        };
+        let (offsets, times) = (OffsetIndexFile::open(offsets, self.size)?, TimeIndexFile::open(times)?);
+        Ok(offsets.zip(times))
+    }
+
+    /// The largest timestamp and the last offset of the batch that has it.
+    pub(crate) fn max_timestamp(
+        &mut self,
+        place: &Place,
+        config: &LogConfig,
+    ) -> io::Result<Option<TimestampOffset>> {
+        if let Some(known) = self.max_timestamp {
+            return Ok(known);
+        }
+        let base_offset = self.base_offset;
+        let found = self.files(place, config)?.times.last(base_offset)?;
+        self.max_timestamp = Some(found);
+        Ok(found)
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.files = None;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.files.is_some()
+    }
+}
+
+/// Writes `.index` and `.timeindex`, not yet durable.
+pub(crate) fn write_indexes(
+    place: &Place,
+    base_offset: i64,
+    indexer: &Indexer,
+) -> io::Result<[Arc<dyn File>; 2]> {
+    Ok([
+        place.write(base_offset, names::OFFSET_INDEX, &indexer.offsets.encode())?,
+        place.write(base_offset, names::TIME_INDEX, &indexer.times.encode())?,
+    ])
+}
+
+/// Writes `.txnindex`, not yet durable; a segment without aborted transactions has none.
+pub(crate) fn write_aborted(
+    place: &Place,
+    base_offset: i64,
+    aborted: &[AbortedTxn],
+) -> io::Result<Option<Arc<dyn File>>> {
+    if aborted.is_empty() {
+        place.remove(base_offset, &[names::TXN_INDEX])?;
+        return Ok(None);
+    }
+    place.write(base_offset, names::TXN_INDEX, &encode_aborted(aborted)).map(Some)
+}
+
+/// The segment at the end of the log.
+#[derive(Debug)]
+pub(crate) struct ActiveSegment {
+    pub(crate) base_offset: i64,
+    /// Bytes of batches; the file ends here, whatever is allocated behind.
+    pub(crate) size: u32,
+    pub(crate) aborted: Vec<AbortedTxn>,
+    pub(crate) max_timestamp: Option<TimestampOffset>,
+    /// When this process began to write it, for `segment.ms` where timestamps say nothing.
+    pub(crate) created_at: i64,
+    /// `None`: not created yet if `size` is 0, otherwise released.
+    pub(crate) files: Option<ActiveFiles>,
+}
+
+/// The active segment's open file and its indexes.
+#[derive(Debug)]
+pub(crate) struct ActiveFiles {
+    pub(crate) log: Arc<dyn File>,
+    pub(crate) indexer: Indexer,
+    /// Blocks are reserved up to here.
+    allocated: u64,
+}
+
+impl ActiveFiles {
+    pub(crate) fn new(log: Arc<dyn File>, indexer: Indexer) -> ActiveFiles {
+        ActiveFiles { log, indexer, allocated: 0 }
+    }
+
+    /// Reserves blocks for a write of `count` bytes at `size`: nothing for small segments, then in growing steps. It is a hint: if the
+    /// file system refuses, the write will say what matters.
+    pub(crate) fn allocate_ahead(&mut self, size: u32, count: usize, segment_bytes: u32) {
+        let (size, end) = (u64::from(size), u64::from(size) + count as u64);
+        if size < ALLOCATE_FROM || end <= self.allocated {
+            return;
+        }
+        let step: u64 = match size >> 20 {
+            0..16 => 1 << 20,
+            16..256 => 16 << 20,
+            _ => 64 << 20,
+        };
+        let start = self.allocated.max(size);
+        let target = (start + step).min(u64::from(segment_bytes)).max(end);
+        self.allocated = match self.log.allocate(start, target - start) {
+            Ok(()) => target,
+            Err(_) => u64::MAX,
+        };
+    }
+}
+
+impl ActiveSegment {
+    pub(crate) fn empty(base_offset: i64, now: i64) -> ActiveSegment {
+        ActiveSegment {
+            base_offset,
+            size: 0,
+            aborted: Vec::new(),
+            max_timestamp: None,
+            created_at: now,
+            files: None,
+        }
+    }
+
+    /// Opens a released segment's files; its indexes are read, or made anew if they are missing or cannot be right.
+    pub(crate) fn load(&mut self, place: &Place, config: &LogConfig) -> io::Result<&mut ActiveFiles> {
+        if self.files.is_none() {
+            assert!(self.size > 0, "an empty segment is created, not loaded");
+            let log = place.open(self.base_offset, names::LOG, OpenMode::Write)?;
+            let indexer = match self.read_indexes(place, &*log)? {
+                Some(indexer) => indexer,
+                None => Indexer::rebuild(&*log, self.base_offset, self.size, config.index_interval_bytes)?,
+            };
+            self.files = Some(ActiveFiles::new(log, indexer));
+        }
+        Ok(self.files.as_mut().expect("opened above"))
+    }
+
+    fn read_indexes(&self, place: &Place, log: &dyn File) -> io::Result<Option<Indexer>> {
+        let offsets = place.read(self.base_offset, names::OFFSET_INDEX)?;
+        let times = place.read(self.base_offset, names::TIME_INDEX)?;
+        let offsets = offsets.and_then(|bytes| OffsetIndex::decode(&bytes, self.size));
+        let times = times.and_then(|bytes| TimeIndex::decode(&bytes));
+        let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
+        let mut scan = Scan::new(log, 0, u64::from(self.size), 4096);
+        let first_timestamp = match scan.next_header()? {
+            Found::At(_, header) => Some(header.max_timestamp),
+            _ => None,
+        };
+        let max_timestamp = self.max_timestamp.or_else(|| times.last(self.base_offset));
+        Ok(Some(Indexer { offsets, times, max_timestamp, first_timestamp }))
+    }
+
+    /// Writes the indexes out, with the largest timestamp as the last entry of the time index.
+    pub(crate) fn write_indexes(&mut self, place: &Place) -> io::Result<Vec<Arc<dyn File>>> {
+        let Some(files) = &mut self.files else { return Ok(Vec::new()) };
+        files.indexer.note_max_timestamp(self.base_offset);
+        let mut written = Vec::from(write_indexes(place, self.base_offset, &files.indexer)?);
+        written.extend(write_aborted(place, self.base_offset, &self.aborted)?);
+        Ok(written)
+    }
+
+    /// Gives back what was allocated behind the last batch.
+    pub(crate) fn trim(&mut self) -> io::Result<()> {
+        match &mut self.files {
+            Some(files) if files.allocated > 0 => {
+                files.allocated = 0;
+                files.log.set_len(u64::from(self.size))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the segment: trims it and writes its indexes. The files returned are not durable yet.
+    pub(crate) fn seal(mut self, place: &Place) -> io::Result<(SealedSegment, Vec<Arc<dyn File>>)> {
+        self.trim()?;
+        let mut unsynced = self.write_indexes(place)?;
+        let files = self.files.take().expect("the caller loaded it");
+        unsynced.push(files.log.clone());
+        let mut sealed = SealedSegment::new(self.base_offset, self.size, self.aborted);
+        sealed.max_timestamp = Some(files.indexer.max_timestamp);
+        Ok((sealed, unsynced))
+    }
+}

@@ -1,0 +1,174 @@
+//! The newest batches of a log, in memory: tailing readers never touch the disk.
+//!
+//! The one tricky idea: a large batch is kept as the slice of the request's frame that it came in, with its patched start before it, so
+//! nothing is copied; a small one is copied, so that it does not keep a whole frame alive.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::records::BatchHeader;
+
+use crate::read::Slice;
+use ottla_protocol::Chain;
+
+/// Batches below this size are copied.
+const COPY_BYTES_MAX: usize = 16 << 10;
+
+#[derive(Debug, Clone)]
+struct Cached {
+    base_offset: i64,
+    last_offset: i64,
+    size: usize,
+    /// The whole batch if it was copied, otherwise its patched start.
+    front: Bytes,
+    rest: Option<Bytes>,
+}
+
+/// A run of batches that ends at the log's end.
+#[derive(Debug, Clone)]
+pub(crate) struct TailCache {
+    batches: VecDeque<Cached>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl TailCache {
+    pub(crate) fn new(bytes_max: usize) -> TailCache {
+        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.evict();
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the batch that was just appended: `front` as written, then `rest`.
+    pub(crate) fn push(&mut self, header: &BatchHeader, front: &[u8], rest: &Bytes) {
+        let size = front.len() + rest.len();
+        if size > self.bytes_max {
+            self.clear();
+            return;
+        }
+        let (front, rest) = if size <= COPY_BYTES_MAX {
+            let mut copy = BytesMut::with_capacity(size);
+            copy.extend_from_slice(front);
+            copy.extend_from_slice(rest);
+            (copy.freeze(), None)
+        } else {
+            (Bytes::copy_from_slice(front), Some(rest.clone()))
+        };
+        let (base_offset, last_offset) = (header.base_offset, header.last_offset());
+        if let Some(previous) = self.batches.back() {
+            assert!(previous.last_offset < base_offset, "the tail cache must follow the log");
+        }
+        self.batches.push_back(Cached { base_offset, last_offset, size, front, rest });
+        self.bytes += size;
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        while self.bytes > self.bytes_max
+            && let Some(oldest) = self.batches.pop_front()
+        {
+            self.bytes -= oldest.size;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batches = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    /// The log now ends at `offset`.
+    pub(crate) fn truncate_to(&mut self, offset: i64) {
+        while let Some(newest) = self.batches.pop_back_if(|newest| newest.last_offset >= offset) {
+            self.bytes -= newest.size;
+        }
+    }
+
+    /// The batches from the one that holds `offset` on, if it is here: while they end below `end_offset` and fit into `bytes_max`.
+    pub(crate) fn read(
+        &self,
+        offset: i64,
+        bytes_max: usize,
+        end_offset: i64,
+        min_one: bool,
+    ) -> Option<Slice> {
+        if self.batches.front()?.base_offset > offset {
+            return None;
+        }
+        let first = self.batches.partition_point(|batch| batch.last_offset < offset);
+        if first == self.batches.len() {
+            return None;
+        }
+        let mut slice = Slice { records: Chain::default(), bytes: 0, next_offset: offset };
+        for batch in self.batches.range(first..) {
+            let fits = slice.bytes + batch.size <= bytes_max || (min_one && slice.bytes == 0);
+            if !fits || batch.last_offset >= end_offset {
+                break;
+            }
+            slice.records.push_bytes(batch.front.clone());
+            if let Some(rest) = &batch.rest {
+                slice.records.push_bytes(rest.clone());
+            }
+            slice.bytes += batch.size;
+            slice.next_offset = batch.last_offset + 1;
+        }
+        Some(slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_protocol::records::{Batch, BatchBuilder, BatchOptions};
+
+    fn cache(sizes: &[usize], bytes_max: usize) -> TailCache {
+        let mut cache = TailCache::new(bytes_max);
+        for (offset, size) in sizes.iter().enumerate() {
+            let mut builder = BatchBuilder::new(offset as i64, BatchOptions::default());
+            builder.push(0, None, Some(&vec![0; *size]), &[]);
+            let bytes = Bytes::from(builder.finish());
+            let header = *Batch::parse(&bytes).unwrap().header();
+            cache.push(&header, &bytes[..16], &bytes.slice(16..));
+        }
+        cache
+    }
+
+    #[test]
+    fn serves_whole_batches_within_the_bounds() {
+        let cache = cache(&[100, 100, 20_000, 100], 1 << 20);
+        let read = |offset, max, end, one| {
+            cache.read(offset, max, end, one).map(|slice| (slice.next_offset, slice.bytes))
+        };
+        let small = cache.batches[0].size;
+        assert_eq!(read(0, usize::MAX, 4, false).unwrap().0, 4);
+        assert_eq!(read(0, usize::MAX, 3, false).unwrap().0, 3, "the batch at the bound is not returned");
+        assert_eq!(read(1, small, 4, false), Some((2, small)));
+        assert_eq!(read(1, small - 1, 4, false), Some((1, 0)));
+        assert_eq!(read(1, small - 1, 4, true), Some((2, small)));
+        assert_eq!(read(4, 1, 4, true), None, "the end is not in the cache");
+    }
+
+    #[test]
+    fn forgets_the_oldest_and_what_is_truncated() {
+        let mut cache = cache(&[100, 100, 100, 100], 400);
+        assert!(cache.bytes() <= 400);
+        assert!(cache.read(0, 1000, 4, true).is_none());
+        assert!(cache.read(3, 1000, 4, true).is_some());
+        cache.truncate_to(3);
+        assert!(cache.read(3, 1000, 4, true).is_none());
+        cache.set_bytes_max(0);
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_above_the_budget_empties_it() {
+        let cache = cache(&[100, 5000], 1000);
+        assert_eq!((cache.bytes(), cache.batches.len()), (0, 0));
+    }
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask figures`: the figures of docs/performance.md, measured anew and written there.
+//!
+//! Each is a median over fresh processes; none compares with another system (that is the benchmark's task).
+
+use crate::broker::{Broker, Kind};
+use crate::steps::{Trouble, fresh_dir};
+use crate::{wire, workspace};
+use clap::Args;
+use ottla_protocol::Records;
+use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla_protocol::messages::produce_response::ProduceResponse;
+use ottla_protocol::records::BatchBuilder;
+use ottla_protocol::{Message, Reader};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Where the table stands, between these two lines.
+const PAGE: &str = "docs/performance.md";
+const BEGIN: &str = "<!-- figures: begin -->";
+const END: &str = "<!-- figures: end -->";
+/// Idle connections opened for the memory figure.
+const CONNECTIONS: usize = 1_000;
+/// Bytes of log for the recovery figure.
+const LOG_BYTES: usize = 1 << 30;
+/// Processes started for the start-up figure.
+const STARTS: usize = 21;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether to write what was measured.
+#[derive(Args)]
+pub struct Options {
+    /// Only print the table
+    #[arg(long)]
+    dry_run: bool,
+}
+
+struct Figure {
+    what: &'static str,
+    value: String,
+    goal: &'static str,
+    met: bool,
+}
+
+/// Runs the chore.
+pub fn run(options: Options) -> Result<bool, Trouble> {
+    let figures = measure()?;
+    let mut table = String::from("| figure | measured | goal |\n|---|---|---|\n");
+    for Figure { what, value, goal, .. } in &figures {
+        table.push_str(&format!("| {what} | {value} | {goal} |\n"));
+    }
+    println!("{table}");
+    if !options.dry_run {
+        let page = workspace::root().join(PAGE);
+        let text = fs::read_to_string(&page)?;
+        let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+            return Err(Trouble::new(format!("{PAGE}: the lines {BEGIN} and {END} are missing")));
+        };
+        let text = format!("{}{BEGIN}\n{table}{}", &text[..begin], &text[end..]);
+        fs::write(page, text)?;
+    }
+    Ok(figures.iter().all(|figure| figure.met))
+}
+
+fn measure() -> Result<Vec<Figure>, Trouble> {
+    let home = fresh_dir(&workspace::scratch("figures"))?;
+    let logs = fresh_dir(&workspace::logs("figures"))?;
+    let mut figures = Vec::new();
+
+    let mut starts = Vec::new();
+    let mut stops = Vec::new();
+    for round in 0..STARTS {
+        let mut broker = Broker::new(Kind::Ottla, None, &home.join(format!("start-{round}")), &logs)?;
+        starts.push(broker.start()?);
+        stops.push(broker.stop()?);
+    }
+    figures.push(time("exec to ready, empty directory", median(starts), 50));
+    figures.push(time("SIGTERM to exit, idle", median(stops), 100));
+
+    let mut broker = Broker::new(Kind::Ottla, None, &home.join("idle"), &logs)?;
+    broker.start()?;
+    let idle = broker.rss_kib()?;
+    figures.push(memory("resident memory, idle", idle, 30));
+    let mut connections = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
+        connection.ask(&MetadataRequest { topics: Some(Vec::new()), ..Default::default() }, 12)?;
+        connections.push(connection);
+    }
+    figures.push(memory("added by 1,000 idle connections", broker.rss_kib()?.saturating_sub(idle), 20));
+    drop(connections);
+    broker.stop()?;
+
+    let binary = fs::metadata(workspace::ottla())?.len() >> 10;
+    figures.push(memory("size of the binary", binary, 30));
+    figures.push(time("restart after kill -9 with 1 GiB of log", recovery(&home.join("recovery"), &logs)?, 1_000));
+    Ok(figures)
+}
+
+fn recovery(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
+    let mut broker = Broker::new(Kind::Ottla, None, home, logs)?;
+    broker.start()?;
+    let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
+    let topic = MetadataRequestTopic { name: Some("figures".into()), ..Default::default() };
+    connection.ask(&MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..Default::default() }, 9)?;
+    let mut builder = BatchBuilder::new(0, ottla_protocol::records::BatchOptions::default());
+    let value = vec![b'x'; 1024];
+    for _ in 0..900 {
+        builder.push(1_700_000_000_000, None, Some(&value), &[]);
+    }
+    let batch = builder.finish();
+    let mut written = 0;
+    while written < LOG_BYTES {
+        let data = |index| PartitionProduceData { index, records: Some(Records::Slice(&batch)) };
+        let request = ProduceRequest {
+            acks: 1,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: "figures".into(),
+                partition_data: (0..3).map(data).collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let body = connection.ask(&request, 9)?;
+        let response = ProduceResponse::decode(&mut Reader::new(&body), 9).map_err(Trouble::new)?;
+        let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        if let Some(failed) = partitions.find(|partition| partition.error_code != 0) {
+            return Err(Trouble::new(format!("produce failed with {}", failed.error_code)));
+        }
+        written += 3 * batch.len();
+    }
+    broker.kill()?;
+    let took = broker.start()?;
+    broker.stop()?;
+    Ok(took)
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all[all.len() / 2]
+}
+
+fn time(what: &'static str, took: Duration, goal_ms: u64) -> Figure {
+    let goal = match goal_ms {
+        50 => "< 50 ms",
+        100 => "< 100 ms",
+        _ => "< 1 s",
+    };
+    Figure { what, value: format!("{:.0} ms", took.as_secs_f64() * 1e3), goal, met: took < Duration::from_millis(goal_ms) }
+}
+
+fn memory(what: &'static str, kib: u64, goal_mib: u64) -> Figure {
+    let goal = if goal_mib == 20 { "< 20 MB" } else { "< 30 MB" };
+    Figure { what, value: format!("{:.1} MB", kib as f64 / 1024.0), goal, met: kib < goal_mib << 10 }
+}
