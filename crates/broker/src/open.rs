@@ -106,17 +106,21 @@ impl Broker {
             store,
             config,
         });
-        broker.take_up(&image, now)?;
+        broker.take_up(&image, clean.is_some(), now)?;
         Ok(broker)
     }
 
     /// Serves what the image says, recovering the logs that the directory holds.
-    fn take_up(&self, image: &Image, now: Millis) -> Result<(), OpenError> {
+    fn take_up(&self, image: &Image, clean: bool, now: Millis) -> Result<(), OpenError> {
         // Group coordinators are loaded by `apply`, so the partitions' logs have to be there; they open on first use.
         self.settle_directories(image)?;
         let mut out = Effects::new();
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
         self.apply(image, &delta, now, &mut out);
+        if clean {
+            // There is nothing to recover: logs open on their first use.
+            return Ok(());
+        }
         for partition in self.topics().iter().flat_map(|topic| &topic.partitions) {
             if self.store.has_log(&partition.topic.name, partition.index) {
                 partition.open(now).map_err(OpenError::Damaged)?;

@@ -345,9 +345,10 @@ impl Partition {
         Ok(inquire(core.log.as_mut().expect("positions() opened it"), positions))
     }
 
-    /// Size on disk, without opening a log that nobody used.
+    /// Bytes of records on disk, without opening a log that nobody used. May wait for the disk.
     pub(crate) fn size(&self) -> u64 {
-        self.lock().log.as_ref().map_or(0, Log::size)
+        let open = self.lock().log.as_ref().map(Log::size);
+        open.unwrap_or_else(|| self.store.log_bytes(&self.topic.name, self.index))
     }
 
     /// A flush came back.

@@ -9,8 +9,9 @@ use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
+use ottla_storage::names::{LOG, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, Disk, Log, LogConfig, LogDir, LogDirError, OpenHints, PartitionDir, PartitionDirKind, PartitionName,
+    Checkpoint, Disk, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir, PartitionDirKind, PartitionName,
     StorageError, TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
 };
 
@@ -116,6 +117,15 @@ impl Store {
     pub fn foreign_id(&self, topic: &str, index: i32) -> Uuid {
         let path = self.partition_dir(topic, index);
         read_partition_metadata(&**self.disk(), &path).ok().flatten().unwrap_or(Uuid::ZERO)
+    }
+
+    /// Bytes of a partition's segments, from the directory. May wait for the disk.
+    pub fn log_bytes(&self, topic: &str, index: i32) -> u64 {
+        let dir = self.partition_dir(topic, index);
+        let names = self.disk().list(&dir).unwrap_or_default();
+        let segments = names.iter().filter(|name| matches!(parse_segment_name(name), Some((_, LOG))));
+        let bytes = |name: &String| self.disk().open(&dir.join(name), OpenMode::Read).and_then(|file| file.len());
+        segments.filter_map(|name| bytes(name).ok()).sum()
     }
 
     /// Whether a partition has a directory.

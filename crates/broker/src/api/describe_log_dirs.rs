@@ -11,6 +11,9 @@ use crate::call::Call;
 
 /// Handles the request. Null topics: all. Topics that are unknown here are left out, as in Kafka.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeLogDirsRequest<'_>) {
+    if !call.may_wait {
+        return call.on_reader_thread();
+    }
     let table = broker.topics();
     let size = |index: i32, size: u64| DescribeLogDirsPartition {
         partition_index: index,

@@ -22,6 +22,9 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// First version whose answer carries leader epochs.
+const FIRST_EPOCH_VERSION: i16 = 4;
+
 /// Handles the request, on a reader thread if any timestamp has to be looked up.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ListOffsetsRequest<'_>) {
     let looks_up = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
@@ -91,7 +94,7 @@ fn list(
             error_code: 0,
             timestamp,
             offset,
-            leader_epoch,
+            leader_epoch: if version >= FIRST_EPOCH_VERSION { leader_epoch } else { -1 },
         },
         Ok(Err(error)) => {
             let error: ottla_storage::StorageError = error;

@@ -114,7 +114,8 @@ pub(crate) fn dispatch(
         may_wait: at.may_wait,
         out,
     };
-    if handle(broker, &mut call, &mut body).is_err() {
+    if let Err(error) = handle(broker, &mut call, &mut body) {
+        out.push(Effect::Report(format!("{}: a request that can not be read: {error}", connection.peer)));
         close(out);
     }
 }
