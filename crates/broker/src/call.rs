@@ -1,7 +1,7 @@
 //! One request on its way: who asks, where the answer goes, and how it is encoded.
 
 use bytes::Bytes;
-use ottla_protocol::{ApiKey, Message, Reader, Request, Writer};
+use ottla_protocol::{ApiKey, DecodeError, Message, Reader, Request, Writer};
 
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, ReadTask, Response, Token};
@@ -91,9 +91,7 @@ pub struct Deferred {
     pub(crate) token: Token,
 }
 
-/// Reads the body that follows the header.
-pub(crate) fn read_body<'a, R: Request<'a>>(reader: &mut Reader<'a>, version: i16) -> Result<R, ottla_protocol::DecodeError> {
-    let body = R::decode(reader, version)?;
-    reader.expect_end()?;
-    Ok(body)
+/// Reads the body that follows the header. Bytes behind it are passed over, as in Kafka: librdkafka's Metadata v13 has some.
+pub(crate) fn read_body<'a, R: Request<'a>>(reader: &mut Reader<'a>, version: i16) -> Result<R, DecodeError> {
+    R::decode(reader, version)
 }

@@ -109,6 +109,8 @@ pub enum ReadTask {
     Fetch(Arc<PendingFetch>),
     /// A request whose handler looks into files.
     Request(Deferred),
+    /// The checkpoints are due.
+    Checkpoint,
     /// Directories of deleted partitions, to be removed.
     Remove(Vec<PathBuf>),
 }

@@ -59,6 +59,7 @@ impl Broker {
     pub fn on_flushed(&self, outcome: FlushOutcome, now: Millis, out: &mut Effects) {
         match outcome.target {
             FlushTarget::Partition(partition) => {
+                self.store.want_checkpoint(now, out);
                 let wakes = partition.on_flushed(outcome.done, now, out);
                 self.wake(&partition, wakes, now, out);
             }
@@ -70,6 +71,11 @@ impl Broker {
     pub fn on_read(&self, task: ReadTask, now: Millis, out: &mut Effects) {
         match task {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
+            ReadTask::Checkpoint => {
+                if let Err(error) = self.write_checkpoints() {
+                    out.push(Effect::Report(error));
+                }
+            }
             ReadTask::Remove(paths) => {
                 for path in paths {
                     if let Err(error) = self.store.disk().remove_dir_all(&path) {
@@ -89,6 +95,9 @@ impl Broker {
         let doomed = self.store.due_removals(now);
         if !doomed.is_empty() {
             out.push(Effect::Read(ReadTask::Remove(doomed)));
+        }
+        if self.store.take_due_checkpoint(now) {
+            out.push(Effect::Read(ReadTask::Checkpoint));
         }
         if let Some(at) = self.store.next_due() {
             out.push(Effect::Tick { at });

@@ -36,6 +36,10 @@ pub(crate) struct Store {
     hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
     flushes: Mutex<VecDeque<(Millis, Arc<Partition>)>>,
+    /// When the checkpoints are to be written, if anything changed since the last ones.
+    checkpoint_due: Mutex<Option<Millis>>,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    checkpoint_interval_ms: Millis,
     /// Directories set aside, by the time at which they are removed.
     doomed: Mutex<VecDeque<(Millis, PathBuf)>>,
 }
@@ -65,6 +69,8 @@ impl Store {
             tail_cache_bytes: TAIL_CACHE_BYTES.min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
             hints: Mutex::new(hints),
             flushes: Mutex::default(),
+            checkpoint_due: Mutex::default(),
+            checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
             doomed: Mutex::default(),
         })
     }
@@ -237,11 +243,27 @@ impl Store {
         due
     }
 
-    /// When the next flush or removal is due.
+    /// Logs went on: their checkpoints are to be written within the checkpoint interval. Until then a crash costs a longer recovery.
+    pub fn want_checkpoint(&self, now: Millis, out: &mut Effects) {
+        let mut due = lock(&self.checkpoint_due);
+        if due.is_none() {
+            let at = now + self.checkpoint_interval_ms;
+            *due = Some(at);
+            out.push(Effect::Tick { at });
+        }
+    }
+
+    /// Whether the checkpoints are due; they are taken for written.
+    pub fn take_due_checkpoint(&self, now: Millis) -> bool {
+        lock(&self.checkpoint_due).take_if(|at| *at <= now).is_some()
+    }
+
+    /// When the next flush, removal or checkpoint is due.
     pub fn next_due(&self) -> Option<Millis> {
         let flush = lock(&self.flushes).front().map(|(at, _)| *at);
         let removal = lock(&self.doomed).front().map(|(at, _)| *at);
-        flush.into_iter().chain(removal).min()
+        let checkpoint = *lock(&self.checkpoint_due);
+        flush.into_iter().chain(removal).chain(checkpoint).min()
     }
 
     /// Writes the three checkpoints of a broker. `offsets`: (name, recovery point, log start offset, high watermark) of every open log;
