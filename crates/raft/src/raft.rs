@@ -87,7 +87,7 @@ pub struct Settings {
     pub request_timeout_ms: i64,
     /// Pause before a refused fetch is repeated.
     pub retry_backoff_ms: i64,
-    /// Seed of all randomness.
+    /// Seed of all randomness; another one at every start.
     pub seed: u64,
 }
 
@@ -175,7 +175,7 @@ impl Raft {
         assert_eq!(ids.len(), settings.voters.len(), "each voter has its own id");
         assert!(settings.voters.iter().any(|voter| voter.matches(&settings.me)), "this replica is a voter");
         let dice = settings.seed ^ (settings.me.id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Raft {
+        let mut raft = Raft {
             settings,
             state,
             role: Role::Unattached { deadline: i64::MAX },
@@ -188,7 +188,10 @@ impl Raft {
             announced: (state.epoch, state.leader),
             started: false,
             dice,
-        }
+        };
+        // Numbers of an earlier life must not be taken for those of this one.
+        raft.request_last = raft.dice.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 2;
+        raft
     }
 
     /// Takes one event and appends what is to be done to `out`. `now` never goes back.

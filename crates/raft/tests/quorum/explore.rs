@@ -42,8 +42,10 @@ fn run(voters: i32, seed: u64, trace: Option<u64>) -> (usize, Option<u64>) {
                 for leader in rig.ids() {
                     // Old leaders behind a partition take proposals too, until they notice.
                     if rig.is_up(leader) && rig.raft(leader).leading_epoch().is_some() {
-                        value += 1;
-                        rig.propose(leader, value);
+                        for _ in 0..=chance.below(3) {
+                            value += 1;
+                            rig.propose(leader, value);
+                        }
                     }
                 }
             }
@@ -96,23 +98,25 @@ fn explore(voters: i32, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn three_voters() {
-    explore(3, 0..400);
+    explore(3, 0..200);
 }
 
 #[test]
 fn five_voters() {
-    explore(5, 0..200);
+    explore(5, 0..100);
 }
 
 #[test]
 fn two_voters_need_each_other() {
-    explore(2, 0..100);
+    explore(2, 0..50);
 }
 
-/// The place for a seed that failed.
+/// The place for seeds that failed. These two found that an answer to a fetch of an earlier life, with a number that
+/// the new life used again, put records where they do not belong.
 #[test]
-fn one_seed() {
-    run(3, 0, None);
+fn single_seeds() {
+    run(3, 5617, None);
+    run(5, 1302, None);
 }
 
 #[test]

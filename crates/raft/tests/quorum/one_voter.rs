@@ -114,7 +114,7 @@ fn resigns_when_told_to() {
     assert_eq!(response.refusal, Some(Refusal::NotLeader));
 }
 
-/// A quorum of one is asked for a vote by a stranger with a newer epoch: it must follow the epoch, not lead on.
+/// A broker that is no voter fetches the metadata log: it gets records, and its position commits nothing.
 #[test]
 fn observers_are_served_but_do_not_count() {
     let mut store = Store::default();

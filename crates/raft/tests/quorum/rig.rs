@@ -45,12 +45,12 @@ enum Message {
     End(EndQuorumEpochRequest),
     EndAnswer(QuorumEpochResponse),
     Fetch(FetchRequest),
-    FetchAnswer(u64, FetchResponse, Vec<Record>),
+    FetchAnswer(u64, FetchResponse, Vec<Record>, usize),
 }
 
 #[derive(Debug, Clone)]
 enum Happening {
-    Deliver { from: i32, to: i32, life: Option<u32>, message: Message },
+    Deliver { from: Life, to: i32, life: Option<u32>, message: Message },
     Persisted { node: i32, life: u32, sequence: u64, state: QuorumState },
     Flushed { node: i32, life: u32, end: usize, truncations: u64 },
     Timeout { node: i32, life: u32 },
@@ -68,13 +68,19 @@ struct Node {
     tokens: BTreeMap<u64, Asked>,
     /// Fetches that wait for records: offset and what the asker knows to be committed.
     parked: BTreeMap<u64, (i64, Option<i64>)>,
-    arrived: BTreeMap<u64, Vec<Record>>,
+    arrived: BTreeMap<u64, (usize, Vec<Record>)>,
+}
+
+/// A node in one of its lives: what it asked in one is not answered in the next, as connections do not outlive it.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    node: i32,
+    life: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    from: i32,
-    life: u32,
+    from: Life,
     request: u64,
     vote: Option<(i32, ReplicaKey)>,
 }
@@ -231,7 +237,7 @@ impl Rig {
     fn take(&mut self, happening: Happening) {
         match happening {
             Happening::Deliver { from, to, life, message } => {
-                let cut = self.cut.contains(&(from, to));
+                let cut = self.cut.contains(&(from.node, to));
                 let alive = self.is_up(to) && life.is_none_or(|life| life == self.nodes[&to].life);
                 if alive && !cut {
                     self.deliver(from, to, message);
@@ -261,10 +267,10 @@ impl Rig {
         self.is_up(id) && self.nodes[&id].life == life
     }
 
-    fn deliver(&mut self, from: i32, to: i32, message: Message) {
+    fn deliver(&mut self, from: Life, to: i32, message: Message) {
         self.tokens += 1;
         let token = self.tokens;
-        let mut asked = Asked { from, life: self.nodes[&from].life, request: 0, vote: None };
+        let mut asked = Asked { from, request: 0, vote: None };
         let event = match message {
             Message::Vote(request) => {
                 asked.vote = Some((request.epoch, request.candidate)).filter(|_| !request.pre_vote);
@@ -276,11 +282,11 @@ impl Rig {
                 asked.request = request.request;
                 Event::FetchRequest { token, request }
             }
-            Message::VoteAnswer(response) => Event::VoteResponse { from, response },
-            Message::BeginAnswer(response) => Event::BeginQuorumEpochResponse { from, response },
-            Message::EndAnswer(response) => Event::EndQuorumEpochResponse { from, response },
-            Message::FetchAnswer(request, response, records) => {
-                self.nodes.get_mut(&to).expect("a node").arrived.insert(request, records);
+            Message::VoteAnswer(response) => Event::VoteResponse { from: from.node, response },
+            Message::BeginAnswer(response) => Event::BeginQuorumEpochResponse { from: from.node, response },
+            Message::EndAnswer(response) => Event::EndQuorumEpochResponse { from: from.node, response },
+            Message::FetchAnswer(request, response, records, base) => {
+                self.nodes.get_mut(&to).expect("a node").arrived.insert(request, (base, records));
                 Event::FetchResponse { request, response }
             }
         };
@@ -332,7 +338,8 @@ impl Rig {
                 node.store.append(epoch, 0);
             }
             Effect::AppendFetched { request } => {
-                let records = node.arrived.get(&request).cloned().unwrap_or_default();
+                let (base, records) = node.arrived.remove(&request).expect("records came with the answer");
+                assert_eq!(base, node.store.records.len(), "what was fetched follows the log");
                 node.store.records.extend(records);
             }
             Effect::TruncateLog { end_offset } => {
@@ -376,7 +383,7 @@ impl Rig {
             }
             Effect::RespondFetch { token, response } => {
                 let request = node.tokens[&token].request;
-                self.respond(id, token, Message::FetchAnswer(request, response, Vec::new()));
+                self.respond(id, token, Message::FetchAnswer(request, response, Vec::new(), 0));
             }
             Effect::ServeFetch { token, offset, high_watermark } => {
                 let raft = node.raft.as_ref().expect("the node is up");
@@ -410,13 +417,13 @@ impl Rig {
         }
         response.has_records = !records.is_empty();
         let request = node.tokens[&token].request;
-        self.respond(id, token, Message::FetchAnswer(request, response, records));
+        self.respond(id, token, Message::FetchAnswer(request, response, records, from));
     }
 
     fn respond(&mut self, id: i32, token: u64, message: Message) {
         let node = self.nodes.get_mut(&id).expect("a node");
         let asked = node.tokens.remove(&token).expect("a request is answered once");
-        self.post(id, asked.from, Some(asked.life), message);
+        self.post(id, asked.from.node, Some(asked.from.life), message);
     }
 
     fn send(&mut self, from: i32, to: i32, message: Message) {
@@ -424,6 +431,7 @@ impl Rig {
     }
 
     fn post(&mut self, from: i32, to: i32, life: Option<u32>, message: Message) {
+        let from = Life { node: from, life: self.nodes[&from].life };
         let copies = if self.dice.percent(self.weather.duplicate_percent) { 2 } else { 1 };
         for _ in 0..copies {
             if !self.dice.percent(self.weather.loss_percent) {
