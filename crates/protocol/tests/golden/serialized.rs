@@ -21,6 +21,52 @@ fn messages_are_read_and_written_to_the_same_bytes() {
     complaints.finish(count);
 }
 
+/// The first line of each version is a message just made: our defaults are Kafka's.
+#[test]
+fn defaults_are_written_to_the_same_bytes() {
+    let mut complaints = Complaints::default();
+    let mut count = 0;
+    for file in corpus::files("serialized") {
+        let mut before = None;
+        for line in corpus::lines(&file, 2) {
+            if before.as_ref() != Some(&line.words) {
+                count += 1;
+                let (name, version) = (&line.words[0], line.number(1));
+                let what = format!("default {name} v{version}");
+                complaints.compare(
+                    &line.place,
+                    &what,
+                    line.only_bytes(),
+                    table::entry(name).and_then(|entry| (entry.defaults)(version)),
+                );
+            }
+            before = Some(line.words);
+        }
+    }
+    complaints.finish(count);
+}
+
+/// Cut off or with a byte changed, a message is refused or is another message; it never panics.
+#[test]
+fn broken_messages_never_panic() {
+    for file in corpus::files("serialized") {
+        for line in corpus::lines(&file, 2) {
+            let (name, version, mut bytes) = (&line.words[0], line.number(1), line.only_bytes().to_vec());
+            let message = table::entry(name).expect("a message");
+            for at in 0..bytes.len() {
+                let cut = (message.decode)(&bytes[..at], version);
+                assert!(cut.is_err(), "{}: {name} v{version} is read from its first {at} bytes", line.place);
+                let good = bytes[at];
+                for wrong in [0x7f, 0xff] {
+                    bytes[at] = wrong;
+                    let _ = (message.roundtrip)(&bytes, version);
+                }
+                bytes[at] = good;
+            }
+        }
+    }
+}
+
 #[test]
 fn every_message_was_recorded() {
     let recorded: BTreeSet<String> = corpus::files("serialized")

@@ -9,11 +9,12 @@ type Outcome<T> = Result<T, String>;
 /// One message.
 pub struct Entry {
     name: &'static str,
-    #[allow(dead_code)] // the table serves several tests
-    decode: fn(&[u8], i16) -> Outcome<()>,
-    roundtrip: fn(&[u8], i16) -> Outcome<Vec<u8>>,
-    #[allow(dead_code)]
-    defaults: fn(i16) -> Outcome<Vec<u8>>,
+    /// Reads all of the bytes, or says why not.
+    pub decode: fn(&[u8], i16) -> Outcome<()>,
+    /// Reads all of the bytes, and writes the message again.
+    pub roundtrip: fn(&[u8], i16) -> Outcome<Vec<u8>>,
+    /// Writes the message as it is made.
+    pub defaults: fn(i16) -> Outcome<Vec<u8>>,
 }
 
 fn decode<'a, M: Message<'a>>(bytes: &'a [u8], version: i16) -> Outcome<()> {
@@ -38,12 +39,14 @@ fn encode<'a, M: Message<'a>>(message: &M, version: i16) -> Outcome<Vec<u8>> {
     Ok(w.into_bytes().to_vec())
 }
 
+/// The message of that name.
+pub fn entry(name: &str) -> Outcome<&'static Entry> {
+    MESSAGES.iter().find(|entry| entry.name == name).ok_or_else(|| format!("there is no message {name}"))
+}
+
 /// Reads all of `bytes` as the message of that name, and writes it again.
 pub fn roundtrip_named(name: &str, bytes: &[u8], version: i16) -> Outcome<Vec<u8>> {
-    match MESSAGES.iter().find(|entry| entry.name == name) {
-        Some(entry) => (entry.roundtrip)(bytes, version),
-        None => Err(format!("there is no message {name}")),
-    }
+    (entry(name)?.roundtrip)(bytes, version)
 }
 
 /// The names of all messages.
