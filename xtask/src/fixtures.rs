@@ -32,8 +32,9 @@ enum Fixture {
 pub fn run(options: Options) -> Result<bool, Trouble> {
     let Fixture::KafkaLog = options.fixture;
     setup::all()?;
-    kafka_log(options.again)?;
-    Ok(true)
+    let home = kafka_log(options.again)?;
+    let (_, failed) = crate::kafka_log::check(&home)?;
+    Ok(failed == 0)
 }
 
 /// Writes the fixture unless it is there already and its writer has not changed.

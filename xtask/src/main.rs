@@ -6,6 +6,7 @@ mod crash;
 mod figures;
 mod fixtures;
 mod hostile;
+mod kafka_log;
 mod schema;
 mod sim;
 mod steps;
@@ -40,7 +41,7 @@ enum Chore {
     Figures(figures::Options),
     /// What a reviewer should not have to look for
     Tidy,
-    /// Files written by Apache Kafka, for tests of ours that read them
+    /// Has Apache Kafka write files, and reads them with our storage
     Fixtures(fixtures::Options),
     /// Message schemas: bring in those of another release of Kafka
     #[command(subcommand)]

@@ -4,6 +4,8 @@ use crate::broker::Kind;
 use crate::clients::{self, setup};
 use crate::crash;
 use crate::fixtures;
+use crate::hostile;
+use crate::kafka_log;
 use crate::steps::{self, Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
@@ -34,18 +36,20 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     if options.fast {
         add(cargo_test(&logs)?);
     } else {
-        // The fixture is read by tests of the storage crate, so the clients come first; the network waits while cargo builds.
+        // The network waits while cargo builds.
         let release = std::thread::spawn({
             let logs = logs.clone();
             move || build_release(&logs)
         });
         setup::all()?;
-        fixtures::kafka_log(false)?;
+        let fixture = fixtures::kafka_log(false)?;
         let built = release.join().unwrap_or_else(|_| Err(Trouble::new("building panicked")))?;
         add(cargo_test(&logs)?);
+        add(part("files written by Apache Kafka", || kafka_log::check(&fixture)));
         if built {
             add(part("real clients", with_clients));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
+            add(part("hostile frames", with_hostility));
         } else {
             add((0, 1));
         }
@@ -84,6 +88,10 @@ fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {
             (0, 1)
         }
     })
+}
+
+fn with_hostility() -> Result<(u32, u32), Trouble> {
+    hostile::run(hostile::Options::smoke()).map(|fine| if fine { (1, 0) } else { (0, 1) })
 }
 
 fn build_release(logs: &Path) -> Result<bool, Trouble> {
