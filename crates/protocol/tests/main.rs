@@ -5,6 +5,7 @@ mod common;
 mod differential;
 #[path = "main/examples.rs"]
 mod examples;
+mod golden;
 #[path = "main/tables.rs"]
 mod tables;
 #[path = "main/versions.rs"]

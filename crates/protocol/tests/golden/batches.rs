@@ -8,7 +8,7 @@ use ottla_protocol::records::{
     validate_producer_records,
 };
 
-use crate::corpus;
+use super::corpus;
 
 /// One batch of franz-go holds a record of a little more than 1 MiB in 4 KiB of LZ4.
 const LIMIT: usize = 2 << 20;

@@ -8,8 +8,8 @@ use ottla_protocol::messages::request_header::RequestHeader;
 use ottla_protocol::messages::response_header::ResponseHeader;
 use ottla_protocol::{Reader, Writer};
 
-use crate::corpus::{self, Complaints, Line};
-use crate::table;
+use super::corpus::{self, Complaints, Line};
+use super::roundtrip;
 
 #[test]
 fn frames_are_read_and_written_to_the_same_bytes() {
@@ -77,6 +77,6 @@ fn with_header<'a, H: Message<'a>>(
     let header = H::decode(&mut r, header_version).map_err(|error| format!("header: {error}"))?;
     let mut w = Writer::new();
     header.encode(&mut w, header_version).map_err(|error| format!("header: {error}"))?;
-    w.raw(&table::roundtrip_named(name, r.rest(), version)?);
+    w.raw(&roundtrip(name, r.rest(), version)?);
     Ok(w.into_bytes().to_vec())
 }

@@ -4,8 +4,8 @@ use ottla_protocol::Writer;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::records::{ControlKey, ControlType, EndTxnMarker};
 
-use crate::corpus::{self, Complaints, Line};
-use crate::table;
+use super::corpus::{self, Complaints, Line};
+use super::roundtrip;
 
 #[test]
 fn records_of_internal_logs_are_read_and_written_to_the_same_bytes() {
@@ -46,15 +46,10 @@ fn keyed(line: &Line, name_of: fn(i16) -> &'static str, complaints: &mut Complai
     let (key, value) = key_and_value(line);
     let (record_type, key) = prefixed(key.expect("these records have keys"));
     let name = name_of(record_type);
-    complaints.compare(&line.place, name, key, table::roundtrip_named(&format!("{name}Key"), key, 0));
+    complaints.compare(&line.place, name, key, roundtrip(&format!("{name}Key"), key, 0));
     if let Some(value) = value {
         let (version, value) = prefixed(value);
-        complaints.compare(
-            &line.place,
-            name,
-            value,
-            table::roundtrip_named(&format!("{name}Value"), value, version),
-        );
+        complaints.compare(&line.place, name, value, roundtrip(&format!("{name}Value"), value, version));
     }
 }
 
@@ -115,5 +110,5 @@ fn control(line: &Line, complaints: &mut Complaints) {
     };
     // These carry their version as their first field.
     let (version, _) = prefixed(recorded);
-    complaints.compare(&line.place, name, recorded, table::roundtrip_named(name, recorded, version));
+    complaints.compare(&line.place, name, recorded, roundtrip(name, recorded, version));
 }
