@@ -60,7 +60,7 @@ impl Broker {
         match outcome.target {
             FlushTarget::Partition(partition) => {
                 self.store.want_checkpoint(now, out);
-                let wakes = partition.on_flushed(outcome.done, now, out);
+                let wakes = partition.on_flushed(outcome.born, outcome.done, now, out);
                 self.wake(&partition, wakes, now, out);
             }
             FlushTarget::Metadata => self.on_metadata_flushed(outcome.done, now, out),

@@ -94,6 +94,11 @@ impl Broker {
         };
         let quorum = Quorum::open(&store, &config, identity, now).map_err(OpenError::Damaged)?;
         let image = quorum.committed_image();
+        if let Some((feature, level)) = image.unsupported_features().first() {
+            return Err(OpenError::Unserved(format!(
+                "this cluster uses {feature} at level {level}, which this version does not serve; downgrade the feature first"
+            )));
+        }
         let broker = Arc::new(Broker {
             cluster_id: meta.cluster_id.clone(),
             image: ArcSwap::new(Arc::new(Image::empty(&meta.cluster_id))),
@@ -113,7 +118,7 @@ impl Broker {
     /// Serves what the image says, recovering the logs that the directory holds.
     fn take_up(&self, image: &Image, clean: bool, now: Millis) -> Result<(), OpenError> {
         // Group coordinators are loaded by `apply`, so the partitions' logs have to be there; they open on first use.
-        self.settle_directories(image)?;
+        self.settle_directories(image, now)?;
         let mut out = Effects::new();
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
         self.apply(image, &delta, now, &mut out);
@@ -130,7 +135,7 @@ impl Broker {
     }
 
     /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.
-    fn settle_directories(&self, image: &Image) -> Result<(), OpenError> {
+    fn settle_directories(&self, image: &Image, now: Millis) -> Result<(), OpenError> {
         for found in self.store.dir().partitions()? {
             let (topic, index) = (&found.partition.topic, found.partition.partition);
             let path = self.store.root().join(&found.name);
@@ -139,11 +144,11 @@ impl Broker {
                 PartitionDirKind::Delete => self.store.disk().remove_dir_all(&path).map_err(io)?,
                 PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
                     let described = image.topic_by_name(topic);
-                    let ours = described.is_some_and(|described| {
-                        index < described.partition_count() && !self.store.is_foreign(topic, index, described.id.0)
-                    });
+                    let id = self.store.topic_id_of(topic, index);
+                    let ours = described.is_some_and(|described| index < described.partition_count() && described.id.0 == id);
                     if !ours {
-                        let unique = u128::from_be_bytes(self.store.foreign_id(topic, index).0);
+                        // Strays of one name are told apart by their topic, or by when they were found.
+                        let unique = if id == Uuid::ZERO { now as u128 } else { u128::from_be_bytes(id.0) };
                         self.store
                             .set_aside(topic, index, PartitionDirKind::Stray, unique)
                             .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;

@@ -238,7 +238,7 @@ impl State {
         }
         if let Some(job) = self.log.begin_flush() {
             self.flushing = true;
-            out.push(Effect::Flush(FlushTask { target: FlushTarget::Metadata, job }));
+            out.push(Effect::Flush(FlushTask { target: FlushTarget::Metadata, birth: None, job }));
         }
     }
 

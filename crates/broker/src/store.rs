@@ -1,6 +1,7 @@
 //! The node's log directory as its partitions need it: where a log lives, how it opens, when it is flushed, what the checkpoints say.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -9,9 +10,9 @@ use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
-use ottla_storage::names::{LOG, parse_segment_name};
+use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, Disk, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir, PartitionDirKind, PartitionName,
+    Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir, PartitionDirKind, PartitionName,
     StorageError, TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
 };
 
@@ -23,6 +24,24 @@ use crate::sessions::lock;
 const METADATA_BATCH_BYTES_MAX: u32 = 8 << 20;
 /// Bytes of recent batches that one log may keep in memory for readers at its tail.
 const TAIL_CACHE_BYTES: usize = 1 << 20;
+
+/// A partition's directory that exists in the page cache only.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    dir: PathBuf,
+    metadata: Arc<dyn File>,
+}
+
+impl Birth {
+    /// Makes the directory, and whose it is, durable. Waits for the disk.
+    pub fn complete(&self) -> io::Result<()> {
+        self.metadata.sync_data()?;
+        self.disk.sync_dir(&self.dir)?;
+        self.disk.sync_dir(&self.root)
+    }
+}
 
 /// The log directory and what was known of its logs when the node started.
 #[derive(Debug)]
@@ -97,30 +116,35 @@ impl Store {
         self.root().join(PartitionDir::new(name, PartitionDirKind::Current, "").name)
     }
 
-    /// Opens a partition's log, creating its directory if this is its first use.
-    pub fn open_log(&self, topic: &Topic, index: i32, settings: &TopicConfig, now: Millis) -> Result<Log, StorageError> {
+    /// Opens a partition's log, creating its directory if this is its first use. A new directory is not durable yet: that is left to
+    /// the first flush, so that nobody waits for the disk here.
+    pub fn open_log(
+        &self,
+        topic: &Topic,
+        index: i32,
+        settings: &TopicConfig,
+        now: Millis,
+    ) -> Result<(Log, Option<Birth>), StorageError> {
         let path = self.partition_dir(&topic.name, index);
         let disk = self.disk();
         let name = PartitionName::new(&*topic.name, index);
         let hints = lock(&self.hints).remove(&name).unwrap_or_default();
+        let mut birth = None;
         if !disk.exists(&path)? {
             disk.create_dir_all(&path)?;
-            disk.sync_dir(self.root())?;
+            let metadata = write_partition_metadata(&**disk, &path, topic.id)?;
+            birth = Some(Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata });
+        } else if !hints.clean_shutdown {
+            // A process that was killed may have left a directory that only the page cache knows.
+            let metadata = disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?;
+            Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata }.complete()?;
         }
-        if read_partition_metadata(&**disk, &path)?.is_none() {
-            write_partition_metadata(&**disk, &path, topic.id)?;
-        }
-        self.open(&path, self.log_config(settings), hints, now)
+        Ok((self.open(&path, self.log_config(settings), hints, now)?, birth))
     }
 
-    /// Whether a partition's directory belongs to an earlier topic of the same name.
-    pub fn is_foreign(&self, topic: &str, index: i32, id: Uuid) -> bool {
-        let found = self.foreign_id(topic, index);
-        found != id && found != Uuid::ZERO
-    }
-
-    /// The topic id that a partition's directory names; zero if it names none.
-    pub fn foreign_id(&self, topic: &str, index: i32) -> Uuid {
+    /// The topic id that a partition's directory names; zero if it names none: then the power failed before its first flush, and
+    /// nothing in it was ever acknowledged as durable.
+    pub fn topic_id_of(&self, topic: &str, index: i32) -> Uuid {
         let path = self.partition_dir(topic, index);
         read_partition_metadata(&**self.disk(), &path).ok().flatten().unwrap_or(Uuid::ZERO)
     }
