@@ -41,7 +41,14 @@ pub struct Broker {
 
 impl Broker {
     /// Handles one request frame (header and body, without the size). Its answer is a [`Effect::Respond`], now or later.
-    pub fn on_frame(&self, connection: &mut Connection, frame: Bytes, token: Token, now: Millis, out: &mut Effects) {
+    pub fn on_frame(
+        &self,
+        connection: &mut Connection,
+        frame: Bytes,
+        token: Token,
+        now: Millis,
+        out: &mut Effects,
+    ) {
         let at = Circumstance { now, retried: false, may_wait: false };
         api::dispatch(self, connection, &frame, token, at, out);
     }
@@ -83,7 +90,9 @@ impl Broker {
                     }
                 }
             }
-            ReadTask::Request(deferred) => self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out),
+            ReadTask::Request(deferred) => {
+                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out)
+            }
         }
     }
 

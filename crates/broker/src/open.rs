@@ -64,7 +64,12 @@ impl From<LogDirError> for OpenError {
 impl Broker {
     /// Starts a node on a disk: formats an empty directory, recovers what a crash left, and returns when the node can serve. `seed`
     /// feeds everything that is drawn by lot (ids, jitter). Afterwards the shell calls [`Broker::on_tick`] once, to arm the timers.
-    pub fn open(disk: Arc<dyn Disk>, node: NodeConfig, now: Millis, seed: u64) -> Result<Arc<Broker>, OpenError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        node: NodeConfig,
+        now: Millis,
+        seed: u64,
+    ) -> Result<Arc<Broker>, OpenError> {
         let NodeConfig { broker: config, cluster_id } = node;
         check_served(&config)?;
         let config = Arc::new(config);
@@ -76,7 +81,8 @@ impl Broker {
             found => {
                 let cluster_id = found.map(|meta| meta.cluster_id.clone()).or(cluster_id);
                 let cluster_id = cluster_id.unwrap_or_else(|| dice.uuid().to_string());
-                let meta = MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
+                let meta =
+                    MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
                 dir.format(meta.clone())?;
                 meta
             }
@@ -105,7 +111,10 @@ impl Broker {
             topics: ArcSwap::new(Arc::new(Topics::default())),
             quorum,
             groups: Groups::new(group_config(&config), dice.next()),
-            sessions: Sessions::new(usize::try_from(config.requests.fetch_session_slots).unwrap_or(0), dice.next()),
+            sessions: Sessions::new(
+                usize::try_from(config.requests.fetch_session_slots).unwrap_or(0),
+                dice.next(),
+            ),
             purgatory: Purgatory::new(),
             producer_ids: ProducerIds::default(),
             store,
@@ -145,7 +154,8 @@ impl Broker {
                 PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
                     let described = image.topic_by_name(topic);
                     let id = self.store.topic_id_of(topic, index);
-                    let ours = described.is_some_and(|described| index < described.partition_count() && described.id.0 == id);
+                    let ours = described
+                        .is_some_and(|described| index < described.partition_count() && described.id.0 == id);
                     if !ours {
                         // Strays of one name are told apart by their topic, or by when they were found.
                         let unique = if id == Uuid::ZERO { now as u128 } else { u128::from_be_bytes(id.0) };
@@ -165,7 +175,9 @@ impl Broker {
 fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
     if config.log_dirs.len() != 1 {
         let dirs = config.log_dirs.join(",");
-        return Err(OpenError::Unserved(format!("log.dirs={dirs}: this version serves one log directory; name one")));
+        return Err(OpenError::Unserved(format!(
+            "log.dirs={dirs}: this version serves one log directory; name one"
+        )));
     }
     if !config.is_cluster_of_one() {
         return Err(OpenError::Unserved(

@@ -134,7 +134,13 @@ pub(crate) struct PartitionRead {
 
 impl PartitionRead {
     pub fn failed(error: ErrorCode) -> Self {
-        PartitionRead { error, positions: None, records: Chain::default(), aborted: Vec::new(), diverging: None }
+        PartitionRead {
+            error,
+            positions: None,
+            records: Chain::default(),
+            aborted: Vec::new(),
+            diverging: None,
+        }
     }
 }
 
@@ -160,7 +166,12 @@ pub(crate) struct ReadRequest {
 }
 
 impl Partition {
-    pub(crate) fn new(topic: Arc<Topic>, index: i32, settings: Arc<TopicConfig>, store: Arc<Store>) -> Arc<Self> {
+    pub(crate) fn new(
+        topic: Arc<Topic>,
+        index: i32,
+        settings: Arc<TopicConfig>,
+        store: Arc<Store>,
+    ) -> Arc<Self> {
         let core = Core {
             log: None,
             fresh: !store.has_log(&topic.name, index),
@@ -185,7 +196,9 @@ impl Partition {
     /// Opens the log, as at start-up for a directory that exists. Everything that was recovered is made durable, so it is committed.
     pub(crate) fn open(&self, now: Millis) -> Result<(), String> {
         let mut core = self.lock();
-        core.log(self, now).map(|_| ()).map_err(|_| format!("{}-{}: the log can not be opened", self.topic.name, self.index))
+        core.log(self, now)
+            .map(|_| ())
+            .map_err(|_| format!("{}-{}: the log can not be opened", self.topic.name, self.index))
     }
 
     /// Takes leadership in `leader_epoch`.
@@ -301,7 +314,8 @@ impl Partition {
         if request.offset < positions.log_start_offset || request.offset > positions.log_end_offset {
             return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange));
         }
-        let bound = if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
+        let bound =
+            if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
         if request.offset >= bound {
             return Some(read);
         }
@@ -323,7 +337,13 @@ impl Partition {
     }
 
     /// Parks a fetch here, unless the high watermark is no longer the one that the fetch saw. Data that waits for a flush is hurried.
-    pub(crate) fn park(self: &Arc<Self>, fetch: &Arc<PendingFetch>, seen: i64, now: Millis, out: &mut Effects) -> bool {
+    pub(crate) fn park(
+        self: &Arc<Self>,
+        fetch: &Arc<PendingFetch>,
+        seen: i64,
+        now: Millis,
+        out: &mut Effects,
+    ) -> bool {
         let mut core = self.lock();
         if core.high_watermark != seen {
             return false;
@@ -408,7 +428,8 @@ impl Partition {
         let high_watermark = core.high_watermark;
         let mut log = core.log.take()?;
         let start = log.log_start_offset();
-        let born = core.birth.take().map_or(Ok(()), |birth| birth.complete().map_err(|error| error.to_string()));
+        let born =
+            core.birth.take().map_or(Ok(()), |birth| birth.complete().map_err(|error| error.to_string()));
         let closed = born.and_then(|()| log.close().map_err(|error| error.to_string()));
         Some(match closed {
             Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),

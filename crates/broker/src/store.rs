@@ -12,8 +12,9 @@ use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
 use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir, PartitionDirKind, PartitionName,
-    StorageError, TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
+    Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir,
+    PartitionDirKind, PartitionName, StorageError, TargetCompression, Usage, read_partition_metadata,
+    write_partition_metadata,
 };
 
 use crate::effect::{Effect, Effects, Millis};
@@ -85,7 +86,8 @@ impl Store {
             dir,
             flush_interval_ms: config.flush_interval_ms,
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms),
-            tail_cache_bytes: TAIL_CACHE_BYTES.min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
+            tail_cache_bytes: TAIL_CACHE_BYTES
+                .min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
             hints: Mutex::new(hints),
             flushes: Mutex::default(),
             checkpoint_due: Mutex::default(),
@@ -133,11 +135,17 @@ impl Store {
         if !disk.exists(&path)? {
             disk.create_dir_all(&path)?;
             let metadata = write_partition_metadata(&**disk, &path, topic.id)?;
-            birth = Some(Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata });
+            birth = Some(Birth {
+                disk: disk.clone(),
+                root: self.root().to_path_buf(),
+                dir: path.clone(),
+                metadata,
+            });
         } else if !hints.clean_shutdown {
             // A process that was killed may have left a directory that only the page cache knows.
             let metadata = disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?;
-            Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata }.complete()?;
+            Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata }
+                .complete()?;
         }
         Ok((self.open(&path, self.log_config(settings), hints, now)?, birth))
     }
@@ -154,7 +162,8 @@ impl Store {
         let dir = self.partition_dir(topic, index);
         let names = self.disk().list(&dir).unwrap_or_default();
         let segments = names.iter().filter(|name| matches!(parse_segment_name(name), Some((_, LOG))));
-        let bytes = |name: &String| self.disk().open(&dir.join(name), OpenMode::Read).and_then(|file| file.len());
+        let bytes =
+            |name: &String| self.disk().open(&dir.join(name), OpenMode::Read).and_then(|file| file.len());
         segments.filter_map(|name| bytes(name).ok()).sum()
     }
 
@@ -164,7 +173,13 @@ impl Store {
     }
 
     /// Sets a partition's directory aside under a name that says why, so that the name is free at once.
-    pub fn set_aside(&self, topic: &str, index: i32, kind: PartitionDirKind, unique: u128) -> Result<Option<PathBuf>, StorageError> {
+    pub fn set_aside(
+        &self,
+        topic: &str,
+        index: i32,
+        kind: PartitionDirKind,
+        unique: u128,
+    ) -> Result<Option<PathBuf>, StorageError> {
         let from = self.partition_dir(topic, index);
         lock(&self.hints).remove(&PartitionName::new(topic, index));
         if !self.disk().exists(&from)? {
@@ -228,7 +243,12 @@ impl Store {
     }
 
     /// Opens the metadata log.
-    pub fn open_metadata_log(&self, path: &Path, config: &BrokerConfig, now: Millis) -> Result<Log, StorageError> {
+    pub fn open_metadata_log(
+        &self,
+        path: &Path,
+        config: &BrokerConfig,
+        now: Millis,
+    ) -> Result<Log, StorageError> {
         let log_config = LogConfig {
             segment_bytes: u32::try_from(config.metadata_log.segment_bytes).unwrap_or(1 << 30),
             segment_ms: config.metadata_log.segment_ms,
@@ -241,7 +261,13 @@ impl Store {
         self.open(path, log_config, hints, now)
     }
 
-    fn open(&self, path: &Path, config: LogConfig, hints: OpenHints, now: Millis) -> Result<Log, StorageError> {
+    fn open(
+        &self,
+        path: &Path,
+        config: LogConfig,
+        hints: OpenHints,
+        now: Millis,
+    ) -> Result<Log, StorageError> {
         let (mut log, _recovered) = Log::open(self.disk().clone(), path.to_path_buf(), config, hints, now)?;
         // What a kill left in the page cache is put on disk before anyone may call it committed.
         if let Some(job) = log.begin_flush() {

@@ -75,7 +75,11 @@ pub fn read_partition_metadata(disk: &dyn Disk, partition_dir: &Path) -> io::Res
 
 /// Writes the topic id of a new partition's directory (`PartitionMetadata`: no newline at the end). It is durable when the file that
 /// comes back, the directory and its parent are synced; that is the caller's to do before anything in the directory counts.
-pub fn write_partition_metadata(disk: &dyn Disk, partition_dir: &Path, topic_id: Uuid) -> io::Result<Arc<dyn File>> {
+pub fn write_partition_metadata(
+    disk: &dyn Disk,
+    partition_dir: &Path,
+    topic_id: Uuid,
+) -> io::Result<Arc<dyn File>> {
     let text = format!("version: 0\ntopic_id: {topic_id}");
     let file = disk.open(&partition_dir.join(names::PARTITION_METADATA), OpenMode::Create)?;
     file.write_all_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
