@@ -75,7 +75,7 @@ fn load(dir: &Path) -> Result<SimDisk, Trouble> {
                 dirs.push((entry.path(), target));
             } else if entry.file_name() != ".lock" {
                 let bytes = fs::read(entry.path())?;
-                disk.open(&target, OpenMode::Create)?.write_all_at(&mut [IoSlice::new(&bytes)], 0)?;
+                disk.open(&target, OpenMode::Create)?.write_all_at(&[IoSlice::new(&bytes)], 0)?;
             }
         }
     }

@@ -82,7 +82,7 @@ pub fn write_partition_metadata(
 ) -> io::Result<Arc<dyn File>> {
     let text = format!("version: 0\ntopic_id: {topic_id}");
     let file = disk.open(&partition_dir.join(names::PARTITION_METADATA), OpenMode::Create)?;
-    file.write_all_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
+    file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
     Ok(file)
 }
 
