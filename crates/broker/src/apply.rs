@@ -54,6 +54,13 @@ impl Broker {
                 }
             }
         }
+        // Checkpoints go by name: what they say of a deleted topic must not be taken for the next one of its name.
+        if let Err(error) = self.write_checkpoints(now) {
+            out.push(Effect::Halt(error));
+        }
+        for offsets in gone.iter().filter(|topic| &*topic.topic.name == CONSUMER_OFFSETS) {
+            offsets.partitions.iter().for_each(|partition| self.groups.resign(partition.index, out));
+        }
         let named: Vec<(Uuid, &str)> =
             gone.iter().map(|topic| (topic.topic.id, &*topic.topic.name)).collect();
         self.groups.on_topics_deleted(self, &named, now, out);

@@ -1,12 +1,13 @@
 //! The broker object: what the shell calls, and where each call goes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use ottla_metadata::Image;
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{BrokerConfig, TopicConfig};
+use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::ErrorCode;
 use ottla_storage::PartitionName;
 
@@ -19,7 +20,7 @@ use crate::partition::{Partition, Wakes};
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
 use crate::quorum::Quorum;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
 
@@ -37,6 +38,8 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) producer_ids: ProducerIds,
+    /// What arose while the node started; it goes out with the first tick.
+    pub(crate) startup: Mutex<Effects>,
 }
 
 impl Broker {
@@ -57,7 +60,7 @@ impl Broker {
     pub fn on_deadline(&self, token: Token, now: Millis, out: &mut Effects) {
         match self.purgatory.find(token) {
             Some(Waiting::Fetch(fetch)) => api::fetch::advance(self, &fetch, false, now, out),
-            Some(Waiting::Produce(produce)) => produce.on_failed(self, ErrorCode::RequestTimedOut, out),
+            Some(Waiting::Produce(produce)) => produce.on_timed_out(self, out),
             None => {}
         }
     }
@@ -79,7 +82,7 @@ impl Broker {
         match task {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
             ReadTask::Checkpoint => {
-                if let Err(error) = self.write_checkpoints() {
+                if let Err(error) = self.write_checkpoints(now) {
                     out.push(Effect::Report(error));
                 }
             }
@@ -98,8 +101,10 @@ impl Broker {
 
     /// The time of an [`Effect::Tick`] came: group timers, periodic flushes.
     pub fn on_tick(&self, now: Millis, out: &mut Effects) {
+        out.append(&mut lock(&self.startup));
+        out.extend(self.store.take_reports().into_iter().map(Effect::Report));
         for partition in self.store.due_flushes(now) {
-            partition.on_flush_due(now, out);
+            partition.on_flush_due(out);
         }
         let doomed = self.store.due_removals(now);
         if !doomed.is_empty() {
@@ -127,38 +132,56 @@ impl Broker {
     /// Stops cleanly: every log is flushed and closed, the checkpoints are written, and the directory is marked as cleanly left.
     /// May wait for the disk. Nothing may be asked of the broker afterwards.
     pub fn shutdown(&self) -> Result<(), String> {
+        let _alone = self.store.checkpointing();
         let topics = self.topics();
-        let mut offsets = Vec::new();
+        let mut checkpoints = self.store.unopened();
+        let mut failures = Vec::new();
         for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-            if let Some(closed) = partition.close() {
-                let (recovery_point, log_start_offset, high_watermark) = closed?;
-                offsets.push((checkpoint_name(partition), recovery_point, log_start_offset, high_watermark));
+            match partition.close() {
+                None => {}
+                Some(Ok((recovery_point, log_start, high_watermark))) => {
+                    checkpoints.note(
+                        checkpoint_name(partition),
+                        recovery_point,
+                        log_start,
+                        Some(high_watermark),
+                    );
+                }
+                Some(Err(failure)) => failures.push(failure),
             }
         }
-        self.quorum.close()?;
-        self.store.write_checkpoints(&offsets).map_err(|error| error.to_string())?;
-        let broker_epoch = self.broker_epoch();
-        self.store.dir().write_clean_shutdown(broker_epoch).map_err(|error| error.to_string())
+        failures.extend(self.quorum.close().err());
+        checkpoints.retain(|name| is_partition(&topics, name));
+        failures.extend(self.store.write_checkpoints(&checkpoints).err().map(|error| error.to_string()));
+        // A directory that is marked as cleanly left is believed: one failure, and the next start recovers instead.
+        if !failures.is_empty() {
+            return Err(failures.join("; "));
+        }
+        self.store.dir().write_clean_shutdown(self.broker_epoch()).map_err(|error| error.to_string())
     }
 
-    /// Writes the checkpoints of all open logs. May wait for the disk.
-    pub(crate) fn write_checkpoints(&self) -> Result<(), String> {
+    /// Writes the checkpoints of all logs. May wait for the disk.
+    pub(crate) fn write_checkpoints(&self, now: Millis) -> Result<(), String> {
+        let _alone = self.store.checkpointing();
         let topics = self.topics();
-        let open = topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| {
-            let (recovery_point, log_start_offset, high_watermark) = partition.checkpoint()?;
-            Some((checkpoint_name(partition), recovery_point, log_start_offset, high_watermark))
-        });
-        let offsets: Vec<_> = open.collect();
-        self.store.write_checkpoints(&offsets).map_err(|error| error.to_string())
+        // A log that is opened between these two looks is in both, never in neither.
+        let mut checkpoints = self.store.unopened();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            if let Some((recovery_point, log_start, high_watermark)) = partition.checkpoint(now) {
+                checkpoints.note(checkpoint_name(partition), recovery_point, log_start, Some(high_watermark));
+            }
+        }
+        checkpoints.retain(|name| is_partition(&topics, name));
+        self.store.write_checkpoints(&checkpoints).map_err(|error| error.to_string())
     }
 
     /// Wakes whom a high watermark satisfied. Called outside all locks.
     pub(crate) fn wake(&self, partition: &Arc<Partition>, wakes: Wakes, now: Millis, out: &mut Effects) {
-        for produce in wakes.produces {
-            produce.on_committed(self, out);
+        for (produce, entry) in wakes.produces {
+            produce.on_settled(self, entry, ErrorCode::None, out);
         }
-        for produce in wakes.failed {
-            produce.on_failed(self, ErrorCode::NotLeaderOrFollower, out);
+        for (produce, entry) in wakes.failed {
+            produce.on_settled(self, entry, ErrorCode::NotLeaderOrFollower, out);
         }
         for fetch in wakes.fetches {
             api::fetch::advance(self, &fetch, false, now, out);
@@ -231,6 +254,10 @@ impl Broker {
         let me = ottla_protocol::ids::NodeId(self.config.node_id);
         self.image().broker(me).map_or(-1, |node| node.broker_epoch)
     }
+}
+
+fn is_partition(topics: &Topics, name: &PartitionName) -> bool {
+    name.topic == CLUSTER_METADATA || topics.partition_by_name(&name.topic, name.partition).is_ok()
 }
 
 fn checkpoint_name(partition: &Partition) -> PartitionName {

@@ -1,14 +1,16 @@
 //! Start-up, as straight code: lock and identify the directory, recover the logs, elect this node, register it, and take up its work.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use ottla_metadata::config::BrokerConfig;
+use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
 use ottla_protocol::Uuid;
-use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, PartitionDirKind};
+use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
 
 use crate::Broker;
 use crate::effect::{Effects, Millis};
@@ -16,7 +18,7 @@ use crate::groups::Groups;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
 
@@ -117,6 +119,7 @@ impl Broker {
             ),
             purgatory: Purgatory::new(),
             producer_ids: ProducerIds::default(),
+            startup: Mutex::default(),
             store,
             config,
         });
@@ -131,6 +134,8 @@ impl Broker {
         let mut out = Effects::new();
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
         self.apply(image, &delta, now, &mut out);
+        // Timers and reports that arose go out with the first tick.
+        lock(&self.startup).append(&mut out);
         if clean {
             // There is nothing to recover: logs open on their first use.
             return Ok(());
@@ -145,6 +150,7 @@ impl Broker {
 
     /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.
     fn settle_directories(&self, image: &Image, now: Millis) -> Result<(), OpenError> {
+        let mut kept = BTreeSet::from([PartitionName::new(CLUSTER_METADATA, 0)]);
         for found in self.store.dir().partitions()? {
             let (topic, index) = (&found.partition.topic, found.partition.partition);
             let path = self.store.root().join(&found.name);
@@ -153,12 +159,15 @@ impl Broker {
                 PartitionDirKind::Delete => self.store.disk().remove_dir_all(&path).map_err(io)?,
                 PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
                     let described = image.topic_by_name(topic);
-                    let id = self.store.topic_id_of(topic, index);
-                    let ours = described
-                        .is_some_and(|described| index < described.partition_count() && described.id.0 == id);
-                    if !ours {
+                    let id = self.store.topic_id_of(topic, index).map_err(io)?;
+                    let ours = described.is_some_and(|described| {
+                        index < described.partition_count() && Some(described.id.0) == id
+                    });
+                    if ours {
+                        kept.insert(found.partition.clone());
+                    } else {
                         // Strays of one name are told apart by their topic, or by when they were found.
-                        let unique = if id == Uuid::ZERO { now as u128 } else { u128::from_be_bytes(id.0) };
+                        let unique = id.map_or(now as u128, |id| u128::from_be_bytes(id.0));
                         self.store
                             .set_aside(topic, index, PartitionDirKind::Stray, unique)
                             .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;
@@ -167,6 +176,7 @@ impl Broker {
                 _ => {}
             }
         }
+        self.store.retain_hints(|name| kept.contains(name));
         Ok(())
     }
 }

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_protocol::{Chain, ErrorCode, Uuid};
-use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
+use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log, Slice};
 
 use crate::api::fetch::PendingFetch;
-use crate::api::produce::PendingProduce;
+use crate::api::produce::{Entry, PendingProduce};
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
 use crate::store::{Birth, Store};
 
@@ -60,6 +60,8 @@ struct Core {
     fetches: Vec<Arc<PendingFetch>>,
     fetches_purged_len: usize,
     flush: Flush,
+    /// Whether anybody read or wrote since the last checkpoint.
+    used: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +94,8 @@ struct Ack {
 /// Who is told when an offset is committed.
 #[derive(Debug, Clone)]
 pub(crate) enum Committed {
-    /// A produce request with `acks=all`: the entry of its response that this append filled.
-    Produce(Arc<PendingProduce>),
+    /// A produce request with `acks=all`, and the entry of its response that this append filled.
+    Produce(Arc<PendingProduce>, Entry),
     /// The group coordinator of this offsets partition.
     Groups,
 }
@@ -102,12 +104,12 @@ pub(crate) enum Committed {
 #[derive(Debug, Default)]
 #[must_use = "waiters that are not woken wait for ever"]
 pub(crate) struct Wakes {
-    pub produces: Vec<Arc<PendingProduce>>,
+    pub produces: Vec<(Arc<PendingProduce>, Entry)>,
     pub fetches: Vec<Arc<PendingFetch>>,
     /// The high watermark that the group coordinator of this partition may act on.
     pub groups: Option<i64>,
     /// Produces that can no longer succeed.
-    pub failed: Vec<Arc<PendingProduce>>,
+    pub failed: Vec<(Arc<PendingProduce>, Entry)>,
     /// The coordinator's records can no longer be committed.
     pub groups_failed: bool,
 }
@@ -185,6 +187,7 @@ impl Partition {
             fetches: Vec::new(),
             fetches_purged_len: 0,
             flush: Flush::Idle,
+            used: false,
         };
         Arc::new(Partition { topic, index, store, core: Mutex::new(core) })
     }
@@ -321,19 +324,43 @@ impl Partition {
         }
         let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
         let log = core.log.as_mut().expect("what is committed is in an open log");
-        let slice = match log.read_cached(offset, max_bytes, bound, one) {
+        let cached = log.read_cached(offset, max_bytes, bound, one);
+        let slice = match cached {
             Some(slice) => slice,
             None if !request.may_wait => return None,
-            None => match log.read(offset, max_bytes, bound, one) {
-                Ok(slice) => slice,
-                Err(error) => return Some(PartitionRead::failed(error.code())),
-            },
+            None => {
+                drop(core);
+                let slice = match self.read_disk(offset, max_bytes, bound, one) {
+                    Ok(slice) => slice,
+                    Err(error) => return Some(PartitionRead::failed(error)),
+                };
+                core = self.lock();
+                slice
+            }
         };
-        if request.committed_only {
+        if let (true, Some(log)) = (request.committed_only, core.log.as_ref()) {
             read.aborted = log.aborted_transactions(offset, slice.next_offset);
         }
         read.records = slice.records;
         Some(read)
+    }
+
+    /// Reads from files, without the lock while the disk is waited for.
+    fn read_disk(&self, offset: i64, max_bytes: usize, bound: i64, one: bool) -> Result<Slice, ErrorCode> {
+        let mut at = offset;
+        loop {
+            let job = {
+                let mut core = self.lock();
+                let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+                log.begin_read(at, max_bytes, bound, one).map_err(|error| error.code())?
+            };
+            let Some(job) = job else { return Ok(Slice::empty(at)) };
+            let slice = job.run().map_err(|_| ErrorCode::KafkaStorageError)?;
+            if slice.bytes > 0 || slice.next_offset <= at {
+                return Ok(slice);
+            }
+            at = slice.next_offset;
+        }
     }
 
     /// Parks a fetch here, unless the high watermark is no longer the one that the fetch saw. Data that waits for a flush is hurried.
@@ -414,11 +441,11 @@ impl Partition {
     }
 
     /// The periodic flush reached this partition.
-    pub(crate) fn on_flush_due(self: &Arc<Self>, now: Millis, out: &mut Effects) {
+    pub(crate) fn on_flush_due(self: &Arc<Self>, out: &mut Effects) {
         let mut core = self.lock();
         if core.flush == Flush::Listed {
             core.flush = Flush::Idle;
-            core.plan_flush(self, true, now, out);
+            core.begin_flush(self, out);
         }
     }
 
@@ -437,9 +464,16 @@ impl Partition {
         })
     }
 
-    /// (recovery point, log start offset, high watermark) of an open log, for the periodic checkpoints.
-    pub(crate) fn checkpoint(&self) -> Option<(i64, i64, i64)> {
-        let core = self.lock();
+    /// (recovery point, log start offset, high watermark) of an open log, for the periodic checkpoints. On the way old producers are
+    /// forgotten, and a log that was idle since the last time lets go of its files.
+    pub(crate) fn checkpoint(&self, now: Millis) -> Option<(i64, i64, i64)> {
+        let core = &mut *self.lock();
+        let log = core.log.as_mut()?;
+        log.expire_producers(now);
+        let idle = !std::mem::take(&mut core.used) && core.flush == Flush::Idle;
+        if idle && log.synced_offset() == log.log_end_offset() && log.release_files().is_err() {
+            core.role = Role::Offline;
+        }
         let log = core.log.as_ref()?;
         Some((log.recovery_point(), log.log_start_offset(), core.high_watermark))
     }
@@ -466,6 +500,7 @@ impl Core {
         if self.role == Role::Offline {
             return Err(ErrorCode::KafkaStorageError);
         }
+        self.used = true;
         if self.log.is_none() {
             match of.store.open_log(&of.topic, of.index, &self.settings, now) {
                 Ok((mut log, birth)) => {
@@ -478,8 +513,9 @@ impl Core {
                     }
                     self.log = Some(log);
                 }
-                Err(_) => {
-                    self.role = Role::Offline;
+                Err(error) => {
+                    // It may be for want of a file descriptor: the next request tries again.
+                    of.store.report(format!("{}-{} can not be opened: {error}", of.topic.name, of.index));
                     return Err(ErrorCode::KafkaStorageError);
                 }
             }
@@ -525,7 +561,7 @@ impl Core {
         }
         while let Some(ack) = self.acks.pop_front_if(|ack| ack.required <= to) {
             match ack.waiter {
-                Committed::Produce(produce) => wakes.produces.push(produce),
+                Committed::Produce(produce, entry) => wakes.produces.push((produce, entry)),
                 Committed::Groups => wakes.groups = Some(to),
             }
         }
@@ -543,7 +579,7 @@ impl Core {
         let mut wakes = Wakes { fetches: std::mem::take(&mut self.fetches), ..Wakes::default() };
         for ack in self.acks.drain(..) {
             match ack.waiter {
-                Committed::Produce(produce) => wakes.failed.push(produce),
+                Committed::Produce(produce, entry) => wakes.failed.push((produce, entry)),
                 Committed::Groups => wakes.groups_failed = true,
             }
         }
@@ -559,14 +595,18 @@ impl Core {
         let urgent = urgent && self.settings.durability == Durability::Flushed
             || log.unflushed_records() >= self.settings.flush_messages;
         if urgent {
-            if let Some(job) = log.begin_flush() {
-                self.flush = Flush::Running;
-                let (target, birth) = (FlushTarget::Partition(of.clone()), self.birth.clone());
-                out.push(Effect::Flush(FlushTask { target, birth, job }));
-            }
+            self.begin_flush(of, out);
         } else if self.flush == Flush::Idle {
             self.flush = Flush::Listed;
             of.store.list_for_flush(of.clone(), now, out);
+        }
+    }
+
+    fn begin_flush(&mut self, of: &Arc<Partition>, out: &mut Effects) {
+        if let Some(job) = self.log.as_mut().and_then(Log::begin_flush) {
+            self.flush = Flush::Running;
+            let (target, birth) = (FlushTarget::Partition(of.clone()), self.birth.clone());
+            out.push(Effect::Flush(FlushTask { target, birth, job }));
         }
     }
 }

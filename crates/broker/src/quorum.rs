@@ -16,6 +16,7 @@ use ottla_controller::{
     bootstrap_records,
 };
 use ottla_metadata::config::BrokerConfig;
+use ottla_metadata::topic_name::CONSUMER_OFFSETS;
 use ottla_metadata::{Image, MetadataVersion, Replayer, features, record_version};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
@@ -477,7 +478,13 @@ impl Broker {
     /// Creates topics with the cluster's defaults, then handles the request again. Topics that can not be created are left for it to
     /// report.
     pub(crate) fn auto_create(&self, call: &mut Call<'_>, names: &[String]) {
-        let request = ottla_controller::auto_create(names.iter().map(String::as_str));
+        let ordinary = names.iter().map(String::as_str).filter(|name| *name != CONSUMER_OFFSETS);
+        let mut request = ottla_controller::auto_create(ordinary);
+        if names.iter().any(|name| name == CONSUMER_OFFSETS) {
+            let offsets =
+                ottla_controller::consumer_offsets(InternalTopic::of_consumer_offsets(&self.config));
+            request.topics.extend(offsets.topics);
+        }
         self.decide_first(call, |controller| controller.create_topics(&request));
     }
 

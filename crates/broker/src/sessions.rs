@@ -30,7 +30,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     fn key(&self) -> Key {
-        Key { topic: self.topic.clone(), topic_id: self.topic_id, index: self.index }
+        Key::new(&self.topic, self.topic_id, self.index)
     }
 }
 
@@ -39,6 +39,14 @@ pub(crate) struct Key {
     pub topic: Arc<str>,
     pub topic_id: Uuid,
     pub index: i32,
+}
+
+impl Key {
+    /// A topic that is known by its id may change its name, or lose it: the name is no part of the key then.
+    pub fn new(topic: &Arc<str>, topic_id: Uuid, index: i32) -> Key {
+        let topic = if topic_id == Uuid::ZERO { topic.clone() } else { "".into() };
+        Key { topic, topic_id, index }
+    }
 }
 
 /// What the client was last told of a partition.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ottla_metadata::config::{self, BrokerConfig, TopicCompression, TopicConfig};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
+use ottla_storage::disk::read_file;
 use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
     Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir,
@@ -25,6 +26,9 @@ use crate::sessions::lock;
 const METADATA_BATCH_BYTES_MAX: u32 = 8 << 20;
 /// Bytes of recent batches that one log may keep in memory for readers at its tail.
 const TAIL_CACHE_BYTES: usize = 1 << 20;
+
+/// Lines for the operator that are kept until they can be told; more are dropped.
+const REPORTS_MAX: usize = 100;
 
 /// A partition's directory that exists in the page cache only.
 #[derive(Debug)]
@@ -52,10 +56,14 @@ pub(crate) struct Store {
     producer_id_expiration_ms: Millis,
     /// Bytes of recent batches that one log keeps in memory.
     tail_cache_bytes: usize,
+    checkpointing: Mutex<()>,
+    /// High watermarks at start.
+    high_watermarks: BTreeMap<PartitionName, i64>,
     /// What the checkpoints said at start, until the log is opened.
     hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
     flushes: Mutex<VecDeque<(Millis, Arc<Partition>)>>,
+    reports: Mutex<Vec<String>>,
     /// When the checkpoints are to be written, if anything changed since the last ones.
     checkpoint_due: Mutex<Option<Millis>>,
     /// `log.flush.offset.checkpoint.interval.ms`.
@@ -71,6 +79,7 @@ impl Store {
         // A damaged checkpoint costs a longer recovery, never data.
         let recovery_points = dir.read_checkpoint(Checkpoint::RecoveryPoint).unwrap_or_default();
         let log_starts = dir.read_checkpoint(Checkpoint::LogStart).unwrap_or_default();
+        let dir_high_watermarks = dir.read_checkpoint(Checkpoint::HighWatermark).unwrap_or_default();
         for (name, offset) in recovery_points {
             hints.entry(name).or_default().recovery_point = offset;
         }
@@ -88,8 +97,11 @@ impl Store {
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms),
             tail_cache_bytes: TAIL_CACHE_BYTES
                 .min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
+            checkpointing: Mutex::default(),
+            high_watermarks: dir_high_watermarks,
             hints: Mutex::new(hints),
             flushes: Mutex::default(),
+            reports: Mutex::default(),
             checkpoint_due: Mutex::default(),
             checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
             doomed: Mutex::default(),
@@ -130,9 +142,12 @@ impl Store {
         let path = self.partition_dir(&topic.name, index);
         let disk = self.disk();
         let name = PartitionName::new(&*topic.name, index);
-        let hints = lock(&self.hints).remove(&name).unwrap_or_default();
+        let known = lock(&self.hints).get(&name).copied().unwrap_or_default();
         let mut birth = None;
+        let mut hints = known;
         if !disk.exists(&path)? {
+            // What the checkpoints say of the name is about an earlier log.
+            hints = OpenHints::default();
             disk.create_dir_all(&path)?;
             let metadata = write_partition_metadata(&**disk, &path, topic.id)?;
             birth = Some(Birth {
@@ -141,20 +156,38 @@ impl Store {
                 dir: path.clone(),
                 metadata,
             });
+        } else if read_partition_metadata(&**disk, &path)? != Some(topic.id) {
+            let reason = format!("{} belongs to another topic", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
         } else if !hints.clean_shutdown {
             // A process that was killed may have left a directory that only the page cache knows.
             let metadata = disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?;
             Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata }
                 .complete()?;
         }
-        Ok((self.open(&path, self.log_config(settings), hints, now)?, birth))
+        let log = self.open(&path, self.log_config(settings), hints, now)?;
+        lock(&self.hints).remove(&name);
+        Ok((log, birth))
     }
 
-    /// The topic id that a partition's directory names; zero if it names none: then the power failed before its first flush, and
-    /// nothing in it was ever acknowledged as durable.
-    pub fn topic_id_of(&self, topic: &str, index: i32) -> Uuid {
+    /// The topic id that a partition's directory names. `None`: it names none, so the power failed before its first flush, and nothing
+    /// in it was ever acknowledged as durable.
+    pub fn topic_id_of(&self, topic: &str, index: i32) -> io::Result<Option<Uuid>> {
         let path = self.partition_dir(topic, index);
-        read_partition_metadata(&**self.disk(), &path).ok().flatten().unwrap_or(Uuid::ZERO)
+        let disk = &**self.disk();
+        match read_partition_metadata(disk, &path) {
+            // The length of a file may outlive its content.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let content = read_file(disk, &path.join(PARTITION_METADATA))?;
+                if content.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(error) }
+            }
+            read => read,
+        }
+    }
+
+    /// Forgets what the checkpoints say of logs that are not there.
+    pub fn retain_hints(&self, keep: impl Fn(&PartitionName) -> bool) {
+        lock(&self.hints).retain(|name, _| keep(name));
     }
 
     /// Bytes of a partition's segments, from the directory. May wait for the disk.
@@ -167,9 +200,9 @@ impl Store {
         segments.filter_map(|name| bytes(name).ok()).sum()
     }
 
-    /// Whether a partition has a directory.
+    /// Whether a partition has a directory, or may have one.
     pub fn has_log(&self, topic: &str, index: i32) -> bool {
-        self.disk().exists(&self.partition_dir(topic, index)).unwrap_or(false)
+        self.disk().exists(&self.partition_dir(topic, index)).unwrap_or(true)
     }
 
     /// Sets a partition's directory aside under a name that says why, so that the name is free at once.
@@ -190,6 +223,19 @@ impl Store {
         self.disk().rename(&from, &to)?;
         self.disk().sync_dir(self.root())?;
         Ok(Some(to))
+    }
+
+    /// Tells the operator, with the next tick.
+    pub fn report(&self, line: String) {
+        let mut reports = lock(&self.reports);
+        if reports.len() < REPORTS_MAX {
+            reports.push(line);
+        }
+    }
+
+    /// What there is to tell.
+    pub fn take_reports(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.reports))
     }
 
     /// Removes a directory that was set aside, at `at`.
@@ -316,23 +362,61 @@ impl Store {
         flush.into_iter().chain(removal).chain(checkpoint).min()
     }
 
-    /// Writes the three checkpoints of a broker. `offsets`: (name, recovery point, log start offset, high watermark) of every open log;
-    /// logs that nobody opened keep what was known of them.
-    pub fn write_checkpoints(&self, offsets: &[(PartitionName, i64, i64, i64)]) -> Result<(), LogDirError> {
-        let (mut recovery, mut start, mut high) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    /// Keeps the writers of checkpoints apart, from the first look at the offsets to the last file.
+    pub fn checkpointing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.checkpointing)
+    }
+
+    /// What was known at start of logs that nobody opened since. To be asked before the open logs are.
+    pub fn unopened(&self) -> Checkpoints {
+        let mut known = Checkpoints::default();
         for (name, hints) in lock(&self.hints).iter() {
-            recovery.insert(name.clone(), hints.recovery_point);
-            start.insert(name.clone(), hints.log_start_offset);
+            known.note(name.clone(), hints.recovery_point, hints.log_start_offset, None);
         }
-        for (name, recovery_point, log_start_offset, high_watermark) in offsets {
-            recovery.insert(name.clone(), *recovery_point);
-            high.insert(name.clone(), *high_watermark);
-            if *log_start_offset > 0 {
-                start.insert(name.clone(), *log_start_offset);
-            }
+        known.high_watermarks = self.high_watermarks.clone();
+        known
+    }
+
+    /// Writes the three checkpoints of a broker.
+    pub fn write_checkpoints(&self, checkpoints: &Checkpoints) -> Result<(), LogDirError> {
+        self.dir.write_checkpoint(Checkpoint::RecoveryPoint, &checkpoints.recovery_points)?;
+        self.dir.write_checkpoint(Checkpoint::LogStart, &checkpoints.log_starts)?;
+        self.dir.write_checkpoint(Checkpoint::HighWatermark, &checkpoints.high_watermarks)
+    }
+}
+
+/// The offsets that the checkpoints of a broker hold.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    recovery_points: BTreeMap<PartitionName, i64>,
+    log_starts: BTreeMap<PartitionName, i64>,
+    high_watermarks: BTreeMap<PartitionName, i64>,
+}
+
+impl Checkpoints {
+    /// Takes note of one log.
+    pub fn note(
+        &mut self,
+        name: PartitionName,
+        recovery_point: i64,
+        log_start: i64,
+        high_watermark: Option<i64>,
+    ) {
+        if log_start > 0 {
+            self.log_starts.insert(name.clone(), log_start);
+        } else {
+            self.log_starts.remove(&name);
         }
-        self.dir.write_checkpoint(Checkpoint::RecoveryPoint, &recovery)?;
-        self.dir.write_checkpoint(Checkpoint::LogStart, &start)?;
-        self.dir.write_checkpoint(Checkpoint::HighWatermark, &high)
+        if let Some(high_watermark) = high_watermark {
+            self.high_watermarks.insert(name.clone(), high_watermark);
+        }
+        self.recovery_points.insert(name, recovery_point);
+    }
+
+    /// Leaves out high watermarks of partitions that are gone.
+    pub fn retain(&mut self, keep: impl Fn(&PartitionName) -> bool) {
+        self.high_watermarks.retain(|name, _| keep(name));
+        self.log_starts.retain(|name, _| keep(name));
+        self.recovery_points.retain(|name, _| keep(name));
     }
 }

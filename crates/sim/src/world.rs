@@ -94,6 +94,9 @@ impl World {
 
     /// The node dies and starts again on what its disk kept. Requests without an answer will never get one.
     pub fn restart(&mut self, death: Death) -> Result<(), String> {
+        if death == Death::Shutdown {
+            self.drain_flushes();
+        }
         let broker = self.broker.take().expect("a node runs between restarts");
         if death == Death::Shutdown {
             broker.shutdown()?;
@@ -109,6 +112,19 @@ impl World {
         self.note(death as u64);
         self.now += 1 + self.dice.below(5_000) as i64;
         self.start()
+    }
+
+    /// The shell runs every flush to its end before it shuts the node down.
+    fn drain_flushes(&mut self) {
+        loop {
+            let flush =
+                self.agenda.iter().find(|(_, todo)| matches!(todo, Todo::Flush(_))).map(|(at, _)| *at);
+            let Some(Todo::Flush(task)) = flush.and_then(|at| self.agenda.remove(&at)) else { return };
+            let broker = self.broker.clone().expect("a node runs between restarts");
+            let mut out = Effects::new();
+            broker.on_flushed(task.run(), self.now, &mut out);
+            self.perform(out);
+        }
     }
 
     /// Sends a request frame; its answer comes with [`World::take_answer`].

@@ -30,7 +30,8 @@ pub struct Slice {
 }
 
 impl Slice {
-    pub(crate) fn empty(offset: i64) -> Slice {
+    /// Nothing, from `offset` on.
+    pub fn empty(offset: i64) -> Slice {
         Slice { records: Chain::default(), bytes: 0, next_offset: offset }
     }
 

@@ -42,7 +42,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DeleteRecord
     }
     let mut response = DeleteRecordsResponse { topics, ..Default::default() };
     // The files go once the new start is on disk: a crash in between finds them below it and removes them.
-    let checkpointed = broker.write_checkpoints();
+    let checkpointed = broker.write_checkpoints(now);
     let removed = checkpointed.and_then(|()| {
         jobs.into_iter()
             .try_for_each(|job| job.mark().and_then(|()| job.remove()))

@@ -98,11 +98,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         .iter()
         .flat_map(|topic| {
             let name = name(&topic.topic, topic.topic_id);
-            topic.partitions.iter().map(move |&index| Key {
-                topic: name.clone(),
-                topic_id: topic.topic_id,
-                index,
-            })
+            topic.partitions.iter().map(move |&index| Key::new(&name, topic.topic_id, index))
         })
         .collect();
     let session = (request.session_id, request.session_epoch);
@@ -228,7 +224,7 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, out:
             log_start_offset: read.positions.map_or(-1, |positions| positions.log_start_offset),
         };
         let Wanted { topic, topic_id, index, .. } = &target.wanted;
-        let key = Key { topic: topic.clone(), topic_id: *topic_id, index: *index };
+        let key = Key::new(topic, *topic_id, *index);
         let worth = session.as_mut().is_none_or(|session| session.worth_telling(&key, &news));
         if !worth && !tell_all {
             continue;

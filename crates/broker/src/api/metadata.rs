@@ -4,6 +4,7 @@
 //! - v4+: a flag says whether unknown topics may be created; older clients always allow it.
 //! - v10+: topics by id (KIP-516); v12+ answers unknown ids with UNKNOWN_TOPIC_ID and a null name.
 
+use ottla_metadata::topic_name::CONSUMER_OFFSETS;
 use ottla_metadata::{Image, topic_name};
 use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_protocol::messages::metadata_request::MetadataRequest;
@@ -15,6 +16,9 @@ use ottla_protocol::{ErrorCode, Uuid};
 use crate::Broker;
 use crate::call::Call;
 
+/// First version that may name topics by id alone: before it, the answer needs a name.
+const FIRST_BY_ID_VERSION: i16 = 12;
+
 /// Handles the request; topics that are to be created are created first.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequest<'_>) {
     let image = broker.image();
@@ -25,9 +29,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
     let may_create =
         broker.config().auto_create_topics && (request.allow_auto_topic_creation || call.reply.version < 4);
     if !call.retried && may_create {
-        let named = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
+        let asked = request.topics.iter().flatten().filter(|topic| topic.topic_id == Uuid::ZERO);
+        let named = asked.filter_map(|topic| topic.name.as_deref());
         let missing: Vec<String> = named
-            .filter(|name| image.topic_by_name(name).is_none() && topic_name::validate(name).is_ok())
+            .filter(|name| image.topic_by_name(name).is_none() && may_be_created(name))
             .map(str::to_owned)
             .collect();
         if !missing.is_empty() {
@@ -39,15 +44,27 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
         topics.extend(image.topics_by_name().map(|topic| describe(&image, topic)));
     } else {
         for asked in request.topics.iter().flatten() {
+            // A client that asks by id leaves the name null, or empty.
+            let by_id = asked.topic_id != Uuid::ZERO;
+            if (by_id || asked.name.is_none()) && call.reply.version < FIRST_BY_ID_VERSION {
+                let error_code = ErrorCode::InvalidRequest.code();
+                topics.push(MetadataResponseTopic {
+                    error_code,
+                    name: Some("".into()),
+                    ..Default::default()
+                });
+                continue;
+            }
             let found = match &asked.name {
-                Some(name) => image.topic_by_name(name),
-                None => image.topic(TopicId(asked.topic_id)),
+                Some(name) if !by_id => image.topic_by_name(name),
+                _ => image.topic(TopicId(asked.topic_id)),
             };
             topics.push(match found {
                 Some(topic) => describe(&image, topic),
                 None => MetadataResponseTopic {
-                    error_code: missing_error(asked.name.as_deref(), asked.topic_id).code(),
-                    name: asked.name.clone(),
+                    error_code: missing_error(asked.name.as_deref().filter(|_| !by_id), asked.topic_id)
+                        .code(),
+                    name: asked.name.clone().filter(|_| !by_id),
                     topic_id: asked.topic_id,
                     ..Default::default()
                 },
@@ -75,6 +92,11 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
         ..Default::default()
     };
     call.respond(&response);
+}
+
+/// Internal topics that nobody serves are not created for the asking.
+fn may_be_created(name: &str) -> bool {
+    topic_name::validate(name).is_ok() && (!topic_name::is_internal(name) || name == CONSUMER_OFFSETS)
 }
 
 fn missing_error(name: Option<&str>, id: Uuid) -> ErrorCode {

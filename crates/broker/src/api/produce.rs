@@ -6,7 +6,7 @@
 //! - v8 per-record errors (KIP-467), v13 topic ids (KIP-516).
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use ottla_protocol::messages::produce_request::{ProduceRequest, TopicProduceData};
@@ -25,47 +25,68 @@ use crate::sessions::lock;
 /// First version that names topics by id.
 const FIRST_TOPIC_ID_VERSION: i16 = 13;
 
+/// Where in a response a partition's answer stands: topic and partition, by position in the request.
+pub(crate) type Entry = (usize, usize);
+
 /// A produce request with `acks=all` whose batches are appended and not all committed.
 #[derive(Debug)]
 pub struct PendingProduce {
     reply: ReplyTo,
-    /// Partitions not yet committed, and one for the handler while it appends.
-    outstanding: AtomicUsize,
-    /// Taken by whoever answers.
-    response: Mutex<Option<ProduceResponse<'static>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Entries that are not settled.
+    waiting: BTreeSet<Entry>,
+    /// Entries that failed while the request was still being handled, or since.
+    failed: Vec<(Entry, ErrorCode)>,
+    /// The answer, once everything is appended; taken by whoever gives it.
+    response: Option<ProduceResponse<'static>>,
 }
 
 impl PendingProduce {
-    /// One of its partitions is committed.
-    pub(crate) fn on_committed(&self, broker: &Broker, out: &mut Effects) {
-        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answer(broker, None, out);
+    fn new(reply: ReplyTo) -> Arc<Self> {
+        let state = State { waiting: BTreeSet::new(), failed: Vec::new(), response: None };
+        Arc::new(PendingProduce { reply, state: Mutex::new(state) })
+    }
+
+    /// An entry is committed, or can not be any more.
+    pub(crate) fn on_settled(&self, broker: &Broker, entry: Entry, error: ErrorCode, out: &mut Effects) {
+        let mut state = lock(&self.state);
+        state.waiting.remove(&entry);
+        if error != ErrorCode::None {
+            state.failed.push((entry, error));
+        }
+        if state.waiting.is_empty() {
+            self.answer(broker, &mut state, out);
         }
     }
 
-    /// Its time is up, or it can no longer succeed: what is not known to be committed gets `error`.
-    pub(crate) fn on_failed(&self, broker: &Broker, error: ErrorCode, out: &mut Effects) {
-        self.answer(broker, Some(error), out);
+    /// Its time is up: what is not known to be committed gets REQUEST_TIMED_OUT.
+    pub(crate) fn on_timed_out(&self, broker: &Broker, out: &mut Effects) {
+        let mut state = lock(&self.state);
+        let late = std::mem::take(&mut state.waiting);
+        state.failed.extend(late.into_iter().map(|entry| (entry, ErrorCode::RequestTimedOut)));
+        self.answer(broker, &mut state, out);
     }
 
     /// Nobody waits for it any more.
     pub(crate) fn forget(&self) {
-        lock(&self.response).take();
+        lock(&self.state).response.take();
     }
 
     pub(crate) fn reply(&self) -> ReplyTo {
         self.reply
     }
 
-    fn answer(&self, broker: &Broker, error: Option<ErrorCode>, out: &mut Effects) {
-        let Some(mut response) = lock(&self.response).take() else { return };
+    fn answer(&self, broker: &Broker, state: &mut State, out: &mut Effects) {
+        let Some(mut response) = state.response.take() else { return };
         broker.purgatory().leave(self.reply.token);
-        if let Some(error) = error {
-            let all = response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
-            for partition in all.filter(|partition| partition.error_code == 0) {
-                partition.error_code = error.code();
-                partition.base_offset = -1;
-            }
+        for ((topic, partition), error) in state.failed.drain(..) {
+            let entry = &mut response.responses[topic].partition_responses[partition];
+            entry.error_code = error.code();
+            entry.base_offset = -1;
         }
         self.reply.send(&response, out);
     }
@@ -74,16 +95,10 @@ impl PendingProduce {
 /// Handles a produce request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceRequest<'_>) {
     let acks = request.acks;
-    let pending = (acks == -1).then(|| {
-        Arc::new(PendingProduce {
-            reply: call.reply,
-            outstanding: AtomicUsize::new(1),
-            response: Mutex::new(None),
-        })
-    });
+    let pending = (acks == -1).then(|| PendingProduce::new(call.reply));
     let mut results = Vec::with_capacity(request.topic_data.len());
-    for topic in &request.topic_data {
-        results.push(append_topic(broker, call, acks, topic, pending.as_ref()));
+    for (position, topic) in request.topic_data.iter().enumerate() {
+        results.push(append_topic(broker, call, acks, (position, topic), pending.as_ref()));
     }
     if acks == 0 {
         let failed = results.iter().flatten().any(|partition| partition.error_code != 0);
@@ -91,7 +106,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
         return call.out.push(Effect::Respond { token: call.reply.token, response });
     }
     let topics = request.topic_data.iter().zip(results);
-    let waits = pending.filter(|pending| pending.outstanding.load(Ordering::Acquire) > 1);
+    let waits = pending.filter(|pending| {
+        let state = lock(&pending.state);
+        !(state.waiting.is_empty() && state.failed.is_empty())
+    });
     let Some(pending) = waits else {
         let responses =
             topics.map(|(topic, results)| topic_response(topic.name.clone(), topic.topic_id, results));
@@ -101,26 +119,30 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
     let responses = topics.map(|(topic, results)| {
         topic_response(topic.name.clone().into_owned().into(), topic.topic_id, results)
     });
-    *lock(&pending.response) = Some(ProduceResponse { responses: responses.collect(), ..Default::default() });
     broker.purgatory().enter_produce(&pending);
     call.out.push(Effect::Deadline {
         token: call.reply.token,
         at: call.now + i64::from(request.timeout_ms.max(0)),
     });
-    pending.on_committed(broker, call.out);
+    let mut state = lock(&pending.state);
+    state.response = Some(ProduceResponse { responses: responses.collect(), ..Default::default() });
+    // Everything may have been settled in the meantime.
+    if state.waiting.is_empty() {
+        pending.answer(broker, &mut state, call.out);
+    }
 }
 
 fn append_topic(
     broker: &Broker,
     call: &mut Call<'_>,
     acks: i16,
-    topic: &TopicProduceData<'_>,
+    (position, topic): (usize, &TopicProduceData<'_>),
     pending: Option<&Arc<PendingProduce>>,
 ) -> Vec<PartitionProduceResponse<'static>> {
     let topics = broker.topics();
     let by_topic_id = call.reply.version >= FIRST_TOPIC_ID_VERSION;
     let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
-    for data in &topic.partition_data {
+    for (index, data) in topic.partition_data.iter().enumerate() {
         let partition = if by_topic_id {
             topics.partition_by_id(topic.topic_id, data.index)
         } else {
@@ -132,7 +154,10 @@ fn append_topic(
             Ok(partition) if partition.topic.internal => {
                 refused(ErrorCode::InvalidTopicException, Some("clients may not write to an internal topic"))
             }
-            Ok(partition) => append_partition(broker, call, &partition, data.records.as_ref(), pending),
+            Ok(partition) => {
+                let pending = pending.map(|pending| (pending, (position, index)));
+                append_partition(broker, call, &partition, data.records.as_ref(), pending)
+            }
         };
         response.index = data.index;
         partition_responses.push(response);
@@ -153,7 +178,7 @@ fn append_partition(
     call: &mut Call<'_>,
     partition: &Arc<Partition>,
     records: Option<&Records<'_>>,
-    pending: Option<&Arc<PendingProduce>>,
+    pending: Option<(&Arc<PendingProduce>, Entry)>,
 ) -> PartitionProduceResponse<'static> {
     let Some(Records::Slice(records)) = records else {
         return refused(
@@ -162,16 +187,16 @@ fn append_partition(
         );
     };
     let records = call.frame.slice_ref(records);
-    // Counted before the append: the commit may come from another thread before the append returns.
-    let waiter = pending.map(|pending| {
-        pending.outstanding.fetch_add(1, Ordering::AcqRel);
-        Committed::Produce(pending.clone())
+    // Waiting before the append: the commit may come from another thread before the append returns.
+    let waiter = pending.map(|(pending, entry)| {
+        lock(&pending.state).waiting.insert(entry);
+        Committed::Produce(pending.clone(), entry)
     });
     let origin = AppendOrigin::Client { zstd_allowed: call.reply.version >= 7 };
     let appended = partition.append(&records, origin, waiter, call.now, call.out);
     let waits = appended.as_ref().is_ok_and(|(_, committed, _)| !committed);
-    if let (Some(pending), false) = (pending, waits) {
-        pending.outstanding.fetch_sub(1, Ordering::AcqRel);
+    if let (Some((pending, entry)), false) = (pending, waits) {
+        lock(&pending.state).waiting.remove(&entry);
     }
     match appended {
         Ok((info, _, wakes)) => {

@@ -45,10 +45,10 @@ impl<J> Pool<J> {
     pub fn work(&self, mut run: impl FnMut(J)) {
         let mut state = self.state();
         loop {
-            if state.is_closed {
-                return;
-            }
             let Some((job, permit)) = state.jobs.pop_front() else {
+                if state.is_closed {
+                    return;
+                }
                 state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -61,7 +61,7 @@ impl<J> Pool<J> {
         }
     }
 
-    /// Sends the threads home after the jobs that they are at; jobs that wait are dropped.
+    /// Sends the threads home when everything is done: a flush that was asked for and dropped would be missed at the next start.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.arrived.notify_all();

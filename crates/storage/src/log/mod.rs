@@ -384,6 +384,11 @@ impl Log {
     /// may be running meanwhile.
     pub fn close(&mut self) -> Result<(), StorageError> {
         self.check_healthy()?;
+        if self.flushing.is_some() {
+            // What the flush took with it is not known to be on disk: this log was not left in order.
+            let error = io::Error::other("closed while it was being flushed");
+            return Err(StorageError::at(&self.place.dir, &error));
+        }
         if self.changed || self.log_end_offset > self.synced_offset || self.epochs.is_dirty() {
             self.close_changed().map_err(|error| self.fail(error))?;
         }
