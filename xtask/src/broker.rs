@@ -103,8 +103,10 @@ impl Broker {
 
     /// Resident memory of the process, in KiB.
     pub fn rss_kib(&self) -> Result<u64, Trouble> {
-        let pid = self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).doing("reading the size of the broker")?;
+        let pid =
+            self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))?;
+        let status =
+            fs::read_to_string(format!("/proc/{pid}/status")).doing("reading the size of the broker")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
         kib.ok_or_else(|| Trouble::new("the size of the broker is not told"))

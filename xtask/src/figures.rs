@@ -94,7 +94,11 @@ fn measure() -> Result<Vec<Figure>, Trouble> {
 
     let binary = fs::metadata(workspace::ottla())?.len() >> 10;
     figures.push(memory("size of the binary", binary, 30));
-    figures.push(time("restart after kill -9 with 1 GiB of log", recovery(&home.join("recovery"), &logs)?, 1_000));
+    figures.push(time(
+        "restart after kill -9 with 1 GiB of log",
+        recovery(&home.join("recovery"), &logs)?,
+        1_000,
+    ));
     Ok(figures)
 }
 
@@ -103,7 +107,10 @@ fn recovery(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
     broker.start()?;
     let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
     let topic = MetadataRequestTopic { name: Some("figures".into()), ..Default::default() };
-    connection.ask(&MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..Default::default() }, 9)?;
+    connection.ask(
+        &MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..Default::default() },
+        9,
+    )?;
     let mut builder = BatchBuilder::new(0, ottla_protocol::records::BatchOptions::default());
     let value = vec![b'x'; 1024];
     for _ in 0..900 {
@@ -148,7 +155,12 @@ fn time(what: &'static str, took: Duration, goal_ms: u64) -> Figure {
         100 => "< 100 ms",
         _ => "< 1 s",
     };
-    Figure { what, value: format!("{:.0} ms", took.as_secs_f64() * 1e3), goal, met: took < Duration::from_millis(goal_ms) }
+    Figure {
+        what,
+        value: format!("{:.0} ms", took.as_secs_f64() * 1e3),
+        goal,
+        met: took < Duration::from_millis(goal_ms),
+    }
 }
 
 fn memory(what: &'static str, kib: u64, goal_mib: u64) -> Figure {

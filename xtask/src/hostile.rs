@@ -44,7 +44,10 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     let outcome = attack(&mut broker, &options);
     broker.stop()?;
     let frames = outcome?;
-    println!("hostile: {frames} frames in {} s, seed {}: no crash, memory bounded, others served", options.seconds, options.seed);
+    println!(
+        "hostile: {frames} frames in {} s, seed {}: no crash, memory bounded, others served",
+        options.seconds, options.seed
+    );
     Ok(true)
 }
 
@@ -65,9 +68,15 @@ fn attack(broker: &mut Broker, options: &Options) -> Result<u64, Trouble> {
             frames += 1;
         }
         if !broker.is_alive() {
-            return Err(Trouble::new(format!("the broker died after {frames} frames, seed {}; log: {}", options.seed, broker.log().display())));
+            return Err(Trouble::new(format!(
+                "the broker died after {frames} frames, seed {}; log: {}",
+                options.seed,
+                broker.log().display()
+            )));
         }
-        friend.ask(&all, 12).map_err(|error| Trouble::new(format!("the well-behaved connection is not served: {error}")))?;
+        friend
+            .ask(&all, 12)
+            .map_err(|error| Trouble::new(format!("the well-behaved connection is not served: {error}")))?;
     }
     let grown = broker.rss_kib()?.saturating_sub(rss_before);
     if grown > RSS_GROWTH_MAX_KIB {

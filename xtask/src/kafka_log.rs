@@ -82,10 +82,18 @@ fn load(dir: &Path) -> Result<SimDisk, Trouble> {
     Ok(disk)
 }
 
-fn compare(disk: &Arc<dyn Disk>, dir: &LogDir, topic: &str, expected: &[Value], clean: bool) -> Result<(), String> {
+fn compare(
+    disk: &Arc<dyn Disk>,
+    dir: &LogDir,
+    topic: &str,
+    expected: &[Value],
+    clean: bool,
+) -> Result<(), String> {
     let name = PartitionName::new(topic, 0);
     let offset_of = |checkpoint: Checkpoint| {
-        dir.read_checkpoint(checkpoint).map(|offsets| offsets.get(&name).copied().unwrap_or(0)).map_err(|error| error.to_string())
+        dir.read_checkpoint(checkpoint)
+            .map(|offsets| offsets.get(&name).copied().unwrap_or(0))
+            .map_err(|error| error.to_string())
     };
     let hints = OpenHints {
         recovery_point: offset_of(Checkpoint::RecoveryPoint)?,
@@ -116,7 +124,9 @@ fn compare(disk: &Arc<dyn Disk>, dir: &LogDir, topic: &str, expected: &[Value], 
                 }
                 let in_append_time = batch.timestamp_type() == TimestampType::LogAppendTime;
                 let is_aborted = batch.is_transactional()
-                    && aborted.iter().any(|(producer, first)| *producer == batch.producer_id && *first <= record.offset);
+                    && aborted
+                        .iter()
+                        .any(|(producer, first)| *producer == batch.producer_id && *first <= record.offset);
                 let found = serde_json::json!({
                     "topic": topic,
                     "offset": record.offset,

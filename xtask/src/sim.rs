@@ -23,7 +23,10 @@ pub struct Options {
 pub fn run(options: Options) -> Result<bool, Trouble> {
     if let Some(seed) = options.seed {
         let report = ottla_sim::run(seed).map_err(|broken| Trouble::new(format!("seed {seed}: {broken}")))?;
-        println!("seed {seed}: {} records acknowledged, {} deaths, trace {:016x}", report.acknowledged, report.deaths, report.trace);
+        println!(
+            "seed {seed}: {} records acknowledged, {} deaths, trace {:016x}",
+            report.acknowledged, report.deaths, report.trace
+        );
         return Ok(true);
     }
     let begun = Instant::now();
@@ -45,6 +48,9 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         }
     }
     let took = begun.elapsed().as_secs_f64();
-    println!("\rsim: {} seeds, {deaths} deaths, {acknowledged} records acknowledged, {broken} broken, {took:.1} s", options.seeds);
+    println!(
+        "\rsim: {} seeds, {deaths} deaths, {acknowledged} records acknowledged, {broken} broken, {took:.1} s",
+        options.seeds
+    );
     Ok(broken == 0)
 }

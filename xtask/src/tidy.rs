@@ -87,7 +87,9 @@ fn check_source(
         over.insert(name.to_owned());
         match ratchet.get(name) {
             None => wrong.push(format!("{name}: {lines} lines; which noun wants its own file?")),
-            Some(&max) if lines > max => wrong.push(format!("{name}: grew from {max} to {lines} lines; it may only shrink")),
+            Some(&max) if lines > max => {
+                wrong.push(format!("{name}: grew from {max} to {lines} lines; it may only shrink"))
+            }
             Some(_) => {}
         }
     }
@@ -111,20 +113,29 @@ fn is_referenced(path: &Path) -> bool {
         (stem.to_owned(), dir)
     };
     let declared = format!("mod {module};");
-    let mut candidates: Vec<PathBuf> = ["lib.rs", "main.rs", "mod.rs"].iter().map(|file| home.join(file)).collect();
+    let mut candidates: Vec<PathBuf> =
+        ["lib.rs", "main.rs", "mod.rs"].iter().map(|file| home.join(file)).collect();
     candidates.push(home.with_extension("rs"));
     if let Ok(entries) = fs::read_dir(home) {
-        candidates.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "rs")));
+        candidates.extend(
+            entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|e| e == "rs")),
+        );
     }
     candidates.iter().any(|file| {
-        fs::read_to_string(file).is_ok_and(|text| text.contains(&declared) || text.contains(&format!("{stem}.rs\"")))
+        fs::read_to_string(file)
+            .is_ok_and(|text| text.contains(&declared) || text.contains(&format!("{stem}.rs\"")))
     })
 }
 
 fn check_edges(root: &Path, wrong: &mut Vec<String>) {
     let crates = root.join("crates");
     let mut names: Vec<String> = fs::read_dir(&crates)
-        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        })
         .unwrap_or_default();
     names.sort();
     if names.is_empty() {
@@ -138,7 +149,9 @@ fn check_edges(root: &Path, wrong: &mut Vec<String>) {
         };
         for used in house_dependencies(&manifest) {
             if !allowed.contains(&used.as_str()) {
-                wrong.push(format!("crates/{name} uses {used}; it may use {allowed:?} only (ARCHITECTURE.md)"));
+                wrong.push(format!(
+                    "crates/{name} uses {used}; it may use {allowed:?} only (ARCHITECTURE.md)"
+                ));
             }
         }
     }

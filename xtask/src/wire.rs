@@ -33,7 +33,8 @@ impl Connection {
         self.stream.write_all(&frame)?;
         let body = self.read_frame()?;
         let mut reader = Reader::new(&body);
-        let header = ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version)).map_err(invalid)?;
+        let header =
+            ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version)).map_err(invalid)?;
         if header.correlation_id != self.correlation_id {
             return Err(invalid("a response to another request"));
         }

@@ -42,14 +42,20 @@ impl Broker {
                 self.wake(partition, wakes, now, out);
                 let delay = self.config.topic_defaults.file_delete_delay_ms;
                 let name = &topic.topic.name;
-                match self.store.set_aside(name, partition.index, PartitionDirKind::Delete, self.unique(topic.topic.id)) {
+                match self.store.set_aside(
+                    name,
+                    partition.index,
+                    PartitionDirKind::Delete,
+                    self.unique(topic.topic.id),
+                ) {
                     Ok(Some(path)) => self.store.doom(path, now + delay, out),
                     Ok(None) => {}
                     Err(error) => out.push(Effect::Report(format!("{name}-{}: {error}", partition.index))),
                 }
             }
         }
-        let named: Vec<(Uuid, &str)> = gone.iter().map(|topic| (topic.topic.id, &*topic.topic.name)).collect();
+        let named: Vec<(Uuid, &str)> =
+            gone.iter().map(|topic| (topic.topic.id, &*topic.topic.name)).collect();
         self.groups.on_topics_deleted(self, &named, now, out);
     }
 
@@ -76,10 +82,18 @@ impl Broker {
             let mut partitions = known.map(|known| known.partitions.clone()).unwrap_or_default();
             let settings = self.topic_settings(image, &described.name, out);
             for index in partitions.len()..described.partitions.len() {
-                partitions.push(Partition::new(topic.clone(), index as i32, settings.clone(), self.store.clone()));
+                partitions.push(Partition::new(
+                    topic.clone(),
+                    index as i32,
+                    settings.clone(),
+                    self.store.clone(),
+                ));
             }
             for (index, state) in described.partitions.iter() {
-                let Some(partition) = usize::try_from(index.0).ok().and_then(|index| partitions.get(index)) else { continue };
+                let Some(partition) = usize::try_from(index.0).ok().and_then(|index| partitions.get(index))
+                else {
+                    continue;
+                };
                 if state.leader == Some(me) {
                     partition.become_leader(state.leader_epoch.0);
                 } else {

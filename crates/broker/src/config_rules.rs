@@ -12,9 +12,10 @@ impl ConfigRules for ServedRules {
         match kind {
             ResourceType::TOPIC => self.0.validate(kind, resource, values),
             _ if values.is_empty() => Ok(()),
-            ResourceType::BROKER => {
-                Err("Broker configurations can not be changed while the node runs; set them in its properties.".to_owned())
-            }
+            ResourceType::BROKER => Err(
+                "Broker configurations can not be changed while the node runs; set them in its properties."
+                    .to_owned(),
+            ),
             other => Err(format!("Configurations of {} resources are not served.", other.name())),
         }
     }

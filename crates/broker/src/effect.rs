@@ -1,6 +1,7 @@
 //! What the broker asks of the shell: answer a request, flush a log, read cold data, call back at a time.
 //! Each effect may be performed the moment it is pushed; the broker never relies on their order.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use ottla_storage::{FlushDone, FlushJob};
 use crate::api::fetch::PendingFetch;
 use crate::call::Deferred;
 use crate::partition::Partition;
+use crate::store::Birth;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;
@@ -85,13 +87,16 @@ pub(crate) enum FlushTarget {
 #[derive(Debug)]
 pub struct FlushTask {
     pub(crate) target: FlushTarget,
+    /// The directory is new: it has to be durable before anything in it is.
+    pub(crate) birth: Option<Arc<Birth>>,
     pub(crate) job: FlushJob,
 }
 
 impl FlushTask {
     /// Waits for the disk. Holds no lock.
     pub fn run(self) -> FlushOutcome {
-        FlushOutcome { target: self.target, done: self.job.run() }
+        let born = self.birth.map_or(Ok(()), |birth| birth.complete());
+        FlushOutcome { target: self.target, born, done: self.job.run() }
     }
 }
 
@@ -99,6 +104,7 @@ impl FlushTask {
 #[derive(Debug)]
 pub struct FlushOutcome {
     pub(crate) target: FlushTarget,
+    pub(crate) born: io::Result<()>,
     pub(crate) done: FlushDone,
 }
 

@@ -156,7 +156,13 @@ impl Groups {
     }
 
     /// Leads a partition of `__consumer_offsets` from now on: its log is replayed, then requests may come. May wait for the disk.
-    pub fn lead(&self, broker: &Broker, partition: Arc<Partition>, now: Millis, out: &mut Effects) -> Result<(), String> {
+    pub fn lead(
+        &self,
+        broker: &Broker,
+        partition: Arc<Partition>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(), String> {
         let index = partition.index;
         let seed = self.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now as u64;
         let mut coordinator = GroupCoordinator::new(self.config.clone(), seed);
@@ -227,7 +233,13 @@ impl Groups {
     }
 
     /// Reads from the coordinator of a group. The joint answer leaves when what was read is committed.
-    pub fn read(&self, group_id: &str, joint: &Arc<Joint>, out: &mut Effects, read: impl FnOnce(&GroupCoordinator)) -> Result<(), ErrorCode> {
+    pub fn read(
+        &self,
+        group_id: &str,
+        joint: &Arc<Joint>,
+        out: &mut Effects,
+        read: impl FnOnce(&GroupCoordinator),
+    ) -> Result<(), ErrorCode> {
         self.shard(group_id)?.read(joint, out, read);
         Ok(())
     }
@@ -272,7 +284,13 @@ impl Groups {
     }
 
     /// Topics were deleted: their offsets go.
-    pub fn on_topics_deleted(&self, broker: &Broker, topics: &[(Uuid, &str)], now: Millis, out: &mut Effects) {
+    pub fn on_topics_deleted(
+        &self,
+        broker: &Broker,
+        topics: &[(Uuid, &str)],
+        now: Millis,
+        out: &mut Effects,
+    ) {
         for shard in self.shards.load().values() {
             shard.run(broker, now, out, |state| state.coordinator.on_topics_deleted(topics, now));
         }
@@ -310,7 +328,13 @@ impl Shard {
     }
 
     /// One step of the coordinator: it decides, its records are appended and replayed, its replies are held until they are committed.
-    fn run(self: &Arc<Self>, broker: &Broker, now: Millis, out: &mut Effects, step: impl FnOnce(&mut State) -> Outcome) {
+    fn run(
+        self: &Arc<Self>,
+        broker: &Broker,
+        now: Millis,
+        out: &mut Effects,
+        step: impl FnOnce(&mut State) -> Outcome,
+    ) {
         let mut wakes = Wakes::default();
         {
             let mut state = lock(&self.state);
@@ -346,7 +370,12 @@ impl Shard {
         broker.wake(&self.partition, wakes, now, out);
     }
 
-    fn append(&self, outcome: &Outcome, now: Millis, out: &mut Effects) -> Result<(i64, i64, bool, Wakes), ErrorCode> {
+    fn append(
+        &self,
+        outcome: &Outcome,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(i64, i64, bool, Wakes), ErrorCode> {
         let mut batch = BatchBuilder::new(0, BatchOptions::default());
         for record in &outcome.records {
             batch.push(now, Some(&record.key), record.value.as_deref(), &[]);
@@ -429,7 +458,9 @@ fn send(to: ReplyTo, response: &ottla_coordinator::Response, out: &mut Effects) 
 
 fn join(joint: &Joint, part: ottla_coordinator::Response, out: &mut Effects) {
     joint.write(|body| match (body, part) {
-        (JointBody::Delete(whole), ottla_coordinator::Response::DeleteGroups(part)) => whole.results.extend(part.results),
+        (JointBody::Delete(whole), ottla_coordinator::Response::DeleteGroups(part)) => {
+            whole.results.extend(part.results)
+        }
         (_, part) => unreachable!("no joint answer is made of {part:?}"),
     });
     joint.part_done(out);
@@ -438,11 +469,13 @@ fn join(joint: &Joint, part: ottla_coordinator::Response, out: &mut Effects) {
 /// Replays a partition's whole log. Returns its end.
 fn load(partition: &Partition, coordinator: &mut GroupCoordinator, now: Millis) -> Result<i64, String> {
     let name = format!("{}-{}", partition.topic.name, partition.index);
-    let unreadable = |error: &dyn std::fmt::Display| format!("{name}: the group coordinator can not be loaded: {error}");
+    let unreadable =
+        |error: &dyn std::fmt::Display| format!("{name}: the group coordinator can not be loaded: {error}");
     let positions = partition.positions(-1, now).map_err(|error| unreadable(&error))?;
     let mut offset = positions.log_start_offset;
     while offset < positions.log_end_offset {
-        let chunk = partition.with_log(-1, now, |log, _| log.read(offset, LOAD_BYTES, positions.log_end_offset, true));
+        let chunk = partition
+            .with_log(-1, now, |log, _| log.read(offset, LOAD_BYTES, positions.log_end_offset, true));
         let chunk = chunk.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
         let bytes = chunk.records.read().map_err(|error| unreadable(&error))?;
         let before = offset;

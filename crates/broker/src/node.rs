@@ -41,7 +41,14 @@ pub struct Broker {
 
 impl Broker {
     /// Handles one request frame (header and body, without the size). Its answer is a [`Effect::Respond`], now or later.
-    pub fn on_frame(&self, connection: &mut Connection, frame: Bytes, token: Token, now: Millis, out: &mut Effects) {
+    pub fn on_frame(
+        &self,
+        connection: &mut Connection,
+        frame: Bytes,
+        token: Token,
+        now: Millis,
+        out: &mut Effects,
+    ) {
         let at = Circumstance { now, retried: false, may_wait: false };
         api::dispatch(self, connection, &frame, token, at, out);
     }
@@ -60,7 +67,7 @@ impl Broker {
         match outcome.target {
             FlushTarget::Partition(partition) => {
                 self.store.want_checkpoint(now, out);
-                let wakes = partition.on_flushed(outcome.done, now, out);
+                let wakes = partition.on_flushed(outcome.born, outcome.done, now, out);
                 self.wake(&partition, wakes, now, out);
             }
             FlushTarget::Metadata => self.on_metadata_flushed(outcome.done, now, out),
@@ -83,7 +90,9 @@ impl Broker {
                     }
                 }
             }
-            ReadTask::Request(deferred) => self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out),
+            ReadTask::Request(deferred) => {
+                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out)
+            }
         }
     }
 

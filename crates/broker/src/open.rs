@@ -64,7 +64,12 @@ impl From<LogDirError> for OpenError {
 impl Broker {
     /// Starts a node on a disk: formats an empty directory, recovers what a crash left, and returns when the node can serve. `seed`
     /// feeds everything that is drawn by lot (ids, jitter). Afterwards the shell calls [`Broker::on_tick`] once, to arm the timers.
-    pub fn open(disk: Arc<dyn Disk>, node: NodeConfig, now: Millis, seed: u64) -> Result<Arc<Broker>, OpenError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        node: NodeConfig,
+        now: Millis,
+        seed: u64,
+    ) -> Result<Arc<Broker>, OpenError> {
         let NodeConfig { broker: config, cluster_id } = node;
         check_served(&config)?;
         let config = Arc::new(config);
@@ -76,7 +81,8 @@ impl Broker {
             found => {
                 let cluster_id = found.map(|meta| meta.cluster_id.clone()).or(cluster_id);
                 let cluster_id = cluster_id.unwrap_or_else(|| dice.uuid().to_string());
-                let meta = MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
+                let meta =
+                    MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
                 dir.format(meta.clone())?;
                 meta
             }
@@ -94,13 +100,21 @@ impl Broker {
         };
         let quorum = Quorum::open(&store, &config, identity, now).map_err(OpenError::Damaged)?;
         let image = quorum.committed_image();
+        if let Some((feature, level)) = image.unsupported_features().first() {
+            return Err(OpenError::Unserved(format!(
+                "this cluster uses {feature} at level {level}, which this version does not serve; downgrade the feature first"
+            )));
+        }
         let broker = Arc::new(Broker {
             cluster_id: meta.cluster_id.clone(),
             image: ArcSwap::new(Arc::new(Image::empty(&meta.cluster_id))),
             topics: ArcSwap::new(Arc::new(Topics::default())),
             quorum,
             groups: Groups::new(group_config(&config), dice.next()),
-            sessions: Sessions::new(usize::try_from(config.requests.fetch_session_slots).unwrap_or(0), dice.next()),
+            sessions: Sessions::new(
+                usize::try_from(config.requests.fetch_session_slots).unwrap_or(0),
+                dice.next(),
+            ),
             purgatory: Purgatory::new(),
             producer_ids: ProducerIds::default(),
             store,
@@ -113,7 +127,7 @@ impl Broker {
     /// Serves what the image says, recovering the logs that the directory holds.
     fn take_up(&self, image: &Image, clean: bool, now: Millis) -> Result<(), OpenError> {
         // Group coordinators are loaded by `apply`, so the partitions' logs have to be there; they open on first use.
-        self.settle_directories(image)?;
+        self.settle_directories(image, now)?;
         let mut out = Effects::new();
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
         self.apply(image, &delta, now, &mut out);
@@ -130,7 +144,7 @@ impl Broker {
     }
 
     /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.
-    fn settle_directories(&self, image: &Image) -> Result<(), OpenError> {
+    fn settle_directories(&self, image: &Image, now: Millis) -> Result<(), OpenError> {
         for found in self.store.dir().partitions()? {
             let (topic, index) = (&found.partition.topic, found.partition.partition);
             let path = self.store.root().join(&found.name);
@@ -139,11 +153,12 @@ impl Broker {
                 PartitionDirKind::Delete => self.store.disk().remove_dir_all(&path).map_err(io)?,
                 PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
                     let described = image.topic_by_name(topic);
-                    let ours = described.is_some_and(|described| {
-                        index < described.partition_count() && !self.store.is_foreign(topic, index, described.id.0)
-                    });
+                    let id = self.store.topic_id_of(topic, index);
+                    let ours = described
+                        .is_some_and(|described| index < described.partition_count() && described.id.0 == id);
                     if !ours {
-                        let unique = u128::from_be_bytes(self.store.foreign_id(topic, index).0);
+                        // Strays of one name are told apart by their topic, or by when they were found.
+                        let unique = if id == Uuid::ZERO { now as u128 } else { u128::from_be_bytes(id.0) };
                         self.store
                             .set_aside(topic, index, PartitionDirKind::Stray, unique)
                             .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;
@@ -160,7 +175,9 @@ impl Broker {
 fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
     if config.log_dirs.len() != 1 {
         let dirs = config.log_dirs.join(",");
-        return Err(OpenError::Unserved(format!("log.dirs={dirs}: this version serves one log directory; name one")));
+        return Err(OpenError::Unserved(format!(
+            "log.dirs={dirs}: this version serves one log directory; name one"
+        )));
     }
     if !config.is_cluster_of_one() {
         return Err(OpenError::Unserved(

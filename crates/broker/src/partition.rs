@@ -4,6 +4,7 @@
 //! the waiters it satisfies out of the lock and wakes them outside ([`Wakes`]): answering may touch other partitions.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::PendingProduce;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
-use crate::store::Store;
+use crate::store::{Birth, Store};
 
 /// What all partitions of a topic share.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub struct Partition {
 struct Core {
     /// `None` until first needed: an idle partition costs no files.
     log: Option<Log>,
+    /// There is no directory yet: the log is empty and begins at 0.
+    fresh: bool,
+    /// The directory was created and is not known to be durable yet; the first flush makes it so.
+    birth: Option<Arc<Birth>>,
     settings: Arc<TopicConfig>,
     role: Role,
     leader_epoch: i32,
@@ -129,7 +134,13 @@ pub(crate) struct PartitionRead {
 
 impl PartitionRead {
     pub fn failed(error: ErrorCode) -> Self {
-        PartitionRead { error, positions: None, records: Chain::default(), aborted: Vec::new(), diverging: None }
+        PartitionRead {
+            error,
+            positions: None,
+            records: Chain::default(),
+            aborted: Vec::new(),
+            diverging: None,
+        }
     }
 }
 
@@ -155,9 +166,16 @@ pub(crate) struct ReadRequest {
 }
 
 impl Partition {
-    pub(crate) fn new(topic: Arc<Topic>, index: i32, settings: Arc<TopicConfig>, store: Arc<Store>) -> Arc<Self> {
+    pub(crate) fn new(
+        topic: Arc<Topic>,
+        index: i32,
+        settings: Arc<TopicConfig>,
+        store: Arc<Store>,
+    ) -> Arc<Self> {
         let core = Core {
             log: None,
+            fresh: !store.has_log(&topic.name, index),
+            birth: None,
             settings,
             role: Role::Idle,
             leader_epoch: -1,
@@ -178,7 +196,9 @@ impl Partition {
     /// Opens the log, as at start-up for a directory that exists. Everything that was recovered is made durable, so it is committed.
     pub(crate) fn open(&self, now: Millis) -> Result<(), String> {
         let mut core = self.lock();
-        core.log(self, now).map(|_| ()).map_err(|_| format!("{}-{}: the log can not be opened", self.topic.name, self.index))
+        core.log(self, now)
+            .map(|_| ())
+            .map_err(|_| format!("{}-{}: the log can not be opened", self.topic.name, self.index))
     }
 
     /// Takes leadership in `leader_epoch`.
@@ -276,8 +296,12 @@ impl Partition {
             Err(error) => return Some(PartitionRead::failed(error)),
         };
         let mut read = PartitionRead { positions: Some(positions), ..PartitionRead::failed(ErrorCode::None) };
-        let log = core.log.as_mut().expect("positions() opened it");
         if request.last_fetched_epoch >= 0 {
+            let log = core.log(self, now);
+            let log = match log {
+                Ok(log) => log,
+                Err(error) => return Some(PartitionRead::failed(error)),
+            };
             match log.end_offset_for_epoch(request.last_fetched_epoch) {
                 Some((epoch, end)) if epoch < request.last_fetched_epoch || end < request.offset => {
                     read.diverging = Some((epoch, end));
@@ -290,11 +314,13 @@ impl Partition {
         if request.offset < positions.log_start_offset || request.offset > positions.log_end_offset {
             return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange));
         }
-        let bound = if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
+        let bound =
+            if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
         if request.offset >= bound {
             return Some(read);
         }
         let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
+        let log = core.log.as_mut().expect("what is committed is in an open log");
         let slice = match log.read_cached(offset, max_bytes, bound, one) {
             Some(slice) => slice,
             None if !request.may_wait => return None,
@@ -311,7 +337,13 @@ impl Partition {
     }
 
     /// Parks a fetch here, unless the high watermark is no longer the one that the fetch saw. Data that waits for a flush is hurried.
-    pub(crate) fn park(self: &Arc<Self>, fetch: &Arc<PendingFetch>, seen: i64, now: Millis, out: &mut Effects) -> bool {
+    pub(crate) fn park(
+        self: &Arc<Self>,
+        fetch: &Arc<PendingFetch>,
+        seen: i64,
+        now: Millis,
+        out: &mut Effects,
+    ) -> bool {
         let mut core = self.lock();
         if core.high_watermark != seen {
             return false;
@@ -341,8 +373,9 @@ impl Partition {
     ) -> Result<T, ErrorCode> {
         let mut core = self.lock();
         core.check_leader(current_leader_epoch)?;
+        core.log(self, now)?;
         let positions = core.positions(self, now)?;
-        Ok(inquire(core.log.as_mut().expect("positions() opened it"), positions))
+        Ok(inquire(core.log.as_mut().expect("opened above"), positions))
     }
 
     /// Bytes of records on disk, without opening a log that nobody used. May wait for the disk.
@@ -352,13 +385,21 @@ impl Partition {
     }
 
     /// A flush came back.
-    pub(crate) fn on_flushed(self: &Arc<Self>, done: FlushDone, now: Millis, out: &mut Effects) -> Wakes {
+    pub(crate) fn on_flushed(
+        self: &Arc<Self>,
+        born: io::Result<()>,
+        done: FlushDone,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Wakes {
         let mut core = self.lock();
         core.flush = Flush::Idle;
         let Some(log) = core.log.as_mut() else { return Wakes::default() };
         let mut wakes = Wakes::default();
-        match log.on_flushed(done) {
+        let flushed = log.on_flushed(done).map_err(|error| error.to_string());
+        match born.map_err(|error| error.to_string()).and(flushed) {
             Ok(synced) => {
+                core.birth = None;
                 core.advance(synced, &mut wakes);
                 let urgent = !core.acks.is_empty() || core.fetches.iter().any(|fetch| !fetch.is_answered());
                 core.plan_flush(self, urgent, now, out);
@@ -387,7 +428,10 @@ impl Partition {
         let high_watermark = core.high_watermark;
         let mut log = core.log.take()?;
         let start = log.log_start_offset();
-        Some(match log.close() {
+        let born =
+            core.birth.take().map_or(Ok(()), |birth| birth.complete().map_err(|error| error.to_string()));
+        let closed = born.and_then(|()| log.close().map_err(|error| error.to_string()));
+        Some(match closed {
             Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),
             Err(error) => Err(format!("{}-{}: {error}", self.topic.name, self.index)),
         })
@@ -424,7 +468,9 @@ impl Core {
         }
         if self.log.is_none() {
             match of.store.open_log(&of.topic, of.index, &self.settings, now) {
-                Ok(mut log) => {
+                Ok((mut log, birth)) => {
+                    self.fresh = false;
+                    self.birth = birth.map(Arc::new);
                     // What the directory held is on disk by now, and this node is the only replica.
                     self.high_watermark = log.log_end_offset();
                     if self.role == Role::Leader {
@@ -442,6 +488,15 @@ impl Core {
     }
 
     fn positions(&mut self, of: &Partition, now: Millis) -> Result<Positions, ErrorCode> {
+        if self.fresh {
+            return Ok(Positions {
+                high_watermark: 0,
+                last_stable_offset: 0,
+                log_start_offset: 0,
+                log_end_offset: 0,
+                leader_epoch: self.leader_epoch,
+            });
+        }
         let (high_watermark, leader_epoch) = (self.high_watermark, self.leader_epoch);
         let opened = self.log.is_some();
         let log = self.log(of, now)?;
@@ -506,7 +561,8 @@ impl Core {
         if urgent {
             if let Some(job) = log.begin_flush() {
                 self.flush = Flush::Running;
-                out.push(Effect::Flush(FlushTask { target: FlushTarget::Partition(of.clone()), job }));
+                let (target, birth) = (FlushTarget::Partition(of.clone()), self.birth.clone());
+                out.push(Effect::Flush(FlushTask { target, birth, job }));
             }
         } else if self.flush == Flush::Idle {
             self.flush = Flush::Listed;

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use ottla_controller::{
-    Controller, Decision, InternalTopic, MAX_RECORDS_PER_BATCH, Registration, Settings, TableRules, bootstrap_records,
+    Controller, Decision, InternalTopic, MAX_RECORDS_PER_BATCH, Registration, Settings, TableRules,
+    bootstrap_records,
 };
 use ottla_metadata::config::BrokerConfig;
 use ottla_metadata::{Image, MetadataVersion, Replayer, features, record_version};
@@ -117,7 +118,12 @@ impl EpochLog for Epochs<'_> {
 
 impl Quorum {
     /// Recovers the metadata log, elects this node, and writes what a node writes when it starts. Everything is committed on return.
-    pub fn open(store: &Store, config: &Arc<BrokerConfig>, identity: Identity, now: Millis) -> Result<Quorum, String> {
+    pub fn open(
+        store: &Store,
+        config: &Arc<BrokerConfig>,
+        identity: Identity,
+        now: Millis,
+    ) -> Result<Quorum, String> {
         let dir = store.root().join(CLUSTER_METADATA_DIR);
         let disk = store.disk().clone();
         let damaged = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
@@ -171,7 +177,10 @@ impl State {
     fn begin(&mut self, config: &BrokerConfig, identity: &Identity, now: Millis) -> Result<(), String> {
         self.drive(Event::Start, now, &mut Flushing::Inline)?;
         let Some(_) = self.raft.leading_epoch() else {
-            return Err("the only voter was not elected: its metadata log and its quorum-state contradict each other".to_owned());
+            return Err(
+                "the only voter was not elected: its metadata log and its quorum-state contradict each other"
+                    .to_owned(),
+            );
         };
         let bootstrap = bootstrap_records(MetadataVersion::LATEST, &[]);
         let activation = self.controller.activation(&bootstrap);
@@ -187,7 +196,10 @@ impl State {
         let registered = self.controller.register_broker(&request, registration);
         let registered = registered.map_err(|error| format!("the node can not register: {error}"))?;
         self.append(registered, now, &mut Flushing::Inline)?;
-        let unfenced = self.controller.unfence_broker(me).map_err(|error| format!("the node can not be unfenced: {error}"))?;
+        let unfenced = self
+            .controller
+            .unfence_broker(me)
+            .map_err(|error| format!("the node can not be unfenced: {error}"))?;
         self.append(unfenced, now, &mut Flushing::Inline)?;
         assert_eq!(self.high_watermark, self.log.log_end_offset(), "with one voter, flushed is committed");
         self.commit();
@@ -205,7 +217,8 @@ impl State {
                 match effect {
                     ottla_raft::Effect::PersistQuorumState { sequence, state } => {
                         let file = self.quorum_file(&state);
-                        file.write(&*self.disk, &self.dir).map_err(|error| format!("{}: {error}", self.dir.display()))?;
+                        file.write(&*self.disk, &self.dir)
+                            .map_err(|error| format!("{}: {error}", self.dir.display()))?;
                         events.push_back(Event::QuorumStatePersisted { sequence });
                     }
                     ottla_raft::Effect::AppendLeaderChange { epoch, granted_by } => {
@@ -238,7 +251,7 @@ impl State {
         }
         if let Some(job) = self.log.begin_flush() {
             self.flushing = true;
-            out.push(Effect::Flush(FlushTask { target: FlushTarget::Metadata, job }));
+            out.push(Effect::Flush(FlushTask { target: FlushTarget::Metadata, birth: None, job }));
         }
     }
 
@@ -259,7 +272,12 @@ impl State {
     }
 
     /// Appends and replays the records of a decision, and has them flushed.
-    fn append<R>(&mut self, decision: Decision<R>, now: Millis, flushing: &mut Flushing<'_>) -> Result<R, String> {
+    fn append<R>(
+        &mut self,
+        decision: Decision<R>,
+        now: Millis,
+        flushing: &mut Flushing<'_>,
+    ) -> Result<R, String> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
@@ -276,7 +294,9 @@ impl State {
             let mut batch = BatchBuilder::new(base, options);
             for record in &records {
                 let mut writer = Writer::new();
-                record.encode_framed(record_version(record, version), &mut writer).map_err(|error| error.to_string())?;
+                record
+                    .encode_framed(record_version(record, version), &mut writer)
+                    .map_err(|error| error.to_string())?;
                 batch.push(now, None, Some(&writer.into_bytes()), &[]);
             }
             let records = std::mem::replace(&mut records, rest);
@@ -301,7 +321,9 @@ impl State {
         let appended = self.log.append(&batch, AppendOrigin::RaftLeader, epoch, now);
         let info = appended.map_err(|error| format!("{}: {error}", self.dir.display()))?;
         for (offset, record) in &records {
-            self.controller.replay(record, *offset).map_err(|error| format!("a record that we wrote: {error}"))?;
+            self.controller
+                .replay(record, *offset)
+                .map_err(|error| format!("a record that we wrote: {error}"))?;
         }
         self.uncommitted.push_back((info.last_offset + 1, records));
         Ok(())
@@ -312,7 +334,8 @@ impl State {
         while let Some((_, records)) = self.uncommitted.pop_front_if(|(end, _)| *end <= self.high_watermark) {
             for (offset, record) in &records {
                 let replayed = self.committed.replay(record, *offset);
-                replayed.unwrap_or_else(|error| panic!("the controller replayed this record before: {error}"));
+                replayed
+                    .unwrap_or_else(|error| panic!("the controller replayed this record before: {error}"));
             }
         }
     }
@@ -357,13 +380,17 @@ fn remembered_state(file: QuorumFile) -> ottla_raft::QuorumState {
     }
 }
 
-fn registration_request<'a>(config: &'a BrokerConfig, identity: &'a Identity) -> BrokerRegistrationRequest<'a> {
+fn registration_request<'a>(
+    config: &'a BrokerConfig,
+    identity: &'a Identity,
+) -> BrokerRegistrationRequest<'a> {
     let network = &config.network;
-    let for_brokers = network.advertised_listeners.iter().filter(|endpoint| !network.controller_listener_names.contains(&endpoint.name));
-    let features = features::supported().map(|(name, min_supported_version, max_supported_version)| Feature {
-        name: name.into(),
-        min_supported_version,
-        max_supported_version,
+    let for_brokers = network
+        .advertised_listeners
+        .iter()
+        .filter(|endpoint| !network.controller_listener_names.contains(&endpoint.name));
+    let features = features::supported().map(|(name, min_supported_version, max_supported_version)| {
+        Feature { name: name.into(), min_supported_version, max_supported_version }
     });
     BrokerRegistrationRequest {
         broker_id: config.node_id,
@@ -390,7 +417,8 @@ fn replay(log: &mut Log, cluster_id: &str) -> Result<Replayer, String> {
     let mut replayer = Replayer::new(Image::empty(cluster_id));
     let mut offset = log.log_start_offset();
     while offset < log.log_end_offset() {
-        let chunk = log.read(offset, REPLAY_BYTES, log.log_end_offset(), true).map_err(|error| error.to_string())?;
+        let chunk =
+            log.read(offset, REPLAY_BYTES, log.log_end_offset(), true).map_err(|error| error.to_string())?;
         let bytes = chunk.records.read().map_err(|error| error.to_string())?;
         let before = offset;
         for batch in records::batches(&bytes) {
@@ -402,9 +430,12 @@ fn replay(log: &mut Log, cluster_id: &str) -> Result<Replayer, String> {
             let set = batch.records(REPLAY_BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
             for record in set.iter() {
                 let record = record.map_err(|error| format!("{error:?}"))?;
-                let value = record.value.ok_or_else(|| format!("the record at offset {} has no value", record.offset))?;
+                let value = record
+                    .value
+                    .ok_or_else(|| format!("the record at offset {} has no value", record.offset))?;
                 let decoded = MetadataRecord::decode_framed(value);
-                let decoded = decoded.map_err(|error| format!("the record at offset {}: {error}", record.offset))?;
+                let decoded =
+                    decoded.map_err(|error| format!("the record at offset {}: {error}", record.offset))?;
                 let replayed = replayer.replay(&decoded, record.offset);
                 replayed.map_err(|error| format!("the record at offset {}: {error}", record.offset))?;
             }
@@ -419,7 +450,11 @@ fn replay(log: &mut Log, cluster_id: &str) -> Result<Replayer, String> {
 
 impl Broker {
     /// Has the controller decide, and answers when its records are committed.
-    pub(crate) fn decide<'m, R: Message<'m>>(&self, call: &mut Call<'_>, decide: impl FnOnce(&mut Controller) -> Decision<R>) {
+    pub(crate) fn decide<'m, R: Message<'m>>(
+        &self,
+        call: &mut Call<'_>,
+        decide: impl FnOnce(&mut Controller) -> Decision<R>,
+    ) {
         let mut again = Vec::new();
         {
             let state = &mut *lock(&self.quorum.state);
@@ -476,10 +511,12 @@ impl Broker {
             let broker_epoch = self.broker_epoch();
             let request = AllocateProducerIdsRequest { broker_id: self.config.node_id, broker_epoch };
             let decided = state.controller.allocate_producer_ids(&request).map_err(|error| error.to_string());
-            let appended = decided.and_then(|decision| state.append(decision, call.now, &mut Flushing::Effect(call.out)));
+            let appended = decided
+                .and_then(|decision| state.append(decision, call.now, &mut Flushing::Effect(call.out)));
             match appended {
                 Ok(block) => {
-                    let ids = block.producer_id_start..block.producer_id_start + i64::from(block.producer_id_len);
+                    let ids =
+                        block.producer_id_start..block.producer_id_start + i64::from(block.producer_id_len);
                     state.wait(Then::ProducerIds(ids, call.to_deferred()), call.out, &mut again);
                 }
                 Err(error) => {
@@ -497,7 +534,8 @@ impl Broker {
         {
             let state = &mut *lock(&self.quorum.state);
             state.flushing = false;
-            let flushed = state.log.on_flushed(done).map_err(|error| format!("{}: {error}", state.dir.display()));
+            let flushed =
+                state.log.on_flushed(done).map_err(|error| format!("{}: {error}", state.dir.display()));
             let driven = flushed.and_then(|end_offset| {
                 state.drive(Event::LogFlushed { end_offset }, now, &mut Flushing::Effect(out))
             });

@@ -73,7 +73,8 @@ impl Session {
                 None => {
                     self.turns += 1;
                     let turn = self.turns;
-                    self.partitions.insert(key, Followed { wanted, high_watermark: -1, log_start_offset: -1, turn });
+                    self.partitions
+                        .insert(key, Followed { wanted, high_watermark: -1, log_start_offset: -1, turn });
                 }
             }
         }
@@ -208,7 +209,8 @@ impl State {
         if self.sessions.len() < slots {
             return true;
         }
-        let stale = self.sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(id, (_, used))| (*id, *used));
+        let stale =
+            self.sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(id, (_, used))| (*id, *used));
         match stale {
             Some((id, used)) if now - used > EVICTABLE_AFTER_MS => {
                 self.sessions.remove(&id);
@@ -268,7 +270,8 @@ mod tests {
     #[test]
     fn forgotten_partitions_are_no_longer_read() {
         let sessions = Sessions::new(10, 7);
-        let (footing, _) = sessions.enter((0, 0), false, vec![wanted("t", 0, 0), wanted("t", 1, 0)], &[], 0).unwrap();
+        let (footing, _) =
+            sessions.enter((0, 0), false, vec![wanted("t", 0, 0), wanted("t", 1, 0)], &[], 0).unwrap();
         let gone = wanted("t", 0, 0).key();
         let (_, all) = sessions.enter((footing.session_id(), 1), false, vec![], &[gone], 1).unwrap();
         assert_eq!(all.iter().map(|w| w.index).collect::<Vec<_>>(), [1]);
@@ -279,19 +282,33 @@ mod tests {
         let sessions = Sessions::new(10, 7);
         let (footing, _) = sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], 0).unwrap();
         let id = footing.session_id();
-        assert_eq!(sessions.enter((id ^ 1, 1), false, vec![], &[], 1).unwrap_err(), ErrorCode::FetchSessionIdNotFound);
-        assert_eq!(sessions.enter((id, 5), false, vec![], &[], 1).unwrap_err(), ErrorCode::InvalidFetchSessionEpoch);
-        assert_eq!(sessions.enter((id, 1), true, vec![], &[], 1).unwrap_err(), ErrorCode::FetchSessionTopicIdError);
-        assert!(sessions.enter((id, 1), false, vec![], &[], 1).is_ok(), "a refused request leaves the session as it was");
+        assert_eq!(
+            sessions.enter((id ^ 1, 1), false, vec![], &[], 1).unwrap_err(),
+            ErrorCode::FetchSessionIdNotFound
+        );
+        assert_eq!(
+            sessions.enter((id, 5), false, vec![], &[], 1).unwrap_err(),
+            ErrorCode::InvalidFetchSessionEpoch
+        );
+        assert_eq!(
+            sessions.enter((id, 1), true, vec![], &[], 1).unwrap_err(),
+            ErrorCode::FetchSessionTopicIdError
+        );
+        assert!(
+            sessions.enter((id, 1), false, vec![], &[], 1).is_ok(),
+            "a refused request leaves the session as it was"
+        );
     }
 
     #[test]
     fn a_full_cache_serves_without_a_session_until_one_is_stale() {
         let sessions = Sessions::new(1, 7);
         sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], 0).unwrap();
-        let (footing, _) = sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], EVICTABLE_AFTER_MS).unwrap();
+        let (footing, _) =
+            sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], EVICTABLE_AFTER_MS).unwrap();
         assert_eq!(footing.session_id(), 0);
-        let (footing, _) = sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], EVICTABLE_AFTER_MS + 1).unwrap();
+        let (footing, _) =
+            sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], EVICTABLE_AFTER_MS + 1).unwrap();
         assert_ne!(footing.session_id(), 0);
     }
 }

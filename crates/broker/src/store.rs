@@ -1,6 +1,7 @@
 //! The node's log directory as its partitions need it: where a log lives, how it opens, when it is flushed, what the checkpoints say.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -9,10 +10,11 @@ use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
-use ottla_storage::names::{LOG, parse_segment_name};
+use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, Disk, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir, PartitionDirKind, PartitionName,
-    StorageError, TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
+    Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir,
+    PartitionDirKind, PartitionName, StorageError, TargetCompression, Usage, read_partition_metadata,
+    write_partition_metadata,
 };
 
 use crate::effect::{Effect, Effects, Millis};
@@ -23,6 +25,24 @@ use crate::sessions::lock;
 const METADATA_BATCH_BYTES_MAX: u32 = 8 << 20;
 /// Bytes of recent batches that one log may keep in memory for readers at its tail.
 const TAIL_CACHE_BYTES: usize = 1 << 20;
+
+/// A partition's directory that exists in the page cache only.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    dir: PathBuf,
+    metadata: Arc<dyn File>,
+}
+
+impl Birth {
+    /// Makes the directory, and whose it is, durable. Waits for the disk.
+    pub fn complete(&self) -> io::Result<()> {
+        self.metadata.sync_data()?;
+        self.disk.sync_dir(&self.dir)?;
+        self.disk.sync_dir(&self.root)
+    }
+}
 
 /// The log directory and what was known of its logs when the node started.
 #[derive(Debug)]
@@ -66,7 +86,8 @@ impl Store {
             dir,
             flush_interval_ms: config.flush_interval_ms,
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms),
-            tail_cache_bytes: TAIL_CACHE_BYTES.min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
+            tail_cache_bytes: TAIL_CACHE_BYTES
+                .min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
             hints: Mutex::new(hints),
             flushes: Mutex::default(),
             checkpoint_due: Mutex::default(),
@@ -97,30 +118,41 @@ impl Store {
         self.root().join(PartitionDir::new(name, PartitionDirKind::Current, "").name)
     }
 
-    /// Opens a partition's log, creating its directory if this is its first use.
-    pub fn open_log(&self, topic: &Topic, index: i32, settings: &TopicConfig, now: Millis) -> Result<Log, StorageError> {
+    /// Opens a partition's log, creating its directory if this is its first use. A new directory is not durable yet: that is left to
+    /// the first flush, so that nobody waits for the disk here.
+    pub fn open_log(
+        &self,
+        topic: &Topic,
+        index: i32,
+        settings: &TopicConfig,
+        now: Millis,
+    ) -> Result<(Log, Option<Birth>), StorageError> {
         let path = self.partition_dir(&topic.name, index);
         let disk = self.disk();
         let name = PartitionName::new(&*topic.name, index);
         let hints = lock(&self.hints).remove(&name).unwrap_or_default();
+        let mut birth = None;
         if !disk.exists(&path)? {
             disk.create_dir_all(&path)?;
-            disk.sync_dir(self.root())?;
+            let metadata = write_partition_metadata(&**disk, &path, topic.id)?;
+            birth = Some(Birth {
+                disk: disk.clone(),
+                root: self.root().to_path_buf(),
+                dir: path.clone(),
+                metadata,
+            });
+        } else if !hints.clean_shutdown {
+            // A process that was killed may have left a directory that only the page cache knows.
+            let metadata = disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?;
+            Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata }
+                .complete()?;
         }
-        if read_partition_metadata(&**disk, &path)?.is_none() {
-            write_partition_metadata(&**disk, &path, topic.id)?;
-        }
-        self.open(&path, self.log_config(settings), hints, now)
+        Ok((self.open(&path, self.log_config(settings), hints, now)?, birth))
     }
 
-    /// Whether a partition's directory belongs to an earlier topic of the same name.
-    pub fn is_foreign(&self, topic: &str, index: i32, id: Uuid) -> bool {
-        let found = self.foreign_id(topic, index);
-        found != id && found != Uuid::ZERO
-    }
-
-    /// The topic id that a partition's directory names; zero if it names none.
-    pub fn foreign_id(&self, topic: &str, index: i32) -> Uuid {
+    /// The topic id that a partition's directory names; zero if it names none: then the power failed before its first flush, and
+    /// nothing in it was ever acknowledged as durable.
+    pub fn topic_id_of(&self, topic: &str, index: i32) -> Uuid {
         let path = self.partition_dir(topic, index);
         read_partition_metadata(&**self.disk(), &path).ok().flatten().unwrap_or(Uuid::ZERO)
     }
@@ -130,7 +162,8 @@ impl Store {
         let dir = self.partition_dir(topic, index);
         let names = self.disk().list(&dir).unwrap_or_default();
         let segments = names.iter().filter(|name| matches!(parse_segment_name(name), Some((_, LOG))));
-        let bytes = |name: &String| self.disk().open(&dir.join(name), OpenMode::Read).and_then(|file| file.len());
+        let bytes =
+            |name: &String| self.disk().open(&dir.join(name), OpenMode::Read).and_then(|file| file.len());
         segments.filter_map(|name| bytes(name).ok()).sum()
     }
 
@@ -140,7 +173,13 @@ impl Store {
     }
 
     /// Sets a partition's directory aside under a name that says why, so that the name is free at once.
-    pub fn set_aside(&self, topic: &str, index: i32, kind: PartitionDirKind, unique: u128) -> Result<Option<PathBuf>, StorageError> {
+    pub fn set_aside(
+        &self,
+        topic: &str,
+        index: i32,
+        kind: PartitionDirKind,
+        unique: u128,
+    ) -> Result<Option<PathBuf>, StorageError> {
         let from = self.partition_dir(topic, index);
         lock(&self.hints).remove(&PartitionName::new(topic, index));
         if !self.disk().exists(&from)? {
@@ -204,7 +243,12 @@ impl Store {
     }
 
     /// Opens the metadata log.
-    pub fn open_metadata_log(&self, path: &Path, config: &BrokerConfig, now: Millis) -> Result<Log, StorageError> {
+    pub fn open_metadata_log(
+        &self,
+        path: &Path,
+        config: &BrokerConfig,
+        now: Millis,
+    ) -> Result<Log, StorageError> {
         let log_config = LogConfig {
             segment_bytes: u32::try_from(config.metadata_log.segment_bytes).unwrap_or(1 << 30),
             segment_ms: config.metadata_log.segment_ms,
@@ -217,7 +261,13 @@ impl Store {
         self.open(path, log_config, hints, now)
     }
 
-    fn open(&self, path: &Path, config: LogConfig, hints: OpenHints, now: Millis) -> Result<Log, StorageError> {
+    fn open(
+        &self,
+        path: &Path,
+        config: LogConfig,
+        hints: OpenHints,
+        now: Millis,
+    ) -> Result<Log, StorageError> {
         let (mut log, _recovered) = Log::open(self.disk().clone(), path.to_path_buf(), config, hints, now)?;
         // What a kill left in the page cache is put on disk before anyone may call it committed.
         if let Some(job) = log.begin_flush() {

@@ -4,11 +4,15 @@ use bytes::Bytes;
 use ottla_broker::{Response, Token};
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
-use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use ottla_protocol::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use ottla_protocol::messages::create_topics_response::CreateTopicsResponse;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::{FetchResponse, PartitionData};
-use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use ottla_protocol::messages::list_offsets_request::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use ottla_protocol::messages::list_offsets_response::ListOffsetsResponse;
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::messages::metadata_response::MetadataResponse;
@@ -20,7 +24,8 @@ use ottla_protocol::{ErrorCode, Records, Request};
 use crate::client::{body, frame, read};
 use crate::world::World;
 
-const SETTINGS: &[(&str, &str)] = &[("log.dirs", "/data"), ("num.partitions", "2"), ("offsets.topic.num.partitions", "1")];
+const SETTINGS: &[(&str, &str)] =
+    &[("log.dirs", "/data"), ("num.partitions", "2"), ("offsets.topic.num.partitions", "1")];
 
 struct Rig {
     world: World,
@@ -29,7 +34,12 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let mut rig = Rig { world: World::new(1, SETTINGS).expect("an empty disk starts") };
-        let topic = CreatableTopic { name: "t".into(), num_partitions: 2, replication_factor: 1, ..Default::default() };
+        let topic = CreatableTopic {
+            name: "t".into(),
+            num_partitions: 2,
+            replication_factor: 1,
+            ..Default::default()
+        };
         rig.ask(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);
         rig
     }
@@ -59,7 +69,8 @@ impl Rig {
     fn produce(&mut self, partition: i32, acks: i16, batch: &[u8]) -> Token {
         let data = PartitionProduceData { index: partition, records: Some(Records::Slice(batch)) };
         let topic = TopicProduceData { name: "t".into(), partition_data: vec![data], ..Default::default() };
-        let request = ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
+        let request =
+            ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
         self.world.send(frame(&request, 9))
     }
 
@@ -81,7 +92,12 @@ fn batch(values: &[&str], now: i64) -> Vec<u8> {
 }
 
 fn fetch(offset: i64, max_wait_ms: i32, min_bytes: i32) -> FetchRequest<'static> {
-    let partition = FetchPartition { partition: 0, fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
+    let partition = FetchPartition {
+        partition: 0,
+        fetch_offset: offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
     let topic = FetchTopic { topic: "t".into(), partitions: vec![partition], ..Default::default() };
     FetchRequest { max_wait_ms, min_bytes, topics: vec![topic], ..Default::default() }
 }
@@ -144,7 +160,9 @@ fn a_long_poll_is_woken_by_the_record_it_waits_for() {
     assert!(rig.answer::<FetchRequest<'_>>(waiting, 11, 100).is_none(), "nothing is there yet");
     let records = batch(&["a"], rig.world.now);
     rig.produce(0, 1, &records);
-    let answer = rig.answer::<FetchRequest<'_>>(waiting, 11, 100).expect("woken by the flush, long before its deadline");
+    let answer = rig
+        .answer::<FetchRequest<'_>>(waiting, 11, 100)
+        .expect("woken by the flush, long before its deadline");
     let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
     assert_eq!(partition_of(&response).high_watermark, 1);
     assert_eq!(records_len(partition_of(&response)), records.len());
@@ -179,7 +197,12 @@ fn a_fetch_outside_the_log_is_refused_at_once() {
 fn an_idempotent_producer_may_repeat_itself() {
     let mut rig = Rig::new();
     let send = |rig: &mut Rig, sequence: i32| {
-        let options = BatchOptions { producer_id: 77, producer_epoch: 0, base_sequence: sequence, ..Default::default() };
+        let options = BatchOptions {
+            producer_id: 77,
+            producer_epoch: 0,
+            base_sequence: sequence,
+            ..Default::default()
+        };
         let mut builder = BatchBuilder::new(0, options);
         builder.push(rig.world.now, None, Some(b"v"), &[]);
         rig.produced(0, -1, &builder.finish())
@@ -198,7 +221,8 @@ fn a_session_tells_only_what_changed() {
     let begun: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
     let session_id = begun.session_id;
     assert_ne!(session_id, 0);
-    let next = |session_epoch| FetchRequest { session_id, session_epoch, max_wait_ms: 0, ..Default::default() };
+    let next =
+        |session_epoch| FetchRequest { session_id, session_epoch, max_wait_ms: 0, ..Default::default() };
     let answer = rig.ask(&next(1), 11);
     let idle: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
     assert!(idle.responses.is_empty(), "nothing changed, nothing is told");
@@ -217,7 +241,11 @@ fn topics_are_created_by_metadata_only_if_it_may() {
     let mut rig = Rig::new();
     let ask = |rig: &mut Rig, name: &'static str, allow: bool| {
         let topic = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
-        let request = MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: allow, ..Default::default() };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            allow_auto_topic_creation: allow,
+            ..Default::default()
+        };
         let answer = rig.ask(&request, 9);
         let response: MetadataResponse<'_> = read(&answer, 9).expect("a metadata response");
         let told = &response.topics[0];
@@ -232,7 +260,10 @@ fn topics_are_created_by_metadata_only_if_it_may() {
 #[test]
 fn bad_topics_are_refused_one_by_one() {
     let mut rig = Rig::new();
-    let topic = |name: &'static str, partitions: i32, replicas: i16, config: Option<(&'static str, &'static str)>| CreatableTopic {
+    let topic = |name: &'static str,
+                 partitions: i32,
+                 replicas: i16,
+                 config: Option<(&'static str, &'static str)>| CreatableTopic {
         name: name.into(),
         num_partitions: partitions,
         replication_factor: replicas,
@@ -278,7 +309,11 @@ fn offsets_are_found_by_time() {
         let answer = rig.ask(&ListOffsetsRequest { topics: vec![topic], ..Default::default() }, 7);
         let response: ListOffsetsResponse<'_> = read(&answer, 7).expect("a list offsets response");
         let told = &response.topics[0].partitions[0];
-        assert_eq!((told.error_code, told.offset, told.timestamp), (0, expected.0, expected.1), "{timestamp}");
+        assert_eq!(
+            (told.error_code, told.offset, told.timestamp),
+            (0, expected.0, expected.1),
+            "{timestamp}"
+        );
     };
     check(-1, (3, -1));
     check(-2, (0, -1));

@@ -22,7 +22,9 @@ pub(crate) fn frame<'a, R: Request<'a>>(request: &R, version: i16) -> Bytes {
 
 /// The bytes of an answer, without its header. An answer that closes the connection is a violation: our requests are well-formed.
 pub(crate) fn body<'a, R: Request<'a>>(response: Response, version: i16) -> Result<Bytes, String> {
-    let Response::Frame(chain) = response else { return Err(format!("{} v{version} was answered with {response:?}", R::NAME)) };
+    let Response::Frame(chain) = response else {
+        return Err(format!("{} v{version} was answered with {response:?}", R::NAME));
+    };
     let bytes = chain.read().map_err(|error| error.to_string())?;
     let mut reader = Reader::new(&bytes);
     let header = ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version));
@@ -37,7 +39,8 @@ pub(crate) fn body<'a, R: Request<'a>>(response: Response, version: i16) -> Resu
 /// Reads an answer's body.
 pub(crate) fn read<'a, M: Message<'a>>(bytes: &'a [u8], version: i16) -> Result<M, String> {
     let mut reader = Reader::new(bytes);
-    let message = M::decode(&mut reader, version).map_err(|error| format!("{} v{version}: {error}", M::NAME))?;
+    let message =
+        M::decode(&mut reader, version).map_err(|error| format!("{} v{version}: {error}", M::NAME))?;
     reader.expect_end().map_err(|error| format!("{} v{version}: {error}", M::NAME))?;
     Ok(message)
 }

@@ -41,13 +41,20 @@ impl Promises {
     /// A reader saw these values, from offset 0 to the high watermark.
     pub fn check_values(&self, topic: &str, partition: i32, values: &[u64]) -> Result<(), String> {
         let stream = self.streams.get(&(topic.to_owned(), partition)).cloned().unwrap_or_default();
-        if let Some((index, value)) = values.iter().enumerate().find(|(index, value)| *index as u64 != **value) {
-            return Err(format!("{topic}-{partition}: record {index} holds value {value}: lost, doubled or out of order"));
+        if let Some((index, value)) =
+            values.iter().enumerate().find(|(index, value)| *index as u64 != **value)
+        {
+            return Err(format!(
+                "{topic}-{partition}: record {index} holds value {value}: lost, doubled or out of order"
+            ));
         }
         let count = values.len() as u64;
         if count < stream.acknowledged {
             let lost = stream.acknowledged - count;
-            return Err(format!("{topic}-{partition}: {lost} of {} acknowledged records are missing", stream.acknowledged));
+            return Err(format!(
+                "{topic}-{partition}: {lost} of {} acknowledged records are missing",
+                stream.acknowledged
+            ));
         }
         if count > stream.sent {
             return Err(format!("{topic}-{partition}: {count} records are there, {} were sent", stream.sent));
@@ -56,10 +63,18 @@ impl Promises {
     }
 
     /// An answer told a high watermark.
-    pub fn see_high_watermark(&mut self, topic: &str, partition: i32, high_watermark: i64) -> Result<(), String> {
+    pub fn see_high_watermark(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        high_watermark: i64,
+    ) -> Result<(), String> {
         let stream = self.streams.entry((topic.to_owned(), partition)).or_default();
         if high_watermark < stream.high_watermark {
-            return Err(format!("{topic}-{partition}: the high watermark went from {} to {high_watermark}", stream.high_watermark));
+            return Err(format!(
+                "{topic}-{partition}: the high watermark went from {} to {high_watermark}",
+                stream.high_watermark
+            ));
         }
         stream.high_watermark = high_watermark;
         Ok(())
@@ -73,7 +88,9 @@ impl Promises {
         if (least..=most).contains(&offset) {
             return Ok(());
         }
-        Err(format!("group {group}, {topic}-{partition}: offset {offset} is read, {least} was acknowledged and {most} sent"))
+        Err(format!(
+            "group {group}, {topic}-{partition}: offset {offset} is read, {least} was acknowledged and {most} sent"
+        ))
     }
 
     /// A reader saw whether a topic exists.

@@ -127,7 +127,9 @@ impl Scenario {
     }
 
     fn die(&mut self, death: Death) -> Result<(), String> {
-        self.world.restart(death).map_err(|error| format!("after {death:?} number {}: {error}", self.deaths + 1))?;
+        self.world
+            .restart(death)
+            .map_err(|error| format!("after {death:?} number {}: {error}", self.deaths + 1))?;
         self.deaths += 1;
         // Answers will not come: what was in flight is unknown, and is sent again as it was.
         for producer in &mut self.producers {
@@ -149,7 +151,11 @@ impl Scenario {
             5 => self.commit()?,
             6 => {
                 let name = format!("extra-{}", self.world.dice.below(4));
-                if self.world.dice.once_in(3) { self.delete_topic(&name)? } else { self.create_topic(&name, 2)? }
+                if self.world.dice.once_in(3) {
+                    self.delete_topic(&name)?
+                } else {
+                    self.create_topic(&name, 2)?
+                }
             }
             _ => {
                 let until = self.world.now + self.world.dice.below(30) as i64;
@@ -162,7 +168,11 @@ impl Scenario {
     /// Sends the next batch of a partition's producer, or again the one that is unknown.
     fn produce(&mut self, partition: i32) -> Result<(), String> {
         if self.producers[partition as usize].id.is_none() {
-            let request = InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: 60_000,
+                ..Default::default()
+            };
             let answer = self.ask(&request, 4)?;
             let response: InitProducerIdResponse = read(&answer, 4)?;
             expect_success("InitProducerId", response.error_code)?;
@@ -195,13 +205,17 @@ impl Scenario {
             timeout_ms: 60_000,
             topic_data: vec![TopicProduceData {
                 name: TOPIC.into(),
-                partition_data: vec![PartitionProduceData { index: partition, records: Some(Records::Slice(&batch)) }],
+                partition_data: vec![PartitionProduceData {
+                    index: partition,
+                    records: Some(Records::Slice(&batch)),
+                }],
                 ..Default::default()
             }],
             ..Default::default()
         };
         let token = self.world.send(frame(&request, 9));
-        self.producers[partition as usize].in_flight = Some(InFlight { first_value, count, token: Some(token) });
+        self.producers[partition as usize].in_flight =
+            Some(InFlight { first_value, count, token: Some(token) });
         Ok(())
     }
 
@@ -257,7 +271,9 @@ impl Scenario {
         match (error, existed) {
             (0, Some(true)) => return Err(format!("topic {name} was created twice")),
             (0, _) => {}
-            (error, Some(false)) => return Err(format!("topic {name} was deleted and can not be created: error {error}")),
+            (error, Some(false)) => {
+                return Err(format!("topic {name} was deleted and can not be created: error {error}"));
+            }
             (error, _) if error == ErrorCode::TopicAlreadyExists.code() => {}
             (error, _) => return Err(format!("CreateTopics {name}: error {error}")),
         }
@@ -283,7 +299,9 @@ impl Scenario {
     fn look_at_answers(&mut self) -> Result<(), String> {
         for partition in 0..PARTITIONS {
             let Some(in_flight) = self.producers[partition as usize].in_flight.clone() else { continue };
-            let Some(response) = in_flight.token.and_then(|token| self.world.take_answer(token)) else { continue };
+            let Some(response) = in_flight.token.and_then(|token| self.world.take_answer(token)) else {
+                continue;
+            };
             let answer = body::<ProduceRequest<'_>>(response, 9)?;
             let response: ProduceResponse<'_> = read(&answer, 9)?;
             let told = response.responses.first().and_then(|topic| topic.partition_responses.first());
@@ -319,7 +337,11 @@ impl Scenario {
         let names: Vec<String> = self.promises.topics.keys().cloned().collect();
         for name in names {
             let topic = MetadataRequestTopic { name: Some(name.clone().into()), ..Default::default() };
-            let request = MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: false, ..Default::default() };
+            let request = MetadataRequest {
+                topics: Some(vec![topic]),
+                allow_auto_topic_creation: false,
+                ..Default::default()
+            };
             let answer = self.ask(&request, 9)?;
             let response: MetadataResponse<'_> = read(&answer, 9)?;
             let error = response.topics.first().map_or(-1, |topic| topic.error_code);
@@ -345,14 +367,23 @@ impl Scenario {
             partition_indexes: (0..PARTITIONS).collect(),
             ..Default::default()
         };
-        let group = OffsetFetchRequestGroup { group_id: GROUP.into(), topics: Some(vec![topic]), ..Default::default() };
+        let group = OffsetFetchRequestGroup {
+            group_id: GROUP.into(),
+            topics: Some(vec![topic]),
+            ..Default::default()
+        };
         let answer = self.ask(&OffsetFetchRequest { groups: vec![group], ..Default::default() }, 8)?;
         let response: OffsetFetchResponse<'_> = read(&answer, 8)?;
         let group = response.groups.first().ok_or("an offset fetch response without its group")?;
         expect_success("OffsetFetch", group.error_code)?;
         for partition in group.topics.iter().flat_map(|topic| &topic.partitions) {
             expect_success("OffsetFetch", partition.error_code)?;
-            self.promises.check_commit(GROUP, TOPIC, partition.partition_index, partition.committed_offset)?;
+            self.promises.check_commit(
+                GROUP,
+                TOPIC,
+                partition.partition_index,
+                partition.committed_offset,
+            )?;
         }
         Ok(())
     }
@@ -367,7 +398,8 @@ impl Scenario {
                 ..Default::default()
             };
             let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![wanted], ..Default::default() };
-            let request = FetchRequest { max_wait_ms: 0, min_bytes: 1, topics: vec![topic], ..Default::default() };
+            let request =
+                FetchRequest { max_wait_ms: 0, min_bytes: 1, topics: vec![topic], ..Default::default() };
             let answer = self.ask(&request, 11)?;
             let response: FetchResponse<'_> = read(&answer, 11)?;
             let told = response.responses.first().and_then(|topic| topic.partitions.first());
@@ -386,7 +418,9 @@ impl Scenario {
                         continue;
                     }
                     let value = record.value.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes);
-                    values.push(value.ok_or_else(|| format!("{TOPIC}-{partition}: a record that nobody sent"))?);
+                    values.push(
+                        value.ok_or_else(|| format!("{TOPIC}-{partition}: a record that nobody sent"))?,
+                    );
                 }
             }
             if values.len() == before {
@@ -419,7 +453,7 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed stay here.
-    const REGRESSIONS: &[u64] = &[];
+    const REGRESSIONS: &[u64] = &[281, 282, 357, 497];
 
     #[test]
     fn promises_hold_on_many_seeds() {

@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_broker::{Broker, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token};
+use ottla_broker::{
+    Broker, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token,
+};
 use ottla_metadata::config::BrokerConfig;
 use ottla_storage::SimDisk;
 

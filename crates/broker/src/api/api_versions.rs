@@ -21,7 +21,10 @@ const LAST_WITHOUT_ZERO_MINIMUM: i16 = 3;
 /// Handles the request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsRequest<'_>) {
     let version = call.reply.version;
-    if version >= 3 && !(is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version)) {
+    if version >= 3
+        && !(is_software_name(&request.client_software_name)
+            && is_software_name(&request.client_software_version))
+    {
         return call.respond(&refused(ErrorCode::InvalidRequest));
     }
     let foreign_cluster = request.cluster_id.as_deref().is_some_and(|id| id != broker.cluster_id());
@@ -30,11 +33,16 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
         return call.respond(&refused(ErrorCode::RebootstrapRequired));
     }
     let image = broker.image();
-    let supported = features::supported().filter(|(_, min, _)| version > LAST_WITHOUT_ZERO_MINIMUM || *min > 0);
+    let supported =
+        features::supported().filter(|(_, min, _)| version > LAST_WITHOUT_ZERO_MINIMUM || *min > 0);
     let response = ApiVersionsResponse {
         api_keys: served(),
         supported_features: supported
-            .map(|(name, min_version, max_version)| SupportedFeatureKey { name: name.into(), min_version, max_version })
+            .map(|(name, min_version, max_version)| SupportedFeatureKey {
+                name: name.into(),
+                min_version,
+                max_version,
+            })
             .collect(),
         finalized_features_epoch: image.last_offset(),
         finalized_features: image
@@ -55,7 +63,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
 /// Answers a version that this node does not know: version 0, the error, and the versions that it does know (KIP-511).
 pub(crate) fn unsupported(reply: ReplyTo, out: &mut Effects) {
     let mut response = refused(ErrorCode::UnsupportedVersion);
-    response.api_keys = served().into_iter().filter(|served| served.api_key == ApiKey::ApiVersions as i16).collect();
+    response.api_keys =
+        served().into_iter().filter(|served| served.api_key == ApiKey::ApiVersions as i16).collect();
     ReplyTo { version: 0, ..reply }.send(&response, out);
 }
 
@@ -67,7 +76,11 @@ fn served() -> Vec<ApiVersion> {
     let listed_min = |key: ApiKey, min: i16| if key == ApiKey::Produce { 0 } else { min };
     SERVED
         .iter()
-        .map(|&(key, min, max)| ApiVersion { api_key: key as i16, min_version: listed_min(key, min), max_version: max })
+        .map(|&(key, min, max)| ApiVersion {
+            api_key: key as i16,
+            min_version: listed_min(key, min),
+            max_version: max,
+        })
         .collect()
 }
 

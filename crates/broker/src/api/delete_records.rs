@@ -44,7 +44,9 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DeleteRecord
     // The files go once the new start is on disk: a crash in between finds them below it and removes them.
     let checkpointed = broker.write_checkpoints();
     let removed = checkpointed.and_then(|()| {
-        jobs.into_iter().try_for_each(|job| job.mark().and_then(|()| job.remove())).map_err(|error| error.to_string())
+        jobs.into_iter()
+            .try_for_each(|job| job.mark().and_then(|()| job.remove()))
+            .map_err(|error| error.to_string())
     });
     if let Err(error) = removed {
         call.out.push(crate::Effect::Report(error));

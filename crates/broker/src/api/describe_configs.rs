@@ -30,14 +30,19 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeConf
             error_message: message.map(Into::into),
             resource_type: asked.resource_type,
             resource_name: asked.resource_name.clone(),
-            configs: told.map(|entry| tell(entry, request.include_synonyms, request.include_documentation)).collect(),
+            configs: told
+                .map(|entry| tell(entry, request.include_synonyms, request.include_documentation))
+                .collect(),
         }
     });
     let response = DescribeConfigsResponse { results: results.collect(), ..Default::default() };
     call.respond(&response);
 }
 
-fn entries(broker: &Broker, asked: &DescribeConfigsResource<'_>) -> Result<Vec<ConfigEntry>, (ErrorCode, String)> {
+fn entries(
+    broker: &Broker,
+    asked: &DescribeConfigsResource<'_>,
+) -> Result<Vec<ConfigEntry>, (ErrorCode, String)> {
     let image = broker.image();
     let name = &*asked.resource_name;
     match ResourceType(asked.resource_type) {
@@ -48,19 +53,28 @@ fn entries(broker: &Broker, asked: &DescribeConfigsResource<'_>) -> Result<Vec<C
             if image.topic_by_name(name).is_none() {
                 return Err((ErrorCode::UnknownTopicOrPartition, format!("There is no topic '{name}'.")));
             }
-            let overrides = image.config(ResourceType::TOPIC, name).map(|map| (**map).clone()).unwrap_or_default();
+            let overrides =
+                image.config(ResourceType::TOPIC, name).map(|map| (**map).clone()).unwrap_or_default();
             Ok(describe_topic(&overrides, broker.config()))
         }
         ResourceType::BROKER if name.is_empty() => {
-            let defaults = image.config(ResourceType::BROKER, "").map(|map| (**map).clone()).unwrap_or_default();
+            let defaults =
+                image.config(ResourceType::BROKER, "").map(|map| (**map).clone()).unwrap_or_default();
             Ok(describe_broker_defaults(&defaults))
         }
-        ResourceType::BROKER if name.parse() == Ok(broker.config().node_id) => Ok(describe_broker(broker.config())),
+        ResourceType::BROKER if name.parse() == Ok(broker.config().node_id) => {
+            Ok(describe_broker(broker.config()))
+        }
         ResourceType::BROKER => {
             let id = broker.config().node_id;
-            Err((ErrorCode::InvalidRequest, format!("This is broker {id}; ask broker '{name}' for its configuration.")))
+            Err((
+                ErrorCode::InvalidRequest,
+                format!("This is broker {id}; ask broker '{name}' for its configuration."),
+            ))
         }
-        other => Err((ErrorCode::InvalidRequest, format!("Resources of type {} are not served.", other.name()))),
+        other => {
+            Err((ErrorCode::InvalidRequest, format!("Resources of type {} are not served.", other.name())))
+        }
     }
 }
 

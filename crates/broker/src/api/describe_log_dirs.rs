@@ -26,7 +26,11 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeLogD
             .iter()
             .map(|topic| DescribeLogDirsTopic {
                 name: topic.topic.name.to_string().into(),
-                partitions: topic.partitions.iter().map(|partition| size(partition.index, partition.size())).collect(),
+                partitions: topic
+                    .partitions
+                    .iter()
+                    .map(|partition| size(partition.index, partition.size()))
+                    .collect(),
             })
             .collect(),
         Some(asked) => asked

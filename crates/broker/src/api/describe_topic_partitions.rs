@@ -40,7 +40,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeTopi
         }
         let Some(topic) = image.topic_by_name(name) else {
             let known = topic_name::validate(name).is_ok();
-            let error = if known { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
+            let error =
+                if known { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
             response.topics.push(failed(name, error));
             continue;
         };
@@ -53,7 +54,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeTopi
         };
         for (index, partition) in topic.partitions.iter().filter(|(index, _)| index.0 >= first) {
             if left == 0 {
-                response.next_cursor = Some(Cursor { topic_name: name.clone().into(), partition_index: index.0 });
+                response.next_cursor =
+                    Some(Cursor { topic_name: name.clone().into(), partition_index: index.0 });
                 break;
             }
             left -= 1;

@@ -54,7 +54,8 @@ impl PendingFetch {
     /// More bytes were committed on a partition that this fetch follows. Whether that is enough.
     pub(crate) fn gain(&self, bytes: u64) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        !self.is_answered() && self.gathered.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) >= self.min_bytes
+        !self.is_answered()
+            && self.gathered.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) >= self.min_bytes
     }
 
     /// Nobody waits for it any more.
@@ -97,11 +98,16 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         .iter()
         .flat_map(|topic| {
             let name = name(&topic.topic, topic.topic_id);
-            topic.partitions.iter().map(move |&index| Key { topic: name.clone(), topic_id: topic.topic_id, index })
+            topic.partitions.iter().map(move |&index| Key {
+                topic: name.clone(),
+                topic_id: topic.topic_id,
+                index,
+            })
         })
         .collect();
     let session = (request.session_id, request.session_epoch);
-    let (footing, wanted) = match broker.sessions().enter(session, by_topic_id, wanted, &forgotten, call.now) {
+    let (footing, wanted) = match broker.sessions().enter(session, by_topic_id, wanted, &forgotten, call.now)
+    {
         Ok(entered) => entered,
         Err(error) => {
             let response = FetchResponse { error_code: error.code(), ..Default::default() };
@@ -137,7 +143,13 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
 
 /// Carries the fetch on: answers it if it has enough or its time is up, parks it if it has not, and sends it to a reader thread when
 /// the disk is needed and this thread may not wait (`may_wait`).
-pub(crate) fn advance(broker: &Broker, fetch: &Arc<PendingFetch>, may_wait: bool, now: Millis, out: &mut Effects) {
+pub(crate) fn advance(
+    broker: &Broker,
+    fetch: &Arc<PendingFetch>,
+    may_wait: bool,
+    now: Millis,
+    out: &mut Effects,
+) {
     loop {
         if fetch.is_answered() {
             return;
@@ -155,9 +167,11 @@ pub(crate) fn advance(broker: &Broker, fetch: &Arc<PendingFetch>, may_wait: bool
         fetch.gathered.store(bytes as i64, Ordering::Release);
         // Registered before it is parked: whoever wakes it must find it.
         broker.purgatory().enter_fetch(fetch);
-        let parked = fetch.targets.iter().zip(&reads).all(|(target, read)| match (&target.partition, read.positions) {
-            (Ok(partition), Some(positions)) => partition.park(fetch, positions.high_watermark, now, out),
-            _ => true,
+        let parked = fetch.targets.iter().zip(&reads).all(|(target, read)| {
+            match (&target.partition, read.positions) {
+                (Ok(partition), Some(positions)) => partition.park(fetch, positions.high_watermark, now, out),
+                _ => true,
+            }
         });
         if parked {
             out.push(Effect::Deadline { token: fetch.reply.token, at: fetch.deadline });
@@ -249,12 +263,14 @@ fn partition_data<'r>(index: i32, read: PartitionRead) -> PartitionData<'r> {
     };
     if positions.is_some() && !read.aborted.is_empty() {
         let aborted = read.aborted.into_iter();
-        data.aborted_transactions =
-            Some(aborted.map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset }).collect());
+        data.aborted_transactions = Some(
+            aborted
+                .map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset })
+                .collect(),
+        );
     }
     if let Some((epoch, end_offset)) = read.diverging {
         data.diverging_epoch = EpochEndOffset { epoch, end_offset };
     }
     data
 }
-

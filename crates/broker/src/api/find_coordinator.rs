@@ -68,7 +68,10 @@ fn find(broker: &Broker, call: &Call<'_>, key_type: i8, key: &str) -> Found {
     let not_yet = (ErrorCode::CoordinatorNotAvailable, None);
     let partition = broker.groups().partition_of(key).ok_or(not_yet)?;
     let topic = image.topic_by_name(CONSUMER_OFFSETS).ok_or(not_yet)?;
-    let leader = topic.partitions.get(&ottla_protocol::ids::PartitionId(partition)).and_then(|partition| partition.leader);
+    let leader = topic
+        .partitions
+        .get(&ottla_protocol::ids::PartitionId(partition))
+        .and_then(|partition| partition.leader);
     let node = leader.and_then(|leader| image.broker(leader)).ok_or(not_yet)?;
     let endpoint = node.endpoint(&call.connection.listener).ok_or(not_yet)?;
     Ok((node.id.0, endpoint.host.to_string(), i32::from(endpoint.port)))

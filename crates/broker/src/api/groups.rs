@@ -127,7 +127,8 @@ pub(crate) fn offset_fetch(broker: &Broker, call: &mut Call<'_>, request: Offset
     for asked in &groups {
         let mut answer = None;
         let read = broker.groups().read(&asked.group_id, &joint, call.out, |coordinator| {
-            answer = Some(coordinator.fetch_offsets(asked, request.require_stable, version, &ImageTopics(&image)));
+            answer =
+                Some(coordinator.fetch_offsets(asked, request.require_stable, version, &ImageTopics(&image)));
         });
         answers.push(match (read, answer) {
             (Ok(()), Some(answer)) => answer,
@@ -161,7 +162,9 @@ pub(crate) fn describe_groups(broker: &Broker, call: &mut Call<'_>, request: Des
             },
         });
     }
-    joint.write(|body| *body = JointBody::Describe(DescribeGroupsResponse { groups: described, ..Default::default() }));
+    joint.write(|body| {
+        *body = JointBody::Describe(DescribeGroupsResponse { groups: described, ..Default::default() })
+    });
     joint.part_done(call.out);
 }
 

@@ -16,7 +16,11 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: InitProducer
         ..Default::default()
     };
     if let Some(transactional_id) = &request.transactional_id {
-        let error = if transactional_id.is_empty() { ErrorCode::InvalidRequest } else { ErrorCode::UnsupportedVersion };
+        let error = if transactional_id.is_empty() {
+            ErrorCode::InvalidRequest
+        } else {
+            ErrorCode::UnsupportedVersion
+        };
         return call.respond(&refused(error));
     }
     match broker.producer_ids().next() {

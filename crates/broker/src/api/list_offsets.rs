@@ -27,7 +27,8 @@ const FIRST_EPOCH_VERSION: i16 = 4;
 
 /// Handles the request, on a reader thread if any timestamp has to be looked up.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ListOffsetsRequest<'_>) {
-    let looks_up = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
+    let looks_up =
+        |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
     if !call.may_wait && request.topics.iter().flat_map(|topic| &topic.partitions).any(looks_up) {
         return call.on_reader_thread();
     }

@@ -5,11 +5,11 @@
 //! - v10+: topics by id (KIP-516); v12+ answers unknown ids with UNKNOWN_TOPIC_ID and a null name.
 
 use ottla_metadata::{Image, topic_name};
+use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_protocol::messages::metadata_request::MetadataRequest;
 use ottla_protocol::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_protocol::{ErrorCode, Uuid};
 
 use crate::Broker;
@@ -22,7 +22,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
         None => true,
         Some(topics) => call.reply.version == 0 && topics.is_empty(),
     };
-    let may_create = broker.config().auto_create_topics && (request.allow_auto_topic_creation || call.reply.version < 4);
+    let may_create =
+        broker.config().auto_create_topics && (request.allow_auto_topic_creation || call.reply.version < 4);
     if !call.retried && may_create {
         let named = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
         let missing: Vec<String> = named
@@ -109,7 +110,8 @@ fn describe(image: &Image, topic: &ottla_metadata::topic::Topic) -> MetadataResp
 pub(crate) fn offline_replicas(image: &Image, partition: &ottla_metadata::topic::Partition) -> Vec<i32> {
     let online = |id: NodeId| {
         image.broker(id).is_some_and(|node| {
-            node.is_active() && partition.directory_of(id).is_none_or(|directory| node.has_online_dir(directory))
+            node.is_active()
+                && partition.directory_of(id).is_none_or(|directory| node.has_online_dir(directory))
         })
     };
     partition.replicas.iter().filter(|id| !online(**id)).map(|id| id.0).collect()

@@ -93,7 +93,9 @@ pub(crate) fn dispatch(
         return if key == ApiKey::ApiVersions { api_versions::unsupported(reply, out) } else { close(out) };
     }
     let mut body = Reader::new(frame);
-    let Ok(header) = RequestHeader::decode(&mut body, key.request_header_version(version)) else { return close(out) };
+    let Ok(header) = RequestHeader::decode(&mut body, key.request_header_version(version)) else {
+        return close(out);
+    };
     if key == ApiKey::ApiVersions
         && let Ok(request) = read_body::<ottla_protocol::messages::api_versions_request::ApiVersionsRequest<'_>>(
             &mut body.clone(),
@@ -101,7 +103,8 @@ pub(crate) fn dispatch(
         )
         && !request.client_software_name.is_empty()
     {
-        let software = (request.client_software_name.into_owned(), request.client_software_version.into_owned());
+        let software =
+            (request.client_software_name.into_owned(), request.client_software_version.into_owned());
         connection.software = Some(software);
     }
     let mut call = Call {
@@ -141,17 +144,23 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         ApiKey::DeleteTopics => delete_topics::handle(broker, call, read_body(body, version)?),
         ApiKey::DeleteRecords => delete_records::handle(broker, call, read_body(body, version)?),
         ApiKey::InitProducerId => init_producer_id::handle(broker, call, read_body(body, version)?),
-        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(broker, call, read_body(body, version)?),
+        ApiKey::OffsetForLeaderEpoch => {
+            offset_for_leader_epoch::handle(broker, call, read_body(body, version)?)
+        }
         ApiKey::DescribeConfigs => describe_configs::handle(broker, call, read_body(body, version)?),
         ApiKey::AlterConfigs => alter_configs::handle(broker, call, read_body(body, version)?),
         ApiKey::DescribeLogDirs => describe_log_dirs::handle(broker, call, read_body(body, version)?),
         ApiKey::CreatePartitions => create_partitions::handle(broker, call, read_body(body, version)?),
         ApiKey::DeleteGroups => groups::delete_groups(broker, call, read_body(body, version)?),
-        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(broker, call, read_body(body, version)?),
+        ApiKey::IncrementalAlterConfigs => {
+            incremental_alter_configs::handle(broker, call, read_body(body, version)?)
+        }
         ApiKey::OffsetDelete => groups::offset_delete(broker, call, read_body(body, version)?),
         ApiKey::DescribeCluster => describe_cluster::handle(broker, call, read_body(body, version)?),
         ApiKey::DescribeProducers => describe_producers::handle(broker, call, read_body(body, version)?),
-        ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeTopicPartitions => {
+            describe_topic_partitions::handle(broker, call, read_body(body, version)?)
+        }
         other => unreachable!("{other:?} is not in the table of what is served"),
     }
     Ok(())

@@ -15,7 +15,9 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: OffsetForLea
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let found = table.partition_by_name(&topic.topic, asked.partition).and_then(|partition| {
-                partition.with_log(asked.current_leader_epoch, now, |log, _| log.end_offset_for_epoch(asked.leader_epoch))
+                partition.with_log(asked.current_leader_epoch, now, |log, _| {
+                    log.end_offset_for_epoch(asked.leader_epoch)
+                })
             });
             let empty = EpochEndOffset { partition: asked.partition, ..Default::default() };
             match found {

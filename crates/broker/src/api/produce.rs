@@ -93,7 +93,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
     let topics = request.topic_data.iter().zip(results);
     let waits = pending.filter(|pending| pending.outstanding.load(Ordering::Acquire) > 1);
     let Some(pending) = waits else {
-        let responses = topics.map(|(topic, results)| topic_response(topic.name.clone(), topic.topic_id, results));
+        let responses =
+            topics.map(|(topic, results)| topic_response(topic.name.clone(), topic.topic_id, results));
         return call.respond(&ProduceResponse { responses: responses.collect(), ..Default::default() });
     };
     // The frame is gone by the time of the answer: names are copied.
@@ -102,7 +103,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
     });
     *lock(&pending.response) = Some(ProduceResponse { responses: responses.collect(), ..Default::default() });
     broker.purgatory().enter_produce(&pending);
-    call.out.push(Effect::Deadline { token: call.reply.token, at: call.now + i64::from(request.timeout_ms.max(0)) });
+    call.out.push(Effect::Deadline {
+        token: call.reply.token,
+        at: call.now + i64::from(request.timeout_ms.max(0)),
+    });
     pending.on_committed(broker, call.out);
 }
 
@@ -152,7 +156,10 @@ fn append_partition(
     pending: Option<&Arc<PendingProduce>>,
 ) -> PartitionProduceResponse<'static> {
     let Some(Records::Slice(records)) = records else {
-        return refused(ErrorCode::InvalidRecord, Some("a produce request carries exactly one record batch for a partition"));
+        return refused(
+            ErrorCode::InvalidRecord,
+            Some("a produce request carries exactly one record batch for a partition"),
+        );
     };
     let records = call.frame.slice_ref(records);
     // Counted before the append: the commit may come from another thread before the append returns.
@@ -201,4 +208,3 @@ fn refused(error: ErrorCode, message: Option<&'static str>) -> PartitionProduceR
         ..Default::default()
     }
 }
-

@@ -3,14 +3,15 @@
 //! The one tricky idea: `quorum-state` is a promise (a vote given must never be forgotten), so a damaged one is an error and never
 //! read as "no vote yet"; a damaged clean-shutdown file, by contrast, merely means that the shutdown was not clean.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::Arc;
 
 use ottla_protocol::Uuid;
 
 use super::checkpoint::malformed;
 use super::json::Json;
-use crate::disk::{Disk, read_file, remove_if_exists, write_atomic};
+use crate::disk::{Disk, File, OpenMode, read_file, remove_if_exists, write_atomic};
 use crate::names;
 
 /// The file that says that the last shutdown synced everything (`CleanShutdownFileHandler`).
@@ -72,10 +73,17 @@ pub fn read_partition_metadata(disk: &dyn Disk, partition_dir: &Path) -> io::Res
     }
 }
 
-/// Writes the topic id of a partition's directory (`PartitionMetadata`: no newline at the end).
-pub fn write_partition_metadata(disk: &dyn Disk, partition_dir: &Path, topic_id: Uuid) -> io::Result<()> {
+/// Writes the topic id of a new partition's directory (`PartitionMetadata`: no newline at the end). It is durable when the file that
+/// comes back, the directory and its parent are synced; that is the caller's to do before anything in the directory counts.
+pub fn write_partition_metadata(
+    disk: &dyn Disk,
+    partition_dir: &Path,
+    topic_id: Uuid,
+) -> io::Result<Arc<dyn File>> {
     let text = format!("version: 0\ntopic_id: {topic_id}");
-    write_atomic(disk, &partition_dir.join(names::PARTITION_METADATA), text.as_bytes())
+    let file = disk.open(&partition_dir.join(names::PARTITION_METADATA), OpenMode::Create)?;
+    file.write_all_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
+    Ok(file)
 }
 
 /// What a voter must not forget: the epoch, its leader, and whom it voted for. -1 stands for nobody.
