@@ -93,7 +93,7 @@ fn python(logs: &Path) -> Result<(), Trouble> {
     steps::must("setup: kafka-python, confluent-kafka (pip)", &logs.join("pip.log"), 2, || {
         let mut command = Command::new(home.join("bin/python"));
         command
-            .args(["install", "--disable-pip-version-check", "--only-binary", ":all:", "-r"])
+            .args(["-m", "pip", "install", "--disable-pip-version-check", "--only-binary", ":all:", "-r"])
             .arg(&requirements);
         command
     })?;
