@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
 
@@ -27,8 +28,10 @@ def name(part):
 def tool(main, *arguments, stdin="", fails=False):
     """Runs one tool; what it printed. Its exit status must be as expected."""
     command = [*JAVA, main, "--bootstrap-server", BOOTSTRAP, *arguments]
+    begun = time.monotonic()
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=90, check=False)
-    print(f"--- {main} {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}", flush=True)
+    took = time.monotonic() - begun
+    print(f"--- {main} {' '.join(arguments)}: {done.returncode} ({took:.1f} s)\n{done.stdout}{done.stderr}", flush=True)
     if (done.returncode != 0) != fails:
         raise AssertionError(f"{main} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-300:]}")
     return done.stdout

@@ -91,9 +91,9 @@ fn python(logs: &Path) -> Result<(), Trouble> {
         command
     })?;
     steps::must("setup: kafka-python, confluent-kafka (pip)", &logs.join("pip.log"), 2, || {
-        let mut command = Command::new(home.join("bin/pip"));
+        let mut command = Command::new(home.join("bin/python"));
         command
-            .args(["install", "--disable-pip-version-check", "--only-binary", ":all:", "-r"])
+            .args(["-m", "pip", "install", "--disable-pip-version-check", "--only-binary", ":all:", "-r"])
             .arg(&requirements);
         command
     })?;
@@ -136,7 +136,7 @@ struct Stamp {
 impl Stamp {
     /// `None` when `home` was installed from exactly these `inputs`; else `home` is emptied and the stamp to write is given.
     fn missing(home: &Path, inputs: &[PathBuf]) -> Result<Option<Stamp>, Trouble> {
-        let mut text = format!("{}\n", home.display());
+        let mut text = String::new();
         for input in inputs {
             text.push_str(&fs::read_to_string(input).doing(format!("reading {}", input.display()))?);
         }
