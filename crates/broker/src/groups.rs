@@ -6,7 +6,7 @@
 //! could still take back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::describe_groups_response::DescribeGroupsResponse;
 use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
 use ottla_protocol::messages::offset_fetch_response::OffsetFetchResponse;
-use ottla_protocol::records::{self, BatchBuilder, BatchOptions};
+use ottla_protocol::records::{self, BatchBuilder, BatchOptions, ControlKey, ControlType};
 use ottla_protocol::{ErrorCode, Uuid};
 use ottla_storage::AppendOrigin;
 
@@ -83,6 +83,7 @@ enum Held {
 pub(crate) struct Joint {
     reply: ReplyTo,
     left: AtomicUsize,
+    closed: AtomicBool,
     body: Mutex<JointBody>,
 }
 
@@ -97,17 +98,30 @@ pub(crate) enum JointBody {
 impl Joint {
     /// An answer that is complete when [`Joint::part_done`] was called once for every part and once more by whoever collects them.
     pub fn new(reply: ReplyTo, body: JointBody) -> Arc<Joint> {
-        Arc::new(Joint { reply, left: AtomicUsize::new(1), body: Mutex::new(body) })
+        Arc::new(Joint {
+            reply,
+            left: AtomicUsize::new(1),
+            closed: AtomicBool::new(false),
+            body: Mutex::new(body),
+        })
     }
 
     pub fn part_done(&self, out: &mut Effects) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let is_last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && !self.closed.load(Ordering::Acquire) {
             match &*lock(&self.body) {
                 JointBody::OffsetFetch(response) => self.reply.send(response, out),
                 JointBody::Describe(response) => self.reply.send(response, out),
                 JointBody::List(response) => self.reply.send(response, out),
                 JointBody::Delete(response) => self.reply.send(response, out),
             }
+        }
+    }
+
+    /// A part is lost: there will be no answer, and the client asks again on another connection.
+    fn close(&self, out: &mut Effects) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.reply.close(out);
         }
     }
 
@@ -426,7 +440,7 @@ impl State {
                     reply.fail(ErrorCode::NotCoordinator);
                     join(&joint, reply.response, out);
                 }
-                Held::Read(joint) => joint.reply.close(out),
+                Held::Read(joint) => joint.close(out),
             }
         }
     }
@@ -482,12 +496,16 @@ fn load(partition: &Partition, coordinator: &mut GroupCoordinator, now: Millis) 
         for batch in records::batches(&bytes) {
             let batch = batch.map_err(|error| unreadable(&error))?;
             offset = offset.max(batch.next_offset());
-            if batch.is_control() {
-                continue;
-            }
             let set = batch.records(LOAD_BATCH_BYTES_MAX).map_err(|error| unreadable(&error))?;
             for record in set.iter() {
                 let record = record.map_err(|error| unreadable(&error))?;
+                if batch.is_control() {
+                    let key = ControlKey::read(record.key).map_err(|error| unreadable(&error))?;
+                    if let Some(end @ (ControlType::Commit | ControlType::Abort)) = key.control_type() {
+                        coordinator.replay_end_transaction(batch.producer_id, end == ControlType::Commit);
+                    }
+                    continue;
+                }
                 let Some(key) = record.key else { continue };
                 let producer_id = if batch.is_transactional() { batch.producer_id } else { -1 };
                 let replayed = coordinator.replay(key, record.value, record.offset, producer_id);

@@ -14,8 +14,8 @@ use ottla_storage::disk::read_file;
 use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
     Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir,
-    PartitionDirKind, PartitionName, StorageError, TargetCompression, Usage, read_partition_metadata,
-    write_partition_metadata,
+    PartitionDirKind, PartitionName, StorageError, TailBudget, TargetCompression, Usage,
+    read_partition_metadata, write_partition_metadata,
 };
 
 use crate::effect::{Effect, Effects, Millis};
@@ -54,8 +54,8 @@ pub(crate) struct Store {
     dir: LogDir,
     flush_interval_ms: Millis,
     producer_id_expiration_ms: Millis,
-    /// Bytes of recent batches that one log keeps in memory.
-    tail_cache_bytes: usize,
+    /// What all logs together keep in memory for readers at their tails.
+    tail_budget: TailBudget,
     checkpointing: Mutex<()>,
     /// High watermarks at start.
     high_watermarks: BTreeMap<PartitionName, i64>,
@@ -95,8 +95,7 @@ impl Store {
             dir,
             flush_interval_ms: config.flush_interval_ms,
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms),
-            tail_cache_bytes: TAIL_CACHE_BYTES
-                .min(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
+            tail_budget: TailBudget::new(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
             checkpointing: Mutex::default(),
             high_watermarks: dir_high_watermarks,
             hints: Mutex::new(hints),
@@ -283,7 +282,8 @@ impl Store {
             compacted: settings.cleanup.compact,
             strict_validation: settings.strict_validation,
             producer_id_expiration_ms: self.producer_id_expiration_ms,
-            tail_cache_bytes: self.tail_cache_bytes,
+            tail_cache_bytes: TAIL_CACHE_BYTES,
+            tail_budget: self.tail_budget.clone(),
             ..LogConfig::default()
         }
     }

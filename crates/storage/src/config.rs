@@ -1,5 +1,6 @@
 //! What a log must know of a topic's configuration, resolved to plain numbers (Kafka's `LogConfig`).
 
+use crate::tail::TailBudget;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
 
@@ -49,6 +50,8 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// How many bytes of recent batches are kept in memory for readers at the tail.
     pub tail_cache_bytes: usize,
+    /// What all logs together may keep.
+    pub tail_budget: TailBudget,
 }
 
 impl Default for LogConfig {
@@ -70,6 +73,7 @@ impl Default for LogConfig {
             decompressed_bytes_max: 64 << 20,
             producer_id_expiration_ms: 24 * 3600 * 1000,
             tail_cache_bytes: 1 << 20,
+            tail_budget: TailBudget::default(),
         }
     }
 }

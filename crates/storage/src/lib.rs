@@ -34,3 +34,4 @@ pub use log::{AppendInfo, DeleteJob, FoundOffset, Log, OpenHints, RecoveryReport
 pub use names::{SnapshotId, SnapshotState};
 pub use producer::{AppendOrigin, ProducerSummary};
 pub use read::{ReadJob, Slice};
+pub use tail::TailBudget;

@@ -4,6 +4,8 @@
 //! nothing is copied; a small one is copied, so that it does not keep a whole frame alive.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::records::BatchHeader;
@@ -14,7 +16,46 @@ use ottla_protocol::Chain;
 /// Batches below this size are copied.
 const COPY_BYTES_MAX: usize = 16 << 10;
 
+/// Memory that the tail caches of several logs share. The default is a budget without a limit, for one log.
 #[derive(Debug, Clone)]
+pub struct TailBudget {
+    bytes_max: usize,
+    used: Arc<AtomicUsize>,
+}
+
+impl TailBudget {
+    /// A budget of `bytes_max` bytes. Clones share it.
+    pub fn new(bytes_max: usize) -> TailBudget {
+        TailBudget { bytes_max, used: Arc::default() }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "a cache gives back what it took");
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.bytes_max
+    }
+}
+
+impl Default for TailBudget {
+    fn default() -> TailBudget {
+        TailBudget::new(usize::MAX)
+    }
+}
+
+impl PartialEq for TailBudget {
+    fn eq(&self, other: &TailBudget) -> bool {
+        Arc::ptr_eq(&self.used, &other.used)
+    }
+}
+
+#[derive(Debug)]
 struct Cached {
     base_offset: i64,
     last_offset: i64,
@@ -25,16 +66,23 @@ struct Cached {
 }
 
 /// A run of batches that ends at the log's end.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct TailCache {
     batches: VecDeque<Cached>,
     bytes: usize,
     bytes_max: usize,
+    budget: TailBudget,
+}
+
+impl Drop for TailCache {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 impl TailCache {
-    pub(crate) fn new(bytes_max: usize) -> TailCache {
-        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max }
+    pub(crate) fn new(bytes_max: usize, budget: TailBudget) -> TailCache {
+        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max, budget }
     }
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
@@ -67,26 +115,34 @@ impl TailCache {
         }
         self.batches.push_back(Cached { base_offset, last_offset, size, front, rest });
         self.bytes += size;
+        self.budget.add(size);
         self.evict();
     }
 
     fn evict(&mut self) {
-        while self.bytes > self.bytes_max
+        // Whoever adds when all are too large gives way; a log that is idle lets go of its cache in other ways.
+        while (self.bytes > self.bytes_max || self.budget.is_exceeded())
             && let Some(oldest) = self.batches.pop_front()
         {
-            self.bytes -= oldest.size;
+            self.forget(&oldest);
         }
     }
 
     pub(crate) fn clear(&mut self) {
         self.batches = VecDeque::new();
+        self.budget.subtract(self.bytes);
         self.bytes = 0;
+    }
+
+    fn forget(&mut self, cached: &Cached) {
+        self.bytes -= cached.size;
+        self.budget.subtract(cached.size);
     }
 
     /// The log now ends at `offset`.
     pub(crate) fn truncate_to(&mut self, offset: i64) {
         while let Some(newest) = self.batches.pop_back_if(|newest| newest.last_offset >= offset) {
-            self.bytes -= newest.size;
+            self.forget(&newest);
         }
     }
 
@@ -128,7 +184,7 @@ mod tests {
     use ottla_protocol::records::{Batch, BatchBuilder, BatchOptions};
 
     fn cache(sizes: &[usize], bytes_max: usize) -> TailCache {
-        let mut cache = TailCache::new(bytes_max);
+        let mut cache = TailCache::new(bytes_max, TailBudget::default());
         for (offset, size) in sizes.iter().enumerate() {
             let mut builder = BatchBuilder::new(offset as i64, BatchOptions::default());
             builder.push(0, None, Some(&vec![0; *size]), &[]);

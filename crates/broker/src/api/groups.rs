@@ -147,12 +147,9 @@ pub(crate) fn describe_groups(broker: &Broker, call: &mut Call<'_>, request: Des
     let mut described = Vec::with_capacity(request.groups.len());
     for group_id in &request.groups {
         let mut group = None;
-        let read = match bad_group_id(group_id) {
-            Some(error) => Err(error),
-            None => broker.groups().read(group_id, &joint, call.out, |coordinator| {
-                group = Some(coordinator.describe_group(group_id, version));
-            }),
-        };
+        let read = broker.groups().read(group_id, &joint, call.out, |coordinator| {
+            group = Some(coordinator.describe_group(group_id, version));
+        });
         described.push(match (read, group) {
             (Ok(()), Some(group)) => group,
             (failed, _) => DescribedGroup {

@@ -47,7 +47,7 @@ fn tables_are_complete() {
     assert_eq!(kafka(topic_table()), 36);
     assert_eq!(kafka(group_table()), 21);
     assert_eq!(kafka(client_metrics_table()), 3);
-    assert_eq!(broker_table().public().count(), 349 + 5);
+    assert_eq!(broker_table().public().count(), 349 + 6);
     assert_eq!(topic_table().public().count(), 36 + 2);
     for key in [
         own::DURABILITY,

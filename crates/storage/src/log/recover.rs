@@ -336,7 +336,7 @@ impl Loader<'_> {
             synced_offset: end_offset,
             epochs: self.epochs,
             producers: self.producers,
-            tail: TailCache::new(self.config.tail_cache_bytes),
+            tail: TailCache::new(self.config.tail_cache_bytes, self.config.tail_budget.clone()),
             unsynced: Vec::new(),
             unsynced_dir: false,
             unsynced_segment: false,
