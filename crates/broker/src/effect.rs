@@ -62,7 +62,7 @@ pub enum Effect {
     Flush(FlushTask),
     /// Run [`crate::Broker::on_read`] with this task on a reader thread.
     Read(ReadTask),
-    /// Call [`crate::Broker::on_tick`] no later than `at`.
+    /// Call [`crate::Broker::on_tick`] no later than `at`. Only the earliest need be remembered: every call asks for the next one.
     Tick {
         /// When.
         at: Millis,

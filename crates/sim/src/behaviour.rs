@@ -8,8 +8,15 @@ use ottla_protocol::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use ottla_protocol::messages::create_topics_response::CreateTopicsResponse;
+use ottla_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
+use ottla_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::{FetchResponse, PartitionData};
+use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
+use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
+use ottla_protocol::messages::join_group_response::JoinGroupResponse;
 use ottla_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -321,6 +328,73 @@ fn offsets_are_found_by_time() {
     check(now + 1, (1, now + 1_000));
     check(now + 1_000, (1, now + 1_000));
     check(now + 9_000, (-1, -1));
+}
+
+#[test]
+fn what_is_left_after_a_deletion_of_records_is_read_from_files_too() {
+    let mut rig = Rig::new();
+    let values: Vec<String> = (0..10).map(|value| value.to_string()).collect();
+    let records = batch(&values.iter().map(String::as_str).collect::<Vec<_>>(), rig.world.now);
+    assert_eq!(rig.produced(0, -1, &records), (0, 0));
+    for offset in [4, 4, 4] {
+        let partition = DeleteRecordsPartition { partition_index: 0, offset };
+        let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+        let answer = rig.ask(&DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1_000 }, 1);
+        let response: DeleteRecordsResponse<'_> = read(&answer, 1).expect("a delete records response");
+        let told = &response.topics[0].partitions[0];
+        assert_eq!((told.error_code, told.low_watermark), (0, 4));
+        // The last of these comes when the log has let go of its files and of its cache.
+        for _ in 0..2 {
+            let mut request = fetch(4, 100, 1);
+            request.isolation_level = 0;
+            let answer = rig.ask(&request, 11);
+            let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+            assert_eq!(partition_of(&response).error_code, 0);
+            assert_eq!(records_len(partition_of(&response)), records.len());
+        }
+        let other = ListOffsetsPartition { partition_index: 0, timestamp: -2, ..Default::default() };
+        let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![other] };
+        let answer = rig.ask(&ListOffsetsRequest { topics: vec![topic], ..Default::default() }, 7);
+        let response: ListOffsetsResponse<'_> = read(&answer, 7).expect("a list offsets response");
+        assert_eq!(response.topics[0].partitions[0].offset, 4);
+        // Deleting elsewhere writes all checkpoints, and lets idle logs go.
+        for _ in 0..2 {
+            let partition = DeleteRecordsPartition { partition_index: 1, offset: -1 };
+            let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+            rig.ask(&DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1_000 }, 1);
+        }
+    }
+}
+
+#[test]
+fn a_group_timer_is_not_forgotten_when_another_tick_comes_first() {
+    let mut rig = Rig::new();
+    rig.ask(&FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() }, 4);
+    let join = |rig: &mut Rig, member_id: String| {
+        let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: vec![0].into() };
+        let request = JoinGroupRequest {
+            group_id: "g".into(),
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 60_000,
+            member_id: member_id.into(),
+            protocol_type: "consumer".into(),
+            protocols: vec![protocol],
+            ..Default::default()
+        };
+        rig.send(&request, 5)
+    };
+    let token = join(&mut rig, String::new());
+    let answer = rig.answer::<JoinGroupRequest<'_>>(token, 5, 100).expect("a member id");
+    let named: JoinGroupResponse<'_> = read(&answer, 5).expect("a join group response");
+    assert_eq!(named.error_code, ErrorCode::MemberIdRequired.code());
+    // The group waits three seconds for more members; an acks=1 record asks for a tick after one.
+    let waiting = join(&mut rig, named.member_id.into_owned());
+    let records = batch(&["a"], rig.world.now);
+    rig.produce(0, 1, &records);
+    let answer =
+        rig.answer::<JoinGroupRequest<'_>>(waiting, 5, 3_100).expect("the rebalance is over in time");
+    let joined: JoinGroupResponse<'_> = read(&answer, 5).expect("a join group response");
+    assert_eq!((joined.error_code, joined.generation_id), (0, 1));
 }
 
 /// Every request that real clients were seen to send, in every version that is served, gets an answer: none closes the connection

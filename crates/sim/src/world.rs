@@ -27,6 +27,8 @@ pub(crate) struct World {
     /// What happens next, in order of time; the number keeps things of one time in the order in which they arose.
     agenda: BTreeMap<(Millis, u64), Todo>,
     arisen: u64,
+    /// Where the tick stands on the agenda.
+    tick: Option<(Millis, u64)>,
     /// Answers that clients have not looked at.
     answers: BTreeMap<Token, Response>,
     next_slot: u64,
@@ -68,6 +70,7 @@ impl World {
             connection: Connection::new("PLAINTEXT".into(), peer),
             agenda: BTreeMap::new(),
             arisen: 0,
+            tick: None,
             answers: BTreeMap::new(),
             next_slot: 0,
             life: 0,
@@ -103,6 +106,7 @@ impl World {
         }
         drop(broker);
         self.agenda.clear();
+        self.tick = None;
         self.answers.clear();
         self.life += 1;
         self.disk = match death {
@@ -157,7 +161,10 @@ impl World {
             Todo::Flush(task) => broker.on_flushed(task.run(), self.now, &mut out),
             Todo::Read(task) => broker.on_read(task, self.now, &mut out),
             Todo::Deadline(token) => broker.on_deadline(token, self.now, &mut out),
-            Todo::Tick => broker.on_tick(self.now, &mut out),
+            Todo::Tick => {
+                self.tick = None;
+                broker.on_tick(self.now, &mut out);
+            }
         }
         self.perform(out);
         true
@@ -177,8 +184,18 @@ impl World {
                         }
                     }
                 }
-                Effect::Deadline { token, at } => self.plan(at, Todo::Deadline(token)),
-                Effect::Tick { at } => self.plan(at, Todo::Tick),
+                Effect::Deadline { token, at } => {
+                    self.plan(at, Todo::Deadline(token));
+                }
+                // As the shell does, only the earliest is kept.
+                Effect::Tick { at } => {
+                    let planned = self.tick.take();
+                    let at = planned.map_or(at, |planned| planned.0.min(at)).max(self.now);
+                    if let Some(planned) = planned {
+                        self.agenda.remove(&planned);
+                    }
+                    self.tick = Some(self.plan(at, Todo::Tick));
+                }
                 Effect::Flush(task) => {
                     let took = 1 + self.dice.below(20) as i64;
                     self.plan(self.now + took, Todo::Flush(task));
@@ -193,10 +210,12 @@ impl World {
         }
     }
 
-    fn plan(&mut self, at: Millis, todo: Todo) {
+    fn plan(&mut self, at: Millis, todo: Todo) -> (Millis, u64) {
         self.arisen += 1;
         self.note(at as u64);
-        self.agenda.insert((at.max(self.now), self.arisen), todo);
+        let key = (at.max(self.now), self.arisen);
+        self.agenda.insert(key, todo);
+        key
     }
 
     /// Adds to the fingerprint.
