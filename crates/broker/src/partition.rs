@@ -598,7 +598,7 @@ impl Core {
             self.begin_flush(of, out);
         } else if self.flush == Flush::Idle {
             self.flush = Flush::Listed;
-            of.store.list_for_flush(of.clone(), now, out);
+            of.store.list_for_flush(of.clone(), self.settings.flush_ms, now, out);
         }
     }
 

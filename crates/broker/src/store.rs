@@ -62,7 +62,7 @@ pub(crate) struct Store {
     /// What the checkpoints said at start, until the log is opened.
     hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
-    flushes: Mutex<VecDeque<(Millis, Arc<Partition>)>>,
+    flushes: Mutex<BTreeMap<(Millis, u64), Arc<Partition>>>,
     reports: Mutex<Vec<String>>,
     /// When the checkpoints are to be written, if anything changed since the last ones.
     checkpoint_due: Mutex<Option<Millis>>,
@@ -322,21 +322,27 @@ impl Store {
         Ok(log)
     }
 
-    /// Promises a flush within the flush interval to a partition that nobody waits for.
-    pub fn list_for_flush(&self, partition: Arc<Partition>, now: Millis, out: &mut Effects) {
-        let at = now + self.flush_interval_ms;
-        lock(&self.flushes).push_back((at, partition));
+    /// Promises a flush to a partition that nobody waits for: within the flush interval, or sooner if its topic says so.
+    pub fn list_for_flush(
+        &self,
+        partition: Arc<Partition>,
+        flush_ms: Millis,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        let at = now + self.flush_interval_ms.min(flush_ms);
+        let mut flushes = lock(&self.flushes);
+        let listed =
+            flushes.range((at, 0)..=(at, u64::MAX)).next_back().map_or(0, |((_, number), _)| number + 1);
+        flushes.insert((at, listed), partition);
         out.push(Effect::Tick { at });
     }
 
     /// Partitions whose flush is due.
     pub fn due_flushes(&self, now: Millis) -> Vec<Arc<Partition>> {
         let mut flushes = lock(&self.flushes);
-        let mut due = Vec::new();
-        while let Some((_, partition)) = flushes.pop_front_if(|(at, _)| *at <= now) {
-            due.push(partition);
-        }
-        due
+        let later = flushes.split_off(&(now + 1, 0));
+        std::mem::replace(&mut *flushes, later).into_values().collect()
     }
 
     /// Logs went on: their checkpoints are to be written within the checkpoint interval. Until then a crash costs a longer recovery.
@@ -356,7 +362,7 @@ impl Store {
 
     /// When the next flush, removal or checkpoint is due.
     pub fn next_due(&self) -> Option<Millis> {
-        let flush = lock(&self.flushes).front().map(|(at, _)| *at);
+        let flush = lock(&self.flushes).keys().next().map(|(at, _)| *at);
         let removal = lock(&self.doomed).front().map(|(at, _)| *at);
         let checkpoint = *lock(&self.checkpoint_due);
         flush.into_iter().chain(removal).chain(checkpoint).min()
