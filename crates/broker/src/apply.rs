@@ -54,6 +54,9 @@ impl Broker {
                 }
             }
         }
+        if let Err(error) = self.store.sync_root() {
+            out.push(Effect::Halt(error.to_string()));
+        }
         // Checkpoints go by name: what they say of a deleted topic must not be taken for the next one of its name.
         if let Err(error) = self.write_checkpoints(now) {
             out.push(Effect::Halt(error));

@@ -177,7 +177,8 @@ impl Broker {
             }
         }
         self.store.retain_hints(|name| kept.contains(name));
-        Ok(())
+        let root = self.store.root().to_path_buf();
+        self.store.sync_root().map_err(|error| OpenError::Directory(LogDirError::Io(root, error)))
     }
 }
 

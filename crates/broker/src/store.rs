@@ -204,7 +204,8 @@ impl Store {
         self.disk().exists(&self.partition_dir(topic, index)).unwrap_or(true)
     }
 
-    /// Sets a partition's directory aside under a name that says why, so that the name is free at once.
+    /// Sets a partition's directory aside under a name that says why, so that the name is free at once. Durable after
+    /// [`Store::sync_root`]; should it come back, the next start finds that it belongs to nobody.
     pub fn set_aside(
         &self,
         topic: &str,
@@ -220,8 +221,12 @@ impl Store {
         let to = PartitionDir::new(PartitionName::new(topic, index), kind, &format!("{unique:032x}"));
         let to = self.root().join(to.name);
         self.disk().rename(&from, &to)?;
-        self.disk().sync_dir(self.root())?;
         Ok(Some(to))
+    }
+
+    /// Makes durable which directories there are.
+    pub fn sync_root(&self) -> io::Result<()> {
+        self.disk().sync_dir(self.root())
     }
 
     /// Tells the operator, with the next tick.
