@@ -4,14 +4,14 @@
 //! facts: who waits, whose session runs until when, members that are not written yet. What is written changes in
 //! [`GroupCoordinator::replay`] alone.
 
-use crate::config::Config;
-use crate::group::{Group, State};
-use crate::ids::MemberIds;
-use crate::offset_store::OffsetStore;
-use crate::outcome::{Outcome, Reply, Then, Waiter, Waiting, response_error};
-use crate::rebalance::Room;
-use crate::timers::{TimerKey, Timers};
-use crate::topics::Topics;
+use crate::group::classic::group::{Group, State};
+use crate::group::classic::rebalance::Room;
+use crate::group::config::Config;
+use crate::group::ids::MemberIds;
+use crate::group::offsets::store::OffsetStore;
+use crate::group::outcome::{Outcome, Reply, Then, Waiter, Waiting, response_error};
+use crate::group::timers::{TimerKey, Timers};
+use crate::group::topics::Topics;
 use ottla_protocol::{ErrorCode, Uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,15 +7,15 @@
 //! - 9+ (KIP-814): such a member that leads is told so and to skip the assignment; before, it is told of a leader id that
 //!   is not its own.
 //!
-//! The answer is parked until the join phase is over, see [`crate::rebalance`].
+//! The answer is parked until the join phase is over, see [`crate::group::classic::rebalance`].
 
-use crate::config::NAME_BYTES_MAX;
-use crate::coordinator::{Context, GroupCoordinator};
-use crate::group::{Group, State};
-use crate::member::{Member, Protocol, empty_assignment};
-use crate::outcome::{Outcome, Replaced, Then, Waiting};
-use crate::rebalance::{Room, owned};
-use crate::records;
+use crate::group::classic::group::{Group, State};
+use crate::group::classic::member::{Member, Protocol, empty_assignment};
+use crate::group::classic::rebalance::{Room, owned};
+use crate::group::config::NAME_BYTES_MAX;
+use crate::group::coordinator::{Context, GroupCoordinator};
+use crate::group::outcome::{Outcome, Replaced, Then, Waiting};
+use crate::group::records;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::join_group_request::JoinGroupRequest;
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;

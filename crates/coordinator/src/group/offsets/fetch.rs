@@ -6,10 +6,10 @@
 //!
 //! An offset that is not there is not an error: it is -1. A group that is not there has no offsets.
 
-use crate::coordinator::GroupCoordinator;
-use crate::offset_store::Committed;
-use crate::rebalance::owned;
-use crate::topics::Topics;
+use crate::group::classic::rebalance::owned;
+use crate::group::coordinator::GroupCoordinator;
+use crate::group::offsets::store::Committed;
+use crate::group::topics::Topics;
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
@@ -110,7 +110,7 @@ impl GroupCoordinator {
     }
 
     /// Offsets that outlived their group are hidden until the group is back.
-    fn fetch_visible(&self, group_id: &str) -> Option<&crate::offset_store::Topics> {
+    fn fetch_visible(&self, group_id: &str) -> Option<&crate::group::offsets::store::Topics> {
         let exists = self.groups.contains_key(group_id) || self.foreign_groups.contains_key(group_id);
         self.offsets.committed.group(group_id).filter(|_| exists)
     }

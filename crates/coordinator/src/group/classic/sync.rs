@@ -2,9 +2,9 @@
 //!
 //! - 3+: `group.instance.id`. 5+ (KIP-559): the client says which protocol it believes in, and is told if it is wrong (23).
 
-use crate::coordinator::{Context, GroupCoordinator};
-use crate::group::{Group, State};
-use crate::outcome::Outcome;
+use crate::group::classic::group::{Group, State};
+use crate::group::coordinator::{Context, GroupCoordinator};
+use crate::group::outcome::Outcome;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::sync_group_request::SyncGroupRequest;
 use std::sync::Arc;

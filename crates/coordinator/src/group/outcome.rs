@@ -4,7 +4,7 @@
 //! every reply (of this outcome, also of one without records) until all that this coordinator has appended so far is
 //! committed. That one rule lets the state run ahead of the commit without ever showing what may still be lost.
 
-use crate::member::Protocol;
+use crate::group::classic::member::Protocol;
 use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;

@@ -1,9 +1,9 @@
 //! Records of `__consumer_offsets`, byte for byte as Kafka 4.4 writes them: a key is its record type and the key schema,
 //! a value is its schema version and the value schema.
 
-use crate::group::Group;
-use crate::offset_store::Committed;
-use crate::outcome::Record;
+use crate::group::classic::group::Group;
+use crate::group::offsets::store::Committed;
+use crate::group::outcome::Record;
 use ottla_protocol::messages::group_metadata_key::GroupMetadataKey;
 use ottla_protocol::messages::group_metadata_value::{GroupMetadataValue, MemberMetadata};
 use ottla_protocol::messages::offset_commit_key::OffsetCommitKey;

@@ -6,10 +6,10 @@
 //! A passive coordinator has no soft state, and there the record *is* the group.
 
 use crate::GroupCoordinator;
-use crate::group::{Group, State};
-use crate::member::{Member, Protocol};
-use crate::offset_store::Committed;
-use crate::records::{self, Key, ReplayError};
+use crate::group::classic::group::{Group, State};
+use crate::group::classic::member::{Member, Protocol};
+use crate::group::offsets::store::Committed;
+use crate::group::records::{self, Key, ReplayError};
 use ottla_protocol::messages::group_metadata_value::GroupMetadataValue;
 use std::sync::Arc;
 

@@ -7,13 +7,13 @@
 //! A topic or partition that does not exist is refused alone; if nothing else is asked for, the group is not even looked
 //! at. Every partition of the request is answered once, in the order of the request.
 
-use crate::config::NAME_BYTES_MAX;
-use crate::coordinator::{Context, GroupCoordinator};
-use crate::group::{Group, State};
-use crate::offset_store::Committed;
-use crate::outcome::{Outcome, Response, Transaction};
-use crate::records;
-use crate::topics::Topics;
+use crate::group::classic::group::{Group, State};
+use crate::group::config::NAME_BYTES_MAX;
+use crate::group::coordinator::{Context, GroupCoordinator};
+use crate::group::offsets::store::Committed;
+use crate::group::outcome::{Outcome, Response, Transaction};
+use crate::group::records;
+use crate::group::topics::Topics;
 use ottla_protocol::messages::offset_commit_request::OffsetCommitRequest;
 use ottla_protocol::messages::offset_commit_response::{
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,

@@ -1,9 +1,9 @@
 //! A classic group: its members and the counts that tell when a phase of a rebalance is complete. No clock beyond the
-//! `now` of a transition, no timers, no replies: those are the business of [`crate::rebalance`].
+//! `now` of a transition, no timers, no replies: those are the business of [`crate::group::classic::rebalance`].
 
-use crate::member::{Member, Protocol};
-use crate::outcome::Waiting;
-use crate::subscription;
+use crate::group::classic::member::{Member, Protocol};
+use crate::group::outcome::Waiting;
+use crate::group::subscription;
 use ottla_protocol::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -324,7 +324,7 @@ mod tests {
             rebalance_timeout_ms: 1,
             session_timeout_ms: 1,
             protocols: protocols.iter().map(protocol).collect(),
-            assignment: crate::member::empty_assignment(),
+            assignment: crate::group::classic::member::empty_assignment(),
             awaiting_join: None,
             awaiting_sync: None,
             is_new: false,

@@ -5,12 +5,12 @@
 //! one of two phases: *join* (PreparingRebalance: JoinGroup requests are parked until all members are back or the time is
 //! up) and *sync* (CompletingRebalance: SyncGroup requests are parked until the leader's assignment is in the log).
 
-use crate::config::Config;
-use crate::group::{Group, InitialDelay, State};
-use crate::member::{Member, empty_assignment};
-use crate::outcome::{Outcome, Then};
-use crate::records;
-use crate::timers::{TimerKey, Timers};
+use crate::group::classic::group::{Group, InitialDelay, State};
+use crate::group::classic::member::{Member, empty_assignment};
+use crate::group::config::Config;
+use crate::group::outcome::{Outcome, Then};
+use crate::group::records;
+use crate::group::timers::{TimerKey, Timers};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;

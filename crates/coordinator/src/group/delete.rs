@@ -1,13 +1,13 @@
 //! DeleteGroups, versions 0-3, OffsetDelete, version 0, and everything else that makes offsets and groups go away: expiry
 //! (KIP-211) and the deletion of topics.
 
-use crate::coordinator::{Context, GroupCoordinator};
-use crate::group::{Group, State};
-use crate::offset_store::Committed;
-use crate::outcome::{Outcome, Record, Response, Then};
-use crate::rebalance::owned;
-use crate::records;
-use crate::timers::TimerKey;
+use crate::group::classic::group::{Group, State};
+use crate::group::classic::rebalance::owned;
+use crate::group::coordinator::{Context, GroupCoordinator};
+use crate::group::offsets::store::Committed;
+use crate::group::outcome::{Outcome, Record, Response, Then};
+use crate::group::records;
+use crate::group::timers::TimerKey;
 use ottla_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 use ottla_protocol::messages::offset_delete_request::OffsetDeleteRequest;
 use ottla_protocol::messages::offset_delete_response::{

@@ -1,9 +1,9 @@
 //! Heartbeat, versions 0-4 (3+: `group.instance.id`). The order of errors is that of Kafka: who are you (25, 82), in which
 //! generation (22), and only then: there is a rebalance, join again (27).
 
-use crate::coordinator::{Context, GroupCoordinator};
-use crate::group::State;
-use crate::outcome::{Outcome, Response};
+use crate::group::classic::group::State;
+use crate::group::coordinator::{Context, GroupCoordinator};
+use crate::group::outcome::{Outcome, Response};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;

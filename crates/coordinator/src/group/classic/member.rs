@@ -1,6 +1,6 @@
 //! One member of a group: who it is, what it speaks, what it was assigned, and which of its requests waits.
 
-use crate::outcome::Waiting;
+use crate::group::outcome::Waiting;
 use std::sync::Arc;
 
 /// A protocol that a member offers ("range", "cooperative-sticky", …) with what it says in it, opaque to the coordinator.

@@ -1,9 +1,9 @@
 //! DescribeGroups, versions 0-6, and ListGroups, versions 0-5: what operators see. Questions only, asked per group, for one
 //! request may name groups of several partitions.
 
-use crate::coordinator::GroupCoordinator;
-use crate::group::State;
-use crate::rebalance::owned;
+use crate::group::classic::group::State;
+use crate::group::classic::rebalance::owned;
+use crate::group::coordinator::GroupCoordinator;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use ottla_protocol::messages::list_groups_response::ListedGroup;

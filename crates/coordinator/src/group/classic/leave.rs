@@ -3,9 +3,9 @@
 //! - 0-2: one member, one error. 3+ (KIP-345): several members, an error for each; without a member id it is an operator
 //!   that removes a static member by its instance id. 5+ (KIP-800): a reason, for the log.
 
-use crate::coordinator::{Context, GroupCoordinator};
-use crate::outcome::{Outcome, Response};
-use crate::rebalance::{Room, owned};
+use crate::group::classic::rebalance::{Room, owned};
+use crate::group::coordinator::{Context, GroupCoordinator};
+use crate::group::outcome::{Outcome, Response};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::leave_group_request::LeaveGroupRequest;
 use ottla_protocol::messages::leave_group_response::{LeaveGroupResponse, MemberResponse};
@@ -57,7 +57,7 @@ impl Room<'_> {
             errors.push(found.err().unwrap_or(ErrorCode::None));
         }
         let has_left = errors.contains(&ErrorCode::None);
-        if has_left && self.group.state != crate::group::State::Empty {
+        if has_left && self.group.state != crate::group::classic::group::State::Empty {
             self.rebalance_or_complete_join();
         }
         errors
