@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ottla_coordinator::GroupCoordinator;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS};
 use ottla_metadata::{Delta, Image, ResourceType};
@@ -12,6 +13,7 @@ use ottla_storage::PartitionDirKind;
 
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
+use crate::open::group_config;
 use crate::partition::{Partition, Topic};
 use crate::topics::TopicPartitions;
 
@@ -66,7 +68,7 @@ impl Broker {
         }
         let named: Vec<(Uuid, &str)> =
             gone.iter().map(|topic| (topic.topic.id, &*topic.topic.name)).collect();
-        self.groups.on_topics_deleted(self, &named, now, out);
+        self.groups.each(self, now, out, |coordinator| coordinator.on_topics_deleted(&named, now));
     }
 
     fn take_up_partitions(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
@@ -153,12 +155,19 @@ impl Broker {
             if change.new.leader != Some(me) {
                 self.groups.resign(index.0, out);
             } else if change.leader_changed()
-                && let Err(error) = self.groups.lead(self, partition, now, out)
+                && let Err(error) =
+                    self.groups.lead(self, partition, self.group_coordinator(index.0, now), now, out)
             {
                 out.push(Effect::Report(error));
             }
         }
         self.groups.set_partitions(topic.partitions.len());
+    }
+
+    fn group_coordinator(&self, index: i32, now: Millis) -> GroupCoordinator {
+        // Another seed for every partition and every life: member ids are never given twice.
+        let seed = self.coordinator_seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now as u64;
+        GroupCoordinator::new(group_config(&self.config), seed)
     }
 
     /// A number that sets directories of the same partition apart.

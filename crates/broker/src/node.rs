@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
+use ottla_coordinator::GroupCoordinator;
 use ottla_metadata::Image;
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{BrokerConfig, TopicConfig};
@@ -14,8 +15,8 @@ use ottla_storage::PartitionName;
 use crate::api::{self, Circumstance};
 use crate::call::Deferred;
 use crate::connection::Connection;
+use crate::coordination::Coordinators;
 use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
-use crate::groups::Groups;
 use crate::partition::{Partition, Wakes};
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
@@ -34,7 +35,9 @@ pub struct Broker {
     pub(crate) image: ArcSwap<Image>,
     pub(crate) topics: ArcSwap<Topics>,
     pub(crate) quorum: Quorum,
-    pub(crate) groups: Groups,
+    pub(crate) groups: Coordinators<GroupCoordinator>,
+    /// Feeds the coordinators that this node will lead.
+    pub(crate) coordinator_seed: u64,
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) producer_ids: ProducerIds,
@@ -186,11 +189,11 @@ impl Broker {
         for fetch in wakes.fetches {
             api::fetch::advance(self, &fetch, false, now, out);
         }
-        if let Some(high_watermark) = wakes.groups {
+        if let Some(high_watermark) = wakes.coordinator {
             self.groups.on_committed(partition.index, high_watermark, out);
         }
-        if wakes.groups_failed {
-            self.groups.on_lost(partition.index, out);
+        if wakes.coordinator_failed {
+            self.groups.resign(partition.index, out);
         }
     }
 
@@ -246,7 +249,7 @@ impl Broker {
         &self.producer_ids
     }
 
-    pub(crate) fn groups(&self) -> &Groups {
+    pub(crate) fn groups(&self) -> &Coordinators<GroupCoordinator> {
         &self.groups
     }
 

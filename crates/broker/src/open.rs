@@ -13,8 +13,8 @@ use ottla_protocol::Uuid;
 use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
 
 use crate::Broker;
+use crate::coordination::Coordinators;
 use crate::effect::{Effects, Millis};
-use crate::groups::Groups;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
@@ -112,7 +112,8 @@ impl Broker {
             image: ArcSwap::new(Arc::new(Image::empty(&meta.cluster_id))),
             topics: ArcSwap::new(Arc::new(Topics::default())),
             quorum,
-            groups: Groups::new(group_config(&config), dice.next()),
+            groups: Coordinators::new(i64::from(config.offsets.commit_timeout_ms)),
+            coordinator_seed: dice.next(),
             sessions: Sessions::new(
                 usize::try_from(config.requests.fetch_session_slots).unwrap_or(0),
                 dice.next(),
@@ -198,7 +199,7 @@ fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn group_config(config: &BrokerConfig) -> ottla_coordinator::Config {
+pub(crate) fn group_config(config: &BrokerConfig) -> ottla_coordinator::Config {
     let (groups, offsets) = (&config.groups, &config.offsets);
     ottla_coordinator::Config {
         group_min_session_timeout_ms: groups.min_session_timeout_ms,

@@ -96,8 +96,8 @@ struct Ack {
 pub(crate) enum Committed {
     /// A produce request with `acks=all`, and the entry of its response that this append filled.
     Produce(Arc<PendingProduce>, Entry),
-    /// The group coordinator of this offsets partition.
-    Groups,
+    /// The coordinator whose partition this is.
+    Coordinator,
 }
 
 /// Waiters taken out of the lock, to be woken by whoever moved the high watermark.
@@ -106,12 +106,12 @@ pub(crate) enum Committed {
 pub(crate) struct Wakes {
     pub produces: Vec<(Arc<PendingProduce>, Entry)>,
     pub fetches: Vec<Arc<PendingFetch>>,
-    /// The high watermark that the group coordinator of this partition may act on.
-    pub groups: Option<i64>,
+    /// The high watermark that the coordinator of this partition may act on.
+    pub coordinator: Option<i64>,
     /// Produces that can no longer succeed.
     pub failed: Vec<(Arc<PendingProduce>, Entry)>,
     /// The coordinator's records can no longer be committed.
-    pub groups_failed: bool,
+    pub coordinator_failed: bool,
 }
 
 /// Positions of a log as seen by readers.
@@ -562,7 +562,7 @@ impl Core {
         while let Some(ack) = self.acks.pop_front_if(|ack| ack.required <= to) {
             match ack.waiter {
                 Committed::Produce(produce, entry) => wakes.produces.push((produce, entry)),
-                Committed::Groups => wakes.groups = Some(to),
+                Committed::Coordinator => wakes.coordinator = Some(to),
             }
         }
         self.fetches.retain(|fetch| {
@@ -580,7 +580,7 @@ impl Core {
         for ack in self.acks.drain(..) {
             match ack.waiter {
                 Committed::Produce(produce, entry) => wakes.failed.push((produce, entry)),
-                Committed::Groups => wakes.groups_failed = true,
+                Committed::Coordinator => wakes.coordinator_failed = true,
             }
         }
         wakes

@@ -1,7 +1,12 @@
 //! Coordinators: a request becomes records and a response, replay changes the state.
 //!
-//! [`group`] owns one partition of `__consumer_offsets`: groups and their offsets.
+//! [`group`] owns one partition of `__consumer_offsets`: groups and their offsets. What a coordinator asks of the runtime that keeps
+//! it is an [`Outcome`]; what the runtime asks of a coordinator is [`Coordinator`].
 
+mod coordinator;
 pub mod group;
+mod outcome;
 
+pub use coordinator::Coordinator;
 pub use group::*;
+pub use outcome::{Outcome, Record, Reply, Response, Transaction, Waiter};
