@@ -3,6 +3,7 @@
 mod broker;
 mod clients;
 mod crash;
+mod docs;
 mod figures;
 mod fixtures;
 mod hostile;
@@ -39,6 +40,8 @@ enum Chore {
     Sim(sim::Options),
     /// The figures of docs/performance.md, measured anew
     Figures(figures::Options),
+    /// Writes the generated pages of docs
+    Docs,
     /// What a reviewer should not have to look for
     Tidy,
     /// Has Apache Kafka write files, and reads them with our storage
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Hostile(options) => hostile::run(options),
         Chore::Sim(options) => sim::run(options),
         Chore::Figures(options) => figures::run(options),
+        Chore::Docs => docs::run(),
         Chore::Tidy => Ok(tidy::run()),
         Chore::Fixtures(options) => fixtures::run(options),
         Chore::Schema(verb) => schema::run(&verb).map_err(steps::Trouble::new).map(|report| {

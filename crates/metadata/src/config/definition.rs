@@ -133,7 +133,7 @@ fn java_double(value: f64) -> String {
 pub struct Definition {
     /// The name, as administrators write it.
     pub key: &'static str,
-    /// Known, but never shown to clients.
+    /// Shown to clients only where it is set.
     pub internal: bool,
     /// Type of the value.
     pub config_type: ConfigType,

@@ -57,6 +57,7 @@ const TOPIC: &[(&str, &[BrokerSynonym])] = &[
         ],
     ),
     ("max.message.bytes", &[same("message.max.bytes")]),
+    ("max.decompressed.message.bytes", &[same("max.decompressed.message.bytes")]),
     ("index.interval.bytes", &[same("log.index.interval.bytes")]),
     ("delete.retention.ms", &[same("log.cleaner.delete.retention.ms")]),
     ("min.compaction.lag.ms", &[same("log.cleaner.min.compaction.lag.ms")]),
