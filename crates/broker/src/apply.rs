@@ -12,7 +12,7 @@ use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_storage::PartitionDirKind;
 
 use crate::Broker;
-use crate::effect::{Effect, Effects, Millis};
+use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::open::group_config;
 use crate::partition::{Partition, Topic};
 use crate::topics::TopicPartitions;
@@ -56,13 +56,7 @@ impl Broker {
                 }
             }
         }
-        if let Err(error) = self.store.sync_root() {
-            out.push(Effect::Halt(error.to_string()));
-        }
-        // Checkpoints go by name: what they say of a deleted topic must not be taken for the next one of its name.
-        if let Err(error) = self.write_checkpoints(now) {
-            out.push(Effect::Halt(error));
-        }
+        out.push(Effect::Read(ReadTask::Forget));
         for offsets in gone.iter().filter(|topic| &*topic.topic.name == CONSUMER_OFFSETS) {
             offsets.partitions.iter().for_each(|partition| self.groups.resign(partition.index, out));
         }

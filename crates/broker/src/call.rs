@@ -1,10 +1,13 @@
 //! One request on its way: who asks, where the answer goes, and how it is encoded.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ottla_protocol::{ApiKey, DecodeError, Message, Reader, Request, Writer};
 
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, ReadTask, Response, Token};
+use crate::partition::Partition;
 
 /// Where an answer goes and in which form. Small and `Copy`, so that anything that waits can keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +73,17 @@ impl Call<'_> {
     /// Has the whole request handled again on a reader thread, where it may wait for the disk. Nothing may have been changed yet.
     pub fn on_reader_thread(&mut self) {
         self.out.push(Effect::Read(ReadTask::Request(self.to_deferred())));
+    }
+
+    /// Like [`Call::on_reader_thread`], and requests that come behind it on its connection wait until it was handled.
+    pub fn on_reader_thread_in_order(&mut self) {
+        self.out.push(Effect::Hold { token: self.reply.token });
+        self.out.push(Effect::Read(ReadTask::InOrder(self.to_deferred())));
+    }
+
+    /// Whether one of these logs has to be opened or loaded by the disk, which this thread may not wait for.
+    pub fn must_leave<'p>(&self, partitions: impl IntoIterator<Item = &'p Arc<Partition>>) -> bool {
+        !self.may_wait && partitions.into_iter().any(|partition| !partition.is_at_hand())
     }
 
     /// The request as something that can be kept and handled again.

@@ -58,6 +58,17 @@ pub enum Effect {
         /// When.
         at: Millis,
     },
+    /// Hand over no further request of this connection before [`Effect::Resume`]: this one has to wait for the disk, and those behind it
+    /// must not overtake it. Pushed only while the connection's own request is handled.
+    Hold {
+        /// The request.
+        token: Token,
+    },
+    /// Hand over requests of this connection again.
+    Resume {
+        /// The request that held it.
+        token: Token,
+    },
     /// Run the task on a disk thread, then hand the outcome to [`crate::Broker::on_flushed`].
     Flush(FlushTask),
     /// Run [`crate::Broker::on_read`] with this task on a reader thread.
@@ -115,8 +126,12 @@ pub enum ReadTask {
     Fetch(Arc<PendingFetch>),
     /// A request whose handler looks into files.
     Request(Deferred),
+    /// A request that changes logs which have to be opened first; its connection is on hold meanwhile.
+    InOrder(Deferred),
     /// The checkpoints are due.
     Checkpoint,
+    /// Partitions were deleted: that their names are free has to be durable.
+    Forget,
     /// Directories of deleted partitions, to be removed.
     Remove(Vec<PathBuf>),
 }

@@ -89,6 +89,13 @@ impl Broker {
                     out.push(Effect::Report(error));
                 }
             }
+            ReadTask::Forget => {
+                let synced = self.store.sync_root().map_err(|error| error.to_string());
+                let forgotten = synced.and_then(|()| self.store.forget().map_err(|error| error.to_string()));
+                if let Err(error) = forgotten {
+                    out.push(Effect::Report(error));
+                }
+            }
             ReadTask::Remove(paths) => {
                 for path in paths {
                     if let Err(error) = self.store.disk().remove_dir_all(&path) {
@@ -97,7 +104,12 @@ impl Broker {
                 }
             }
             ReadTask::Request(deferred) => {
-                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out)
+                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out);
+            }
+            ReadTask::InOrder(deferred) => {
+                let token = deferred.token;
+                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out);
+                out.push(Effect::Resume { token });
             }
         }
     }
@@ -135,7 +147,7 @@ impl Broker {
     /// Stops cleanly: every log is flushed and closed, the checkpoints are written, and the directory is marked as cleanly left.
     /// May wait for the disk. Nothing may be asked of the broker afterwards.
     pub fn shutdown(&self) -> Result<(), String> {
-        let _alone = self.store.checkpointing();
+        let pass = self.store.begin_checkpoints();
         let topics = self.topics();
         let mut checkpoints = self.store.unopened();
         let mut failures = Vec::new();
@@ -155,7 +167,7 @@ impl Broker {
         }
         failures.extend(self.quorum.close().err());
         checkpoints.retain(|name| is_partition(&topics, name));
-        failures.extend(self.store.write_checkpoints(&checkpoints).err().map(|error| error.to_string()));
+        failures.extend(pass.write(&checkpoints).err().map(|error| error.to_string()));
         // A directory that is marked as cleanly left is believed: one failure, and the next start recovers instead.
         if !failures.is_empty() {
             return Err(failures.join("; "));
@@ -165,7 +177,7 @@ impl Broker {
 
     /// Writes the checkpoints of all logs. May wait for the disk.
     pub(crate) fn write_checkpoints(&self, now: Millis) -> Result<(), String> {
-        let _alone = self.store.checkpointing();
+        let pass = self.store.begin_checkpoints();
         let topics = self.topics();
         // A log that is opened between these two looks is in both, never in neither.
         let mut checkpoints = self.store.unopened();
@@ -175,7 +187,7 @@ impl Broker {
             }
         }
         checkpoints.retain(|name| is_partition(&topics, name));
-        self.store.write_checkpoints(&checkpoints).map_err(|error| error.to_string())
+        pass.write(&checkpoints).map_err(|error| error.to_string())
     }
 
     /// Wakes whom a high watermark satisfied. Called outside all locks.

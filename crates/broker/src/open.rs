@@ -15,6 +15,7 @@ use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, PartitionDirKind,
 use crate::Broker;
 use crate::coordination::Coordinators;
 use crate::effect::{Effects, Millis};
+use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
@@ -143,10 +144,16 @@ impl Broker {
         }
         for partition in self.topics().iter().flat_map(|topic| &topic.partitions) {
             if self.store.has_log(&partition.topic.name, partition.index) {
-                partition.open(now).map_err(OpenError::Damaged)?;
+                partition.settle(now).map_err(|_| self.damaged(&partition))?;
             }
         }
         Ok(())
+    }
+
+    fn damaged(&self, partition: &Partition) -> OpenError {
+        let reported = self.store.take_reports();
+        let unnamed = format!("{}-{}: the log can not be opened", partition.topic.name, partition.index);
+        OpenError::Damaged(reported.into_iter().next_back().unwrap_or(unnamed))
     }
 
     /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_protocol::{Chain, ErrorCode, Uuid};
-use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log, Slice};
+use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
 
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::{Entry, PendingProduce};
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
 use crate::store::{Birth, Store};
+
+mod disk;
 
 /// What all partitions of a topic share.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Partition {
     pub index: i32,
     store: Arc<Store>,
     core: Mutex<Core>,
+    /// Held while the log is opened or loaded, by threads that may wait for the disk; `core` is taken within it, never around it.
+    settling: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -189,19 +193,11 @@ impl Partition {
             flush: Flush::Idle,
             used: false,
         };
-        Arc::new(Partition { topic, index, store, core: Mutex::new(core) })
+        Arc::new(Partition { topic, index, store, core: Mutex::new(core), settling: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         crate::sessions::lock(&self.core)
-    }
-
-    /// Opens the log, as at start-up for a directory that exists. Everything that was recovered is made durable, so it is committed.
-    pub(crate) fn open(&self, now: Millis) -> Result<(), String> {
-        let mut core = self.lock();
-        core.log(self, now)
-            .map(|_| ())
-            .map_err(|_| format!("{}-{}: the log can not be opened", self.topic.name, self.index))
     }
 
     /// Takes leadership in `leader_epoch`.
@@ -230,8 +226,10 @@ impl Partition {
         core.abandon()
     }
 
-    /// The topic is gone: lets go of the log and of everyone who waits.
+    /// The topic is gone: lets go of the log and of everyone who waits. Whoever is opening the log right now is waited for, that nobody
+    /// looks for its files any more when this returns.
     pub(crate) fn delete(&self) -> Wakes {
+        let _alone = crate::sessions::lock(&self.settling);
         let mut core = self.lock();
         core.role = Role::Deleted;
         core.log = None;
@@ -294,7 +292,18 @@ impl Partition {
         if let Err(error) = core.check_leader(request.current_leader_epoch) {
             return Some(PartitionRead::failed(error));
         }
-        let positions = match core.positions(self, now) {
+        if !core.is_at_hand() {
+            if !request.may_wait {
+                return None;
+            }
+            drop(core);
+            if let Err(error) = self.settle(now) {
+                return Some(PartitionRead::failed(error));
+            }
+            core = self.lock();
+        }
+        core.used = true;
+        let positions = match core.positions() {
             Ok(positions) => positions,
             Err(error) => return Some(PartitionRead::failed(error)),
         };
@@ -345,24 +354,6 @@ impl Partition {
         Some(read)
     }
 
-    /// Reads from files, without the lock while the disk is waited for.
-    fn read_disk(&self, offset: i64, max_bytes: usize, bound: i64, one: bool) -> Result<Slice, ErrorCode> {
-        let mut at = offset;
-        loop {
-            let job = {
-                let mut core = self.lock();
-                let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
-                log.begin_read(at, max_bytes, bound, one).map_err(|error| error.code())?
-            };
-            let Some(job) = job else { return Ok(Slice::empty(at)) };
-            let slice = job.run().map_err(|_| ErrorCode::KafkaStorageError)?;
-            if slice.bytes > 0 || slice.next_offset <= at {
-                return Ok(slice);
-            }
-            at = slice.next_offset;
-        }
-    }
-
     /// Parks a fetch here, unless the high watermark is no longer the one that the fetch saw. Data that waits for a flush is hurried.
     pub(crate) fn park(
         self: &Arc<Self>,
@@ -384,24 +375,40 @@ impl Partition {
         true
     }
 
-    /// Positions for ListOffsets and friends.
+    /// Positions for ListOffsets and friends. Waits for the disk unless the log [is at hand](Partition::is_at_hand).
     pub(crate) fn positions(&self, current_leader_epoch: i32, now: Millis) -> Result<Positions, ErrorCode> {
-        let mut core = self.lock();
-        core.check_leader(current_leader_epoch)?;
-        core.positions(self, now)
+        self.lock_settled(current_leader_epoch, now)?.positions()
     }
 
-    /// Runs `inquire` on the log of the leader, under the lock: for rare questions (timestamps, epochs, producers).
+    /// Locks the partition with its log at hand, if this node leads it.
+    fn lock_settled(
+        &self,
+        current_leader_epoch: i32,
+        now: Millis,
+    ) -> Result<MutexGuard<'_, Core>, ErrorCode> {
+        let core = self.lock();
+        core.check_leader(current_leader_epoch)?;
+        if core.is_at_hand() {
+            return Ok(core);
+        }
+        drop(core);
+        self.settle(now)?;
+        let core = self.lock();
+        core.check_leader(current_leader_epoch)?;
+        Ok(core)
+    }
+
+    /// Runs `inquire` on the log of the leader, under the lock: for rare questions (epochs, producers) that memory can answer. Waits for
+    /// the disk unless the log [is at hand](Partition::is_at_hand).
     pub(crate) fn with_log<T>(
         &self,
         current_leader_epoch: i32,
         now: Millis,
         inquire: impl FnOnce(&mut Log, Positions) -> T,
     ) -> Result<T, ErrorCode> {
-        let mut core = self.lock();
-        core.check_leader(current_leader_epoch)?;
+        let mut core = self.lock_settled(current_leader_epoch, now)?;
         core.log(self, now)?;
-        let positions = core.positions(self, now)?;
+        let positions = core.positions()?;
         Ok(inquire(core.log.as_mut().expect("opened above"), positions))
     }
 
@@ -470,7 +477,8 @@ impl Partition {
         let core = &mut *self.lock();
         let log = core.log.as_mut()?;
         log.expire_producers(now);
-        let idle = !std::mem::take(&mut core.used) && core.flush == Flush::Idle;
+        // Coordinators append at any time, on threads that may not wait: their logs stay loaded.
+        let idle = !std::mem::take(&mut core.used) && core.flush == Flush::Idle && !self.topic.internal;
         if idle && log.synced_offset() == log.log_end_offset() && log.release_files().is_err() {
             core.role = Role::Offline;
         }
@@ -496,34 +504,25 @@ impl Core {
         Ok(())
     }
 
+    /// The log, created if there is none yet, which costs no wait: its directory is made in the page cache, and durable with the first
+    /// flush.
     fn log(&mut self, of: &Partition, now: Millis) -> Result<&mut Log, ErrorCode> {
         if self.role == Role::Offline {
             return Err(ErrorCode::KafkaStorageError);
         }
         self.used = true;
-        if self.log.is_none() {
-            match of.store.open_log(&of.topic, of.index, &self.settings, now) {
-                Ok((mut log, birth)) => {
-                    self.fresh = false;
-                    self.birth = birth.map(Arc::new);
-                    // What the directory held is on disk by now, and this node is the only replica.
-                    self.high_watermark = log.log_end_offset();
-                    if self.role == Role::Leader {
-                        log.begin_epoch(self.leader_epoch);
-                    }
-                    self.log = Some(log);
-                }
-                Err(error) => {
-                    // It may be for want of a file descriptor: the next request tries again.
-                    of.store.report(format!("{}-{} can not be opened: {error}", of.topic.name, of.index));
-                    return Err(ErrorCode::KafkaStorageError);
-                }
-            }
+        if self.fresh {
+            let created = of.store.create_log(&of.topic, of.index, &self.settings, now);
+            let (log, birth) = created.map_err(|error| of.unusable("can not be created", &error))?;
+            self.fresh = false;
+            self.birth = Some(Arc::new(birth));
+            self.begin(log);
         }
-        Ok(self.log.as_mut().expect("opened above"))
+        // Not there: the node stops, or the caller did not have the log settled.
+        self.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)
     }
 
-    fn positions(&mut self, of: &Partition, now: Millis) -> Result<Positions, ErrorCode> {
+    fn positions(&mut self) -> Result<Positions, ErrorCode> {
         if self.fresh {
             return Ok(Positions {
                 high_watermark: 0,
@@ -534,9 +533,7 @@ impl Core {
             });
         }
         let (high_watermark, leader_epoch) = (self.high_watermark, self.leader_epoch);
-        let opened = self.log.is_some();
-        let log = self.log(of, now)?;
-        let high_watermark = if opened { high_watermark } else { log.log_end_offset() };
+        let log = self.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
         Ok(Positions {
             high_watermark,
             last_stable_offset: log.last_stable_offset(high_watermark),
@@ -593,7 +590,8 @@ impl Core {
             return;
         }
         let urgent = urgent && self.settings.durability == Durability::Flushed
-            || log.unflushed_records() >= self.settings.flush_messages;
+            || log.unflushed_records() >= self.settings.flush_messages
+            || log.is_overdue();
         if urgent {
             self.begin_flush(of, out);
         } else if self.flush == Flush::Idle {

@@ -1,6 +1,6 @@
 //! The node's log directory as its partitions need it: where a log lives, how it opens, when it is flushed, what the checkpoints say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,18 +33,19 @@ const REPORTS_MAX: usize = 100;
 /// A partition's directory that exists in the page cache only.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    disk: Arc<dyn Disk>,
-    root: PathBuf,
-    dir: PathBuf,
+    store: Arc<Store>,
+    name: PartitionName,
     metadata: Arc<dyn File>,
 }
 
 impl Birth {
     /// Makes the directory, and whose it is, durable. Waits for the disk.
     pub fn complete(&self) -> io::Result<()> {
+        self.store.forget_predecessor(&self.name).map_err(io::Error::other)?;
+        let dir = self.store.partition_dir(&self.name.topic, self.name.partition);
         self.metadata.sync_data()?;
-        self.disk.sync_dir(&self.dir)?;
-        self.disk.sync_dir(&self.root)
+        self.store.disk().sync_dir(&dir)?;
+        self.store.sync_root()
     }
 }
 
@@ -59,8 +60,11 @@ pub(crate) struct Store {
     checkpointing: Mutex<()>,
     /// High watermarks at start.
     high_watermarks: BTreeMap<PartitionName, i64>,
-    /// What the checkpoints said at start, until the log is opened.
+    /// The logs that the directory holds and nobody opened yet, and what the checkpoints said of them at start.
     hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
+    /// Partitions that are gone, and that the checkpoints on disk may still speak of. Checkpoints go by name: before anything counts
+    /// that a new partition of such a name holds, they have to be rid of the old one.
+    forgotten: Mutex<BTreeSet<PartitionName>>,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
     flushes: Mutex<BTreeMap<(Millis, u64), Arc<Partition>>>,
     reports: Mutex<Vec<String>>,
@@ -86,9 +90,9 @@ impl Store {
         for (name, offset) in log_starts {
             hints.entry(name).or_default().log_start_offset = offset;
         }
-        if clean {
-            for name in dir.partitions()?.into_iter().map(|found| found.partition) {
-                hints.entry(name).or_default().clean_shutdown = true;
+        for found in dir.partitions()? {
+            if found.kind == PartitionDirKind::Current {
+                hints.entry(found.partition).or_default().clean_shutdown = clean;
             }
         }
         Ok(Store {
@@ -99,6 +103,7 @@ impl Store {
             checkpointing: Mutex::default(),
             high_watermarks: dir_high_watermarks,
             hints: Mutex::new(hints),
+            forgotten: Mutex::default(),
             flushes: Mutex::default(),
             reports: Mutex::default(),
             checkpoint_due: Mutex::default(),
@@ -129,44 +134,46 @@ impl Store {
         self.root().join(PartitionDir::new(name, PartitionDirKind::Current, "").name)
     }
 
-    /// Opens a partition's log, creating its directory if this is its first use. A new directory is not durable yet: that is left to
-    /// the first flush, so that nobody waits for the disk here.
+    /// Creates a partition's log. Nothing of it is durable yet: that is left to the first flush, so that nobody waits for the disk here.
+    pub fn create_log(
+        self: &Arc<Self>,
+        topic: &Topic,
+        index: i32,
+        settings: &TopicConfig,
+        now: Millis,
+    ) -> Result<(Log, Birth), StorageError> {
+        let path = self.partition_dir(&topic.name, index);
+        self.disk().create_dir_all(&path)?;
+        let metadata = write_partition_metadata(&**self.disk(), &path, topic.id)?;
+        let log = Log::create(self.disk().clone(), path, self.log_config(settings), now);
+        let name = PartitionName::new(&*topic.name, index);
+        Ok((log, Birth { store: self.clone(), name, metadata }))
+    }
+
+    /// Opens a partition's log that exists. Everything in it is durable afterwards. Waits for the disk.
     pub fn open_log(
         &self,
         topic: &Topic,
         index: i32,
         settings: &TopicConfig,
         now: Millis,
-    ) -> Result<(Log, Option<Birth>), StorageError> {
+    ) -> Result<Log, StorageError> {
         let path = self.partition_dir(&topic.name, index);
         let disk = self.disk();
         let name = PartitionName::new(&*topic.name, index);
-        let known = lock(&self.hints).get(&name).copied().unwrap_or_default();
-        let mut birth = None;
-        let mut hints = known;
-        if !disk.exists(&path)? {
-            // What the checkpoints say of the name is about an earlier log.
-            hints = OpenHints::default();
-            disk.create_dir_all(&path)?;
-            let metadata = write_partition_metadata(&**disk, &path, topic.id)?;
-            birth = Some(Birth {
-                disk: disk.clone(),
-                root: self.root().to_path_buf(),
-                dir: path.clone(),
-                metadata,
-            });
-        } else if read_partition_metadata(&**disk, &path)? != Some(topic.id) {
+        let hints = lock(&self.hints).get(&name).copied().unwrap_or_default();
+        if read_partition_metadata(&**disk, &path)? != Some(topic.id) {
             let reason = format!("{} belongs to another topic", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
-        } else if !hints.clean_shutdown {
-            // A process that was killed may have left a directory that only the page cache knows.
-            let metadata = disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?;
-            Birth { disk: disk.clone(), root: self.root().to_path_buf(), dir: path.clone(), metadata }
-                .complete()?;
+        }
+        if !hints.clean_shutdown {
+            // A process that was killed may have left it in the page cache. The name of the directory is durable since this process
+            // looked through them, and what is in it will be when the log is open.
+            disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?.sync_data()?;
         }
         let log = self.open(&path, self.log_config(settings), hints, now)?;
         lock(&self.hints).remove(&name);
-        Ok((log, birth))
+        Ok(log)
     }
 
     /// The topic id that a partition's directory names. `None`: it names none, so the power failed before its first flush, and nothing
@@ -186,7 +193,36 @@ impl Store {
 
     /// Forgets what the checkpoints say of logs that are not there.
     pub fn retain_hints(&self, keep: impl Fn(&PartitionName) -> bool) {
-        lock(&self.hints).retain(|name, _| keep(name));
+        let gone =
+            lock(&self.hints).extract_if(.., |name, _| !keep(name)).map(|(name, _)| name).collect::<Vec<_>>();
+        lock(&self.forgotten).extend(gone);
+    }
+
+    /// Makes sure that the checkpoints on disk do not speak of an earlier partition of this name. May wait for the disk.
+    fn forget_predecessor(&self, name: &PartitionName) -> Result<(), LogDirError> {
+        if lock(&self.forgotten).contains(name) { self.forget() } else { Ok(()) }
+    }
+
+    /// Takes partitions that are gone out of the checkpoints on disk. Waits for the disk.
+    pub fn forget(&self) -> Result<(), LogDirError> {
+        let pass = self.begin_checkpoints();
+        if pass.forgotten.is_empty() {
+            return Ok(());
+        }
+        for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
+            let mut offsets = match self.dir.read_checkpoint(checkpoint) {
+                // Nobody believes a damaged one.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
+                read => read.map_err(|error| LogDirError::Io(self.root().to_path_buf(), error))?,
+            };
+            let before = offsets.len();
+            offsets.retain(|name, _| !pass.forgotten.contains(name));
+            if offsets.len() < before {
+                self.dir.write_checkpoint(checkpoint, &offsets)?;
+            }
+        }
+        pass.done();
+        Ok(())
     }
 
     /// Bytes of a partition's segments, from the directory. May wait for the disk.
@@ -199,9 +235,9 @@ impl Store {
         segments.filter_map(|name| bytes(name).ok()).sum()
     }
 
-    /// Whether a partition has a directory, or may have one.
+    /// Whether a partition that this process did not use yet has a directory.
     pub fn has_log(&self, topic: &str, index: i32) -> bool {
-        self.disk().exists(&self.partition_dir(topic, index)).unwrap_or(true)
+        lock(&self.hints).contains_key(&PartitionName::new(topic, index))
     }
 
     /// Sets a partition's directory aside under a name that says why, so that the name is free at once. Durable after
@@ -214,14 +250,16 @@ impl Store {
         unique: u128,
     ) -> Result<Option<PathBuf>, StorageError> {
         let from = self.partition_dir(topic, index);
-        lock(&self.hints).remove(&PartitionName::new(topic, index));
-        if !self.disk().exists(&from)? {
-            return Ok(None);
-        }
+        let name = PartitionName::new(topic, index);
+        lock(&self.hints).remove(&name);
+        lock(&self.forgotten).insert(name);
         let to = PartitionDir::new(PartitionName::new(topic, index), kind, &format!("{unique:032x}"));
         let to = self.root().join(to.name);
-        self.disk().rename(&from, &to)?;
-        Ok(Some(to))
+        match self.disk().rename(&from, &to) {
+            // It was never used.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            renamed => Ok(renamed.map(|()| Some(to))?),
+        }
     }
 
     /// Makes durable which directories there are.
@@ -289,6 +327,7 @@ impl Store {
             producer_id_expiration_ms: self.producer_id_expiration_ms,
             tail_cache_bytes: TAIL_CACHE_BYTES,
             tail_budget: self.tail_budget.clone(),
+            rolls_may_wait: false,
             ..LogConfig::default()
         }
     }
@@ -306,6 +345,7 @@ impl Store {
             message_bytes_max: METADATA_BATCH_BYTES_MAX,
             timestamp_after_max_ms: i64::MAX,
             tail_cache_bytes: 0,
+            rolls_may_wait: false,
             ..LogConfig::default()
         };
         let hints = lock(&self.hints).remove(&PartitionName::new(CLUSTER_METADATA, 0)).unwrap_or_default();
@@ -373,9 +413,10 @@ impl Store {
         flush.into_iter().chain(removal).chain(checkpoint).min()
     }
 
-    /// Keeps the writers of checkpoints apart, from the first look at the offsets to the last file.
-    pub fn checkpointing(&self) -> MutexGuard<'_, ()> {
-        lock(&self.checkpointing)
+    /// Keeps the writers of checkpoints apart, from the first look at the topics to the last file.
+    pub fn begin_checkpoints(&self) -> CheckpointPass<'_> {
+        let alone = lock(&self.checkpointing);
+        CheckpointPass { forgotten: lock(&self.forgotten).clone(), store: self, _alone: alone }
     }
 
     /// What was known at start of logs that nobody opened since. To be asked before the open logs are.
@@ -387,12 +428,30 @@ impl Store {
         known.high_watermarks = self.high_watermarks.clone();
         known
     }
+}
 
+/// The right to write checkpoints.
+#[derive(Debug)]
+pub(crate) struct CheckpointPass<'s> {
+    store: &'s Store,
+    /// Whom the checkpoints on disk may speak of now, and will not any more when the pass is done.
+    forgotten: BTreeSet<PartitionName>,
+    _alone: MutexGuard<'s, ()>,
+}
+
+impl CheckpointPass<'_> {
     /// Writes the three checkpoints of a broker.
-    pub fn write_checkpoints(&self, checkpoints: &Checkpoints) -> Result<(), LogDirError> {
-        self.dir.write_checkpoint(Checkpoint::RecoveryPoint, &checkpoints.recovery_points)?;
-        self.dir.write_checkpoint(Checkpoint::LogStart, &checkpoints.log_starts)?;
-        self.dir.write_checkpoint(Checkpoint::HighWatermark, &checkpoints.high_watermarks)
+    pub fn write(self, checkpoints: &Checkpoints) -> Result<(), LogDirError> {
+        let dir = &self.store.dir;
+        dir.write_checkpoint(Checkpoint::RecoveryPoint, &checkpoints.recovery_points)?;
+        dir.write_checkpoint(Checkpoint::LogStart, &checkpoints.log_starts)?;
+        dir.write_checkpoint(Checkpoint::HighWatermark, &checkpoints.high_watermarks)?;
+        self.done();
+        Ok(())
+    }
+
+    fn done(self) {
+        lock(&self.store.forgotten).retain(|name| !self.forgotten.contains(name));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The shell of the simulation: performs the broker's effects on a simulated disk, in virtual time, and takes the power away.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use ottla_broker::{
     Broker, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token,
 };
 use ottla_metadata::config::BrokerConfig;
-use ottla_storage::SimDisk;
+use ottla_storage::{DiskCounters, SimDisk};
 
 use crate::dice::Dice;
 
@@ -29,6 +29,8 @@ pub(crate) struct World {
     arisen: u64,
     /// Where the tick stands on the agenda.
     tick: Option<(Millis, u64)>,
+    /// Requests that wait while their connection is on hold; `None`: it is not.
+    held: Option<VecDeque<(Token, Bytes)>>,
     /// Answers that clients have not looked at.
     answers: BTreeMap<Token, Response>,
     next_slot: u64,
@@ -71,6 +73,7 @@ impl World {
             agenda: BTreeMap::new(),
             arisen: 0,
             tick: None,
+            held: None,
             answers: BTreeMap::new(),
             next_slot: 0,
             life: 0,
@@ -107,6 +110,7 @@ impl World {
         drop(broker);
         self.agenda.clear();
         self.tick = None;
+        self.held = None;
         self.answers.clear();
         self.life += 1;
         self.disk = match death {
@@ -135,11 +139,38 @@ impl World {
     pub fn send(&mut self, frame: Bytes) -> Token {
         let token = Token { shard: 0, connection: 0, generation: self.life, slot: self.next_slot };
         self.next_slot += 1;
-        let mut out = Effects::new();
-        let broker = self.broker.clone().expect("a node runs between restarts");
-        broker.on_frame(&mut self.connection, frame, token, self.now, &mut out);
-        self.perform(out);
+        match &mut self.held {
+            Some(held) => held.push_back((token, frame)),
+            None => self.hand_over(token, frame),
+        }
         token
+    }
+
+    fn hand_over(&mut self, token: Token, frame: Bytes) {
+        let mut connection = self.connection.clone();
+        let out = self.at_once(|broker, now, out| broker.on_frame(&mut connection, frame, token, now, out));
+        self.connection = connection;
+        self.perform(out);
+    }
+
+    /// What a loop of the shell does: it must never wait for the disk, neither to read nor for anything to become durable.
+    fn at_once(&self, act: impl FnOnce(&Broker, Millis, &mut Effects)) -> Effects {
+        let waits = |counters: DiskCounters| (counters.reads, counters.syncs, counters.dir_syncs);
+        let before = waits(self.disk.counters());
+        let mut out = Effects::new();
+        act(self.broker.as_ref().expect("a node runs between restarts"), self.now, &mut out);
+        assert_eq!(waits(self.disk.counters()), before, "(reads, syncs of files, of directories) on a loop");
+        out
+    }
+
+    fn resume(&mut self) {
+        let mut waiting = self.held.take().expect("only a connection on hold is resumed");
+        while let Some((token, frame)) = waiting.pop_front() {
+            self.hand_over(token, frame);
+            if let Some(held) = &mut self.held {
+                held.append(&mut waiting);
+            }
+        }
     }
 
     /// The answer to a request, if it is there.
@@ -155,17 +186,23 @@ impl World {
         };
         let ((at, _), todo) = entry.remove_entry();
         self.now = self.now.max(at);
-        let broker = self.broker.clone().expect("a node runs between restarts");
-        let mut out = Effects::new();
-        match todo {
-            Todo::Flush(task) => broker.on_flushed(task.run(), self.now, &mut out),
-            Todo::Read(task) => broker.on_read(task, self.now, &mut out),
-            Todo::Deadline(token) => broker.on_deadline(token, self.now, &mut out),
+        let out = match todo {
+            Todo::Flush(task) => {
+                let outcome = task.run();
+                // On a disk thread, but under locks that loops take.
+                self.at_once(|broker, now, out| broker.on_flushed(outcome, now, out))
+            }
+            Todo::Read(task) => {
+                let mut out = Effects::new();
+                self.broker.as_ref().expect("a node runs").on_read(task, self.now, &mut out);
+                out
+            }
+            Todo::Deadline(token) => self.at_once(|broker, now, out| broker.on_deadline(token, now, out)),
             Todo::Tick => {
                 self.tick = None;
-                broker.on_tick(self.now, &mut out);
+                self.at_once(|broker, now, out| broker.on_tick(now, out))
             }
-        }
+        };
         self.perform(out);
         true
     }
@@ -196,6 +233,12 @@ impl World {
                     }
                     self.tick = Some(self.plan(at, Todo::Tick));
                 }
+                Effect::Hold { .. } => {
+                    assert!(self.held.is_none(), "nothing is handed over on hold");
+                    self.held = Some(VecDeque::new());
+                }
+                Effect::Resume { token } if token.generation == self.life => self.resume(),
+                Effect::Resume { .. } => {}
                 Effect::Flush(task) => {
                     let took = 1 + self.dice.below(20) as i64;
                     self.plan(self.now + took, Todo::Flush(task));

@@ -50,6 +50,9 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// How many bytes of recent batches are kept in memory for readers at the tail.
     pub tail_cache_bytes: usize,
+    /// Whether an append that ends a segment may wait until that segment's name is durable. If not, the segment grows until a flush has
+    /// made it so.
+    pub rolls_may_wait: bool,
     /// What all logs together may keep.
     pub tail_budget: TailBudget,
 }
@@ -73,6 +76,7 @@ impl Default for LogConfig {
             decompressed_bytes_max: 64 << 20,
             producer_id_expiration_ms: 24 * 3600 * 1000,
             tail_cache_bytes: 1 << 20,
+            rolls_may_wait: true,
             tail_budget: TailBudget::default(),
         }
     }

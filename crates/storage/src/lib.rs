@@ -25,12 +25,15 @@ pub use dir::{
     Checkpoint, CleanShutdown, LogDir, LogDirError, MetaProperties, MetaPropertiesError, PartitionDir,
     PartitionDirKind, PartitionName, QuorumState, read_partition_metadata, write_partition_metadata,
 };
-pub use disk::{Disk, File, Lock, OpenMode, SimDisk, Usage};
+pub use disk::{Disk, DiskCounters, File, Lock, OpenMode, SimDisk, Usage};
 pub use epochs::EpochEntry;
 pub use error::{AppendError, ReadError, StorageError};
 pub use flush::{FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};
-pub use log::{AppendInfo, DeleteJob, FoundOffset, Log, OpenHints, RecoveryReport};
+pub use log::{
+    AppendInfo, DeleteJob, FoundOffset, LoadJob, Loaded, Log, Looked, Lookup, LookupJob, OpenHints,
+    RecoveryReport,
+};
 pub use names::{SnapshotId, SnapshotState};
 pub use producer::{AppendOrigin, ProducerSummary};
 pub use read::{ReadJob, Slice};

@@ -1,7 +1,7 @@
 //! Reading: from an offset to whole batches, either out of memory or as a stretch of a file.
 //!
-//! The one tricky idea: a cold read is split in two. Under the log's lock it is only decided which file is meant ([`ReadJob`]); finding the
-//! batches' borders, which waits for the disk, happens outside. Borders are found by headers next to the two ends, never by walking over
+//! The one tricky idea: a cold read is split in two. Under the log's lock it is only decided which segment is meant ([`ReadJob`]); opening
+//! its files and finding the batches' borders, which waits for the disk, happens outside. Borders are found by headers next to the two ends, never by walking over
 //! everything between.
 
 use std::io;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use ottla_protocol::records::BatchHeader;
 
 use crate::disk::File;
-use crate::index::OffsetIndexFile;
+use crate::place::Place;
 use crate::scan::{Found, Scan};
-use crate::segment::search_target;
+use crate::segment::{SealedFiles, search_target};
 use ottla_protocol::{Chain, Chunk, FileRange};
 
 /// Bytes read at a time while looking for a border: an index interval and a bit.
@@ -63,20 +63,22 @@ pub(crate) struct Span {
     pub(crate) min_one: bool,
 }
 
-/// Where to look for borders.
+/// Where to look for batches and their borders.
 #[derive(Debug)]
-pub(crate) enum Borders {
-    /// Found in the active segment's index under the lock: where to walk from for the start; for `bytes_max`; for `end_offset`.
-    Known { start: u32, limit: u32, end: u32 },
-    /// To be searched in a sealed segment's index.
-    Search(OffsetIndexFile),
+pub(crate) enum Source {
+    /// The active segment. Its borders were found in the index under the lock: where to walk from for the start; for `bytes_max`; for
+    /// `end_offset`.
+    Active { file: Arc<dyn File>, start: u32, limit: u32, end: u32 },
+    /// A sealed segment whose index is searched on disk.
+    Sealed(SealedFiles),
+    /// A sealed segment whose files have to be opened first.
+    Closed { place: Place, index_interval_bytes: u32 },
 }
 
 /// A cold read: everything that is needed to perform it without the log.
 #[derive(Debug)]
 pub struct ReadJob {
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) borders: Borders,
+    pub(crate) source: Source,
     pub(crate) base_offset: i64,
     /// Where the segment ends: bytes behind are not looked at.
     pub(crate) size: u32,
@@ -86,9 +88,18 @@ pub struct ReadJob {
 }
 
 impl ReadJob {
-    /// Reads. Without a batch in the segment at or behind the offset (compaction removed it) the slice is empty and its `next_offset` is
-    /// where to go on.
-    pub fn run(self) -> io::Result<Slice> {
+    /// Whether files have to be opened. Two reads of one log may not do so at the same time.
+    pub fn opens_files(&self) -> bool {
+        matches!(self.source, Source::Closed { .. })
+    }
+
+    /// Reads; [`crate::Log::end_read`] takes the job afterwards, with the files that it opened. Without a batch in the segment at or
+    /// behind the offset (compaction removed it) the slice is empty and its `next_offset` is where to go on.
+    pub fn run(&mut self) -> io::Result<Slice> {
+        if let Source::Closed { place, index_interval_bytes } = &self.source {
+            let files = SealedFiles::open(place, self.base_offset, self.size, *index_interval_bytes)?;
+            self.source = Source::Sealed(files);
+        }
         let Span { offset, bytes_max, end_offset, min_one } = self.span;
         let mut scan = self.scan_from(self.start_border()?)?;
         let (start, first) = loop {
@@ -105,7 +116,7 @@ impl ReadJob {
             return Ok(Slice::empty(offset));
         }
         let (end, next_offset) = self.find_end(start, &first, limit)?;
-        let range = FileRange { file: self.file, position: start, len: (end - start) as usize };
+        let range = FileRange { file: self.file().clone(), position: start, len: (end - start) as usize };
         let mut records = Chain::default();
         records.push_file(range);
         Ok(Slice { records, bytes: (end - start) as usize, next_offset })
@@ -139,26 +150,36 @@ impl ReadJob {
         }
     }
 
+    fn file(&self) -> &Arc<dyn File> {
+        match &self.source {
+            Source::Active { file, .. } => file,
+            Source::Sealed(files) => &files.log,
+            Source::Closed { .. } => unreachable!("files are opened before anything is read"),
+        }
+    }
+
     fn start_border(&self) -> io::Result<u64> {
-        match &self.borders {
-            Borders::Known { start, .. } => Ok(u64::from(*start)),
-            Borders::Search(index) => {
-                Ok(u64::from(index.floor(search_target(self.base_offset, self.span.offset))?))
+        match &self.source {
+            Source::Active { start, .. } => Ok(u64::from(*start)),
+            Source::Sealed(files) => {
+                Ok(u64::from(files.offsets.floor(search_target(self.base_offset, self.span.offset))?))
             }
+            Source::Closed { .. } => unreachable!("files are opened before borders are looked for"),
         }
     }
 
     /// A batch's position up to which everything surely fits.
     fn end_border(&self, limit: u64) -> io::Result<u64> {
-        let (by_bytes, by_offset) = match &self.borders {
-            Borders::Known { limit, end, .. } => (*limit, *end),
-            Borders::Search(index) => {
+        let (by_bytes, by_offset) = match &self.source {
+            Source::Active { limit, end, .. } => (*limit, *end),
+            Source::Sealed(files) => {
                 let limit = limit.min(u64::from(self.size)) as u32;
                 (
-                    index.floor_position(limit)?,
-                    index.floor(search_target(self.base_offset, self.span.end_offset - 1))?,
+                    files.offsets.floor_position(limit)?,
+                    files.offsets.floor(search_target(self.base_offset, self.span.end_offset - 1))?,
                 )
             }
+            Source::Closed { .. } => unreachable!("files are opened before borders are looked for"),
         };
         Ok(u64::from(by_bytes.min(by_offset)))
     }
@@ -167,11 +188,11 @@ impl ReadJob {
         if position > u64::from(self.size) {
             return Err(self.damaged(position));
         }
-        Ok(Scan::new(&*self.file, position, u64::from(self.size), BORDER_PIECE))
+        Ok(Scan::new(&**self.file(), position, u64::from(self.size), BORDER_PIECE))
     }
 
     fn damaged(&self, position: u64) -> io::Error {
-        let what = format!("{:?}: no batch at position {position} of {}", self.file, self.size);
+        let what = format!("{:?}: no batch at position {position} of {}", self.file(), self.size);
         io::Error::new(io::ErrorKind::InvalidData, what)
     }
 }

@@ -112,58 +112,64 @@ pub(crate) struct SealedFiles {
     pub(crate) times: TimeIndexFile,
 }
 
+impl SealedFiles {
+    /// Opens a segment's files, and makes the indexes anew if they are missing or cannot be right. Waits for the disk. Two may not do
+    /// this for one segment at a time.
+    pub(crate) fn open(place: &Place, base_offset: i64, size: u32, interval: u32) -> io::Result<SealedFiles> {
+        let log = place.open(base_offset, names::LOG, OpenMode::Read)?;
+        if let Some((offsets, times)) = open_indexes(place, base_offset, size)? {
+            return Ok(SealedFiles { log, offsets, times });
+        }
+        let indexer = Indexer::rebuild(&*log, base_offset, size, interval)?;
+        for file in write_indexes(place, base_offset, &indexer)? {
+            file.sync_data()?;
+        }
+        let (offsets, times) = open_indexes(place, base_offset, size)?
+            .ok_or_else(|| io::Error::other("an index that was just written is not readable"))?;
+        Ok(SealedFiles { log, offsets, times })
+    }
+}
+
+fn open_indexes(
+    place: &Place,
+    base_offset: i64,
+    size: u32,
+) -> io::Result<Option<(OffsetIndexFile, TimeIndexFile)>> {
+    let open = |extension| match place.open(base_offset, extension, OpenMode::Read) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let (Some(offsets), Some(times)) = (open(names::OFFSET_INDEX)?, open(names::TIME_INDEX)?) else {
+        return Ok(None);
+    };
+    let (offsets, times) = (OffsetIndexFile::open(offsets, size)?, TimeIndexFile::open(times)?);
+    Ok(offsets.zip(times))
+}
+
 impl SealedSegment {
     pub(crate) fn new(base_offset: i64, size: u32, aborted: Vec<AbortedTxn>) -> SealedSegment {
         SealedSegment { base_offset, size, aborted, max_timestamp: None, files: None }
     }
 
-    /// Opens the files if they are not, and makes the indexes anew if they are missing or cannot be right.
-    pub(crate) fn files(&mut self, place: &Place, config: &LogConfig) -> io::Result<&SealedFiles> {
-        if self.files.is_none() {
-            let log = place.open(self.base_offset, names::LOG, OpenMode::Read)?;
-            let found = match self.open_indexes(place)? {
-                Some(found) => found,
-                None => {
-                    let interval = config.index_interval_bytes;
-                    let indexer = Indexer::rebuild(&*log, self.base_offset, self.size, interval)?;
-                    for file in write_indexes(place, self.base_offset, &indexer)? {
-                        file.sync_data()?;
-                    }
-                    self.open_indexes(place)?
-                        .ok_or_else(|| io::Error::other("an index that was just written is not readable"))?
-                }
-            };
-            self.files = Some(SealedFiles { log, offsets: found.0, times: found.1 });
-        }
-        Ok(self.files.as_ref().expect("opened above"))
+    /// The files, if they are open.
+    pub(crate) fn opened(&self) -> Option<&SealedFiles> {
+        self.files.as_ref()
     }
 
-    fn open_indexes(&self, place: &Place) -> io::Result<Option<(OffsetIndexFile, TimeIndexFile)>> {
-        let open = |extension| match place.open(self.base_offset, extension, OpenMode::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
-        let (Some(offsets), Some(times)) = (open(names::OFFSET_INDEX)?, open(names::TIME_INDEX)?) else {
-            return Ok(None);
-        };
-        let (offsets, times) = (OffsetIndexFile::open(offsets, self.size)?, TimeIndexFile::open(times)?);
-        Ok(offsets.zip(times))
+    /// Takes files that were opened elsewhere.
+    pub(crate) fn keep(&mut self, files: SealedFiles) {
+        self.files.get_or_insert(files);
     }
 
-    /// The largest timestamp and the last offset of the batch that has it.
-    pub(crate) fn max_timestamp(
-        &mut self,
-        place: &Place,
-        config: &LogConfig,
-    ) -> io::Result<Option<TimestampOffset>> {
-        if let Some(known) = self.max_timestamp {
-            return Ok(known);
-        }
-        let base_offset = self.base_offset;
-        let found = self.files(place, config)?.times.last(base_offset)?;
-        self.max_timestamp = Some(found);
-        Ok(found)
+    /// The largest timestamp and the last offset of the batch that has it; the outer `None`: nobody read it yet.
+    pub(crate) fn known_max_timestamp(&self) -> Option<Option<TimestampOffset>> {
+        self.max_timestamp
+    }
+
+    /// Notes what was read from the time index.
+    pub(crate) fn note_max_timestamp(&mut self, max_timestamp: Option<TimestampOffset>) {
+        self.max_timestamp.get_or_insert(max_timestamp);
     }
 
     pub(crate) fn release(&mut self) {
@@ -228,6 +234,22 @@ impl ActiveFiles {
         ActiveFiles { log, indexer, allocated: 0 }
     }
 
+    /// Opens a segment of `size` bytes whose files were let go of. Waits for the disk.
+    pub(crate) fn open(
+        place: &Place,
+        base_offset: i64,
+        size: u32,
+        max_timestamp: Option<TimestampOffset>,
+        interval: u32,
+    ) -> io::Result<ActiveFiles> {
+        let log = place.open(base_offset, names::LOG, OpenMode::Write)?;
+        let indexer = match read_indexes(place, &*log, base_offset, size, max_timestamp)? {
+            Some(indexer) => indexer,
+            None => Indexer::rebuild(&*log, base_offset, size, interval)?,
+        };
+        Ok(ActiveFiles::new(log, indexer))
+    }
+
     /// Reserves blocks for a write of `count` bytes at `size`: nothing for small segments, then in growing steps. It is a hint: if the
     /// file system refuses, the write will say what matters.
     pub(crate) fn allocate_ahead(&mut self, size: u32, count: usize, segment_bytes: u32) {
@@ -249,6 +271,27 @@ impl ActiveFiles {
     }
 }
 
+fn read_indexes(
+    place: &Place,
+    log: &dyn File,
+    base_offset: i64,
+    size: u32,
+    max_timestamp: Option<TimestampOffset>,
+) -> io::Result<Option<Indexer>> {
+    let offsets = place.read(base_offset, names::OFFSET_INDEX)?;
+    let times = place.read(base_offset, names::TIME_INDEX)?;
+    let offsets = offsets.and_then(|bytes| OffsetIndex::decode(&bytes, size));
+    let times = times.and_then(|bytes| TimeIndex::decode(&bytes));
+    let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
+    let mut scan = Scan::new(log, 0, u64::from(size), 4096);
+    let first_timestamp = match scan.next_header()? {
+        Found::At(_, header) => Some(header.max_timestamp),
+        _ => None,
+    };
+    let max_timestamp = max_timestamp.or_else(|| times.last(base_offset));
+    Ok(Some(Indexer { offsets, times, max_timestamp, first_timestamp }))
+}
+
 impl ActiveSegment {
     pub(crate) fn empty(base_offset: i64, now: i64) -> ActiveSegment {
         ActiveSegment {
@@ -265,29 +308,11 @@ impl ActiveSegment {
     pub(crate) fn load(&mut self, place: &Place, config: &LogConfig) -> io::Result<&mut ActiveFiles> {
         if self.files.is_none() {
             assert!(self.size > 0, "an empty segment is created, not loaded");
-            let log = place.open(self.base_offset, names::LOG, OpenMode::Write)?;
-            let indexer = match self.read_indexes(place, &*log)? {
-                Some(indexer) => indexer,
-                None => Indexer::rebuild(&*log, self.base_offset, self.size, config.index_interval_bytes)?,
-            };
-            self.files = Some(ActiveFiles::new(log, indexer));
+            let (base_offset, size) = (self.base_offset, self.size);
+            let interval = config.index_interval_bytes;
+            self.files = Some(ActiveFiles::open(place, base_offset, size, self.max_timestamp, interval)?);
         }
         Ok(self.files.as_mut().expect("opened above"))
-    }
-
-    fn read_indexes(&self, place: &Place, log: &dyn File) -> io::Result<Option<Indexer>> {
-        let offsets = place.read(self.base_offset, names::OFFSET_INDEX)?;
-        let times = place.read(self.base_offset, names::TIME_INDEX)?;
-        let offsets = offsets.and_then(|bytes| OffsetIndex::decode(&bytes, self.size));
-        let times = times.and_then(|bytes| TimeIndex::decode(&bytes));
-        let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
-        let mut scan = Scan::new(log, 0, u64::from(self.size), 4096);
-        let first_timestamp = match scan.next_header()? {
-            Found::At(_, header) => Some(header.max_timestamp),
-            _ => None,
-        };
-        let max_timestamp = self.max_timestamp.or_else(|| times.last(self.base_offset));
-        Ok(Some(Indexer { offsets, times, max_timestamp, first_timestamp }))
     }
 
     /// Writes the indexes out, with the largest timestamp as the last entry of the time index.

@@ -12,6 +12,15 @@ use crate::call::Call;
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeProducersRequest<'_>) {
     let table = broker.topics();
     let now = call.now;
+    let asked = request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partition_indexes.iter().map(|index| (&*topic.name, *index)));
+    let known: Vec<_> =
+        asked.filter_map(|(topic, index)| table.partition_by_name(topic, index).ok()).collect();
+    if call.must_leave(&known) {
+        return call.on_reader_thread();
+    }
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partition_indexes.iter().map(|&partition_index| {
             let found = table.partition_by_name(&topic.name, partition_index).and_then(|partition| {

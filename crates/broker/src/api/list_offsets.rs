@@ -13,12 +13,15 @@ use ottla_protocol::messages::list_offsets_response::{
 
 use crate::Broker;
 use crate::call::Call;
-use crate::partition::Partition;
+use crate::partition::{Partition, Positions};
+use ottla_storage::Lookup;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
+/// Offset, timestamp and leader epoch of nothing.
+const UNKNOWN: (i64, i64, i32) = (-1, -1, -1);
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
@@ -27,9 +30,17 @@ const FIRST_EPOCH_VERSION: i16 = 4;
 
 /// Handles the request, on a reader thread if any timestamp has to be looked up.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ListOffsetsRequest<'_>) {
-    let looks_up =
-        |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
-    if !call.may_wait && request.topics.iter().flat_map(|topic| &topic.partitions).any(looks_up) {
+    let asked = || {
+        request
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(move |asked| (&*topic.name, asked)))
+    };
+    let looks_up = asked().any(|(_, asked)| asked.timestamp >= 0 || asked.timestamp == MAX_TIMESTAMP);
+    let known: Vec<_> = asked()
+        .filter_map(|(name, asked)| broker.topics().partition_by_name(name, asked.partition_index).ok())
+        .collect();
+    if looks_up && !call.may_wait || call.must_leave(&known) {
         return call.on_reader_thread();
     }
     let table = broker.topics();
@@ -69,40 +80,46 @@ fn list(
     if unsupported {
         return failed(asked, ErrorCode::UnsupportedVersion);
     }
-    let found = partition.with_log(asked.current_leader_epoch, now, |log, positions| {
-        let bound = if committed_only { positions.last_stable_offset } else { positions.high_watermark };
-        let unknown = (-1, -1, -1);
-        Ok(match asked.timestamp {
-            LATEST => (bound, -1, log.latest_epoch().unwrap_or(-1)),
+    let found = match asked.timestamp {
+        MAX_TIMESTAMP => look_up(partition, asked, Lookup::MaxTimestamp, committed_only, now),
+        timestamp @ 0.. => look_up(partition, asked, Lookup::Timestamp(timestamp), committed_only, now),
+        _ => partition.with_log(asked.current_leader_epoch, now, |log, positions| match asked.timestamp {
+            LATEST => (bound(positions, committed_only), -1, log.latest_epoch().unwrap_or(-1)),
             EARLIEST | EARLIEST_LOCAL => {
                 let start = positions.log_start_offset;
                 (start, -1, log.epoch_at(start).unwrap_or(-1))
             }
-            LATEST_TIERED | EARLIEST_PENDING_UPLOAD => unknown,
-            MAX_TIMESTAMP => match log.max_timestamp()? {
-                Some(found) if found.offset < bound => (found.offset, found.timestamp, found.leader_epoch),
-                _ => unknown,
-            },
-            timestamp => match log.lookup_timestamp(timestamp)? {
-                Some(found) if found.offset < bound => (found.offset, found.timestamp, found.leader_epoch),
-                _ => unknown,
-            },
-        })
-    });
+            // Nothing is in remote storage.
+            _ => UNKNOWN,
+        }),
+    };
     match found {
-        Ok(Ok((offset, timestamp, leader_epoch))) => ListOffsetsPartitionResponse {
+        Ok((offset, timestamp, leader_epoch)) => ListOffsetsPartitionResponse {
             partition_index: asked.partition_index,
             error_code: 0,
             timestamp,
             offset,
             leader_epoch: if version >= FIRST_EPOCH_VERSION { leader_epoch } else { -1 },
         },
-        Ok(Err(error)) => {
-            let error: ottla_storage::StorageError = error;
-            failed(asked, error.code())
-        }
         Err(error) => failed(asked, error),
     }
+}
+
+/// The first record that a reader may see and that the lookup finds, as (offset, timestamp, leader epoch).
+fn look_up(
+    partition: &Partition,
+    asked: &ListOffsetsPartition,
+    lookup: Lookup,
+    committed_only: bool,
+    now: i64,
+) -> Result<(i64, i64, i32), ErrorCode> {
+    let (found, positions) = partition.lookup(asked.current_leader_epoch, lookup, now)?;
+    let found = found.filter(|found| found.offset < bound(positions, committed_only));
+    Ok(found.map_or(UNKNOWN, |found| (found.offset, found.timestamp, found.leader_epoch)))
+}
+
+fn bound(positions: Positions, committed_only: bool) -> i64 {
+    if committed_only { positions.last_stable_offset } else { positions.high_watermark }
 }
 
 fn failed(asked: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse {

@@ -12,6 +12,15 @@ use crate::call::Call;
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: OffsetForLeaderEpochRequest<'_>) {
     let table = broker.topics();
     let now = call.now;
+    let asked = request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|asked| (&*topic.topic, asked.partition)));
+    let known: Vec<_> =
+        asked.filter_map(|(topic, index)| table.partition_by_name(topic, index).ok()).collect();
+    if call.must_leave(&known) {
+        return call.on_reader_thread();
+    }
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let found = table.partition_by_name(&topic.topic, asked.partition).and_then(|partition| {

@@ -92,13 +92,19 @@ impl PendingProduce {
     }
 }
 
-/// Handles a produce request.
+/// Handles a produce request. If a log has to be opened or loaded first, that happens on a reader thread, and the connection's later
+/// requests wait: a client's records keep their order.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceRequest<'_>) {
     let acks = request.acks;
+    let targets: Vec<Vec<Target>> =
+        request.topic_data.iter().map(|topic| targets(broker, call.reply.version, topic)).collect();
+    if call.must_leave(targets.iter().flatten().flatten()) {
+        return call.on_reader_thread_in_order();
+    }
     let pending = (acks == -1).then(|| PendingProduce::new(call.reply));
     let mut results = Vec::with_capacity(request.topic_data.len());
-    for (position, topic) in request.topic_data.iter().enumerate() {
-        results.push(append_topic(broker, call, acks, (position, topic), pending.as_ref()));
+    for ((position, topic), targets) in request.topic_data.iter().enumerate().zip(targets) {
+        results.push(append_topic(broker, call, acks, (position, topic), targets, pending.as_ref()));
     }
     if acks == 0 {
         let failed = results.iter().flatten().any(|partition| partition.error_code != 0);
@@ -132,23 +138,31 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
     }
 }
 
+type Target = Result<Arc<Partition>, ErrorCode>;
+
+fn targets(broker: &Broker, version: i16, topic: &TopicProduceData<'_>) -> Vec<Target> {
+    let topics = broker.topics();
+    let find = |index| {
+        if version >= FIRST_TOPIC_ID_VERSION {
+            topics.partition_by_id(topic.topic_id, index)
+        } else {
+            topics.partition_by_name(&topic.name, index)
+        }
+    };
+    topic.partition_data.iter().map(|data| find(data.index)).collect()
+}
+
 fn append_topic(
     broker: &Broker,
     call: &mut Call<'_>,
     acks: i16,
     (position, topic): (usize, &TopicProduceData<'_>),
+    targets: Vec<Target>,
     pending: Option<&Arc<PendingProduce>>,
 ) -> Vec<PartitionProduceResponse<'static>> {
-    let topics = broker.topics();
-    let by_topic_id = call.reply.version >= FIRST_TOPIC_ID_VERSION;
     let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
-    for (index, data) in topic.partition_data.iter().enumerate() {
-        let partition = if by_topic_id {
-            topics.partition_by_id(topic.topic_id, data.index)
-        } else {
-            topics.partition_by_name(&topic.name, data.index)
-        };
-        let mut response = match partition {
+    for ((index, data), target) in topic.partition_data.iter().enumerate().zip(targets) {
+        let mut response = match target {
             Err(error) => refused(error, None),
             Ok(_) if !(-1..=1).contains(&acks) => refused(ErrorCode::InvalidRequiredAcks, None),
             Ok(partition) if partition.topic.internal => {
@@ -187,6 +201,11 @@ fn append_partition(
         );
     };
     let records = call.frame.slice_ref(records);
+    if call.may_wait
+        && let Err(error) = partition.settle(call.now)
+    {
+        return refused(error, None);
+    }
     // Waiting before the append: the commit may come from another thread before the append returns.
     let waiter = pending.map(|(pending, entry)| {
         lock(&pending.state).waiting.insert(entry);

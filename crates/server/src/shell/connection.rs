@@ -134,7 +134,7 @@ impl Task {
         }
         match handled {
             // Room has come up since: more frames first, that nothing is read on top of them.
-            Handled::Some if self.may_read() && !self.pipeline.is_refusing() => return Ok(Poll::Ready(())),
+            Handled::Some if self.may_handle() => return Ok(Poll::Ready(())),
             Handled::Some | Handled::Refused => return Ok(Poll::Pending),
             Handled::All if !self.may_read() => return Ok(Poll::Pending),
             Handled::All => {}
@@ -145,13 +145,18 @@ impl Task {
         self.read(context)
     }
 
+    /// Whether the next request may be handed to the broker.
+    fn may_handle(&self) -> bool {
+        self.may_read() && !self.pipeline.is_refusing() && !self.pipeline.is_held()
+    }
+
     fn may_read(&self) -> bool {
         self.pipeline.has_room() && self.outbox.unsent() < UNSENT_BYTES_MAX
     }
 
     /// Runs the broker on every whole frame, as long as there is room for their answers.
     fn handle(&mut self, context: &mut Context<'_>) -> Result<Handled, End> {
-        while self.may_read() && !self.pipeline.is_closing() && !self.pipeline.is_refusing() {
+        while self.may_handle() && !self.pipeline.is_closing() {
             match self.reader.next(&self.event_loop.node.requests).map_err(End::NoFrames)? {
                 Next::Frame(frame) => self.handle_frame(frame),
                 Next::Incomplete => return Ok(Handled::All),

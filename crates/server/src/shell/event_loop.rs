@@ -80,6 +80,11 @@ impl EventLoop {
                     Message::Accepted { stream, peer, listener } => self.adopt(stream, peer, listener),
                     Message::Respond { token, response } => self.respond(token, response),
                     Message::Deadline { token, at } => self.arm(at, Timer::Request(token)),
+                    Message::Resume { token } => {
+                        if let Some(pipeline) = self.pipeline(key_of(token)) {
+                            pipeline.resume();
+                        }
+                    }
                     Message::Piece { key, piece } => {
                         if let Some(pipeline) = self.pipeline(key) {
                             pipeline.bring(piece);
@@ -174,8 +179,21 @@ impl EventLoop {
         }
     }
 
+    /// Reads no further request of a connection.
+    pub fn hold(&self, token: Token) {
+        if let Some(pipeline) = self.pipeline(key_of(token)) {
+            pipeline.hold();
+        }
+    }
+
     /// Adds a deadline.
     pub fn arm(&self, at: Millis, timer: Timer) {
+        if let Timer::Request(token) = timer
+            && self.pipeline(key_of(token)).is_none()
+        {
+            // A request that began to wait on another thread after its connection had gone.
+            return self.node.broker.on_disconnect(token);
+        }
         if self.timers.borrow_mut().push(at, timer, |timer| self.is_awaited(timer)) {
             self.rearm.notify_one();
         }
@@ -183,8 +201,8 @@ impl EventLoop {
 
     fn is_awaited(&self, timer: &Timer) -> bool {
         match *timer {
-            Timer::Request(Token { connection: index, generation, slot, .. }) => {
-                self.pipeline(Key { index, generation }).is_some_and(|pipeline| pipeline.is_open(slot))
+            Timer::Request(token) => {
+                self.pipeline(key_of(token)).is_some_and(|pipeline| pipeline.is_open(token.slot))
             }
             Timer::Idle(key) | Timer::Stuck(key) => self.pipeline(key).is_some(),
         }
@@ -193,7 +211,7 @@ impl EventLoop {
     /// Hands an answer to its connection, if that still exists.
     pub fn respond(&self, token: Token, response: Response) {
         assert_eq!(token.shard, self.index, "an answer goes to the loop that owns its connection");
-        if let Some(pipeline) = self.pipeline(Key { index: token.connection, generation: token.generation }) {
+        if let Some(pipeline) = self.pipeline(key_of(token)) {
             pipeline.respond(token.slot, response);
         }
     }
@@ -250,5 +268,104 @@ impl EventLoop {
 
     fn count_unsent(&self) -> usize {
         self.connections.borrow().iter().filter(|pipeline| pipeline.has_unsent()).count()
+    }
+}
+
+/// The connection of a request.
+fn key_of(token: Token) -> Key {
+    Key { index: token.connection, generation: token.generation }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use ottla_broker::{Broker, Connection, Effect, NodeConfig};
+    use ottla_metadata::config::BrokerConfig;
+    use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+    use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+    use ottla_protocol::messages::request_header::RequestHeader;
+    use ottla_protocol::{Message, Request, Writer};
+    use ottla_storage::SimDisk;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::shell::Limits;
+
+    const NOW: Millis = 1_800_000_000_000;
+    const TOKEN: Token = Token { shard: 0, connection: 3, generation: 1, slot: 0 };
+
+    fn frame<'a, R: Request<'a>>(request: &R, version: i16) -> Bytes {
+        let mut writer = Writer::new();
+        let header = RequestHeader {
+            request_api_key: R::KEY as i16,
+            request_api_version: version,
+            ..Default::default()
+        };
+        header.encode(&mut writer, R::KEY.request_header_version(version)).expect("a header fits");
+        request.encode(&mut writer, version).expect("a request fits");
+        writer.into_bytes()
+    }
+
+    /// A loop that nobody is connected to, around a node with one topic.
+    fn lonely_loop() -> EventLoop {
+        let settings = BTreeMap::from([("log.dirs".to_owned(), "/data".to_owned())]);
+        let (config, _) = BrokerConfig::resolve(&settings).expect("a configuration");
+        let node = NodeConfig { broker: config, cluster_id: None };
+        let broker = Broker::open(Arc::new(SimDisk::new(1)), node, NOW, 1).expect("a node");
+        let topic = CreatableTopic {
+            name: "t".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        send(&broker, frame(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5));
+        EventLoop {
+            index: 0,
+            node: Node::new(broker, Arc::new(Clock::default()), Limits::default()),
+            read_buffers: RefCell::default(),
+            connections: RefCell::default(),
+            timers: RefCell::default(),
+            rearm: Notify::new(),
+            is_stopping: Cell::new(false),
+            acceptors: RefCell::default(),
+        }
+    }
+
+    fn send(broker: &Broker, frame: Bytes) -> Effects {
+        let mut connection = Connection::new("PLAINTEXT".into(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut effects = Effects::new();
+        broker.on_frame(&mut connection, frame, TOKEN, NOW, &mut effects);
+        let (flushes, mut effects): (Vec<_>, Vec<_>) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Flush(_)));
+        for effect in flushes {
+            let Effect::Flush(task) = effect else { continue };
+            broker.on_flushed(task.run(), NOW, &mut effects);
+        }
+        effects
+    }
+
+    #[test]
+    fn a_request_that_began_to_wait_when_its_connection_had_gone_is_forgotten() {
+        let event_loop = lonely_loop();
+        let partition = FetchPartition { partition: 0, partition_max_bytes: 1000, ..Default::default() };
+        let topic = FetchTopic { topic: "t".into(), partitions: vec![partition], ..Default::default() };
+        let fetch =
+            FetchRequest { max_wait_ms: 60_000, min_bytes: 1, topics: vec![topic], ..Default::default() };
+        let park = || {
+            let effects = send(&event_loop.node.broker, frame(&fetch, 11));
+            assert!(matches!(effects[..], [Effect::Deadline { token: TOKEN, .. }]), "{effects:?}");
+        };
+        let answers = || {
+            let mut effects = Effects::new();
+            event_loop.node.broker.on_deadline(TOKEN, NOW + 60_000, &mut effects);
+            effects.len()
+        };
+        park();
+        assert_eq!(answers(), 1, "it waits, and its deadline ends that");
+        park();
+        event_loop.arm(NOW + 60_000, Timer::Request(TOKEN));
+        assert_eq!(answers(), 0, "nobody waits any more");
     }
 }

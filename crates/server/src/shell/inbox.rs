@@ -39,6 +39,11 @@ pub enum Message {
         /// When.
         at: Millis,
     },
+    /// Requests of a connection may be handled again.
+    Resume {
+        /// The request that had put it on hold.
+        token: Token,
+    },
     /// A piece of a file, for one of your connections to send; `None`: it could not be read.
     Piece {
         /// The connection.

@@ -133,6 +133,10 @@ impl Node {
                     Some(here) if here.index == token.shard => here.arm(at, Timer::Request(token)),
                     _ => posts.push((token.shard, Message::Deadline { token, at })),
                 },
+                Effect::Hold { token } => {
+                    here.expect("a connection is put on hold by the loop that reads from it").hold(token);
+                }
+                Effect::Resume { token } => posts.push((token.shard, Message::Resume { token })),
                 Effect::Flush(task) => self.flushes.push(task),
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
                 Effect::Tick { at } => self.schedule_tick(at),

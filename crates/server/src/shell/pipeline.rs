@@ -23,6 +23,7 @@ pub struct Pipeline {
     piece: RefCell<Option<Option<(Bytes, Permit)>>>,
     is_closing: Cell<bool>,
     is_refusing: Cell<bool>,
+    is_held: Cell<bool>,
     has_unsent: Cell<bool>,
     waits_for_peer: Cell<bool>,
     large_since: Cell<Option<Millis>>,
@@ -90,6 +91,22 @@ impl Pipeline {
     /// Whether a request was refused: those behind it are not handled any more.
     pub fn is_refusing(&self) -> bool {
         self.is_refusing.get()
+    }
+
+    /// Has later requests wait until [`Pipeline::resume`].
+    pub fn hold(&self) {
+        self.is_held.set(true);
+    }
+
+    /// Whether requests are not handed over for now.
+    pub fn is_held(&self) -> bool {
+        self.is_held.get()
+    }
+
+    /// Has requests handed over again.
+    pub fn resume(&self) {
+        self.is_held.set(false);
+        self.wake();
     }
 
     /// Remembers how the task is woken.

@@ -241,7 +241,21 @@ impl Log {
         // The last place in the time index is kept for the entry that sealing adds.
         let indexes_full =
             indexer.offsets.len() >= offset_entries_max || indexer.times.len() + 1 >= time_entries_max;
-        Ok(full || age > segment_ms || indexes_full || !fits(base_offset, header.last_offset()))
+        // The next segment needs the name of this one to be durable (see `create_active`). Whoever may not wait lets it grow further.
+        let may_roll = self.config.rolls_may_wait || self.is_name_durable();
+        let due = (full || age > segment_ms || indexes_full) && may_roll;
+        let outgrown = size.saturating_add(header.size()) > i32::MAX as usize;
+        Ok(due || outgrown || !fits(base_offset, header.last_offset()))
+    }
+
+    /// Whether the names of all segments would survive power loss.
+    fn is_name_durable(&self) -> bool {
+        !self.unsynced_segment && !self.flushing.is_some_and(|flushing| flushing.new_segment)
+    }
+
+    /// Whether the active segment is as large as it should get: it ends as soon as its name is durable, so a flush should come soon.
+    pub fn is_overdue(&self) -> bool {
+        self.active.size >= self.segment_bytes() && !self.is_name_durable()
     }
 
     fn try_roll(&mut self, base_offset: i64, now: i64) -> io::Result<()> {
@@ -276,9 +290,8 @@ impl Log {
         if self.active.size > 0 {
             return self.active.load(&self.place, &self.config).map(|_| ());
         }
-        // Names of segments become durable in their order, else power loss could leave the second of two and take the first. That a
-        // second one is begun before the first one's name was flushed is rare, so this hardly ever waits.
-        if self.unsynced_segment || self.flushing.is_some_and(|flushing| flushing.new_segment) {
+        // Names of segments become durable in their order, else power loss could leave the second of two and take the first.
+        if !self.is_name_durable() {
             self.place.sync()?;
         }
         self.unsynced_segment = true;

@@ -13,6 +13,7 @@
 mod append;
 mod delete;
 mod leftovers;
+mod load;
 mod lookup;
 mod recover;
 mod salvage;
@@ -24,7 +25,8 @@ use std::sync::Arc;
 
 pub use append::AppendInfo;
 pub use delete::DeleteJob;
-pub use lookup::FoundOffset;
+pub use load::{LoadJob, Loaded};
+pub use lookup::{FoundOffset, Looked, Lookup, LookupJob};
 pub use recover::{OpenHints, RecoveryReport};
 
 use crate::config::LogConfig;
@@ -35,7 +37,7 @@ use crate::flush::{FlushDone, FlushJob};
 use crate::names;
 use crate::place::Place;
 use crate::producer::{ProducerSummary, Producers};
-use crate::read::{Borders, ReadJob, Slice, Span};
+use crate::read::{ReadJob, Slice, Source, Span};
 use crate::segment::{ActiveSegment, SealedSegment, search_target};
 use crate::tail::TailCache;
 
@@ -86,6 +88,11 @@ impl Log {
     ) -> Result<(Log, RecoveryReport), StorageError> {
         let place = Place { disk, dir: dir.into() };
         recover::open(&place, config, hints, now).map_err(|error| StorageError::at(&place.dir, &error))
+    }
+
+    /// A new log in a directory that was just created and is empty. Neither waits for the disk nor asks it for anything.
+    pub fn create(disk: Arc<dyn Disk>, dir: PathBuf, config: LogConfig, now: i64) -> Log {
+        recover::create(&Place { disk, dir: dir.into() }, config, now)
     }
 
     /// The log's directory.
@@ -264,10 +271,11 @@ impl Log {
             if let Some(slice) = self.read_cached(at, bytes_max, end_offset, min_one) {
                 return Ok(slice);
             }
-            let Some(job) = self.begin_read(at, bytes_max, end_offset, min_one)? else {
+            let Some(mut job) = self.begin_read(at, bytes_max, end_offset, min_one)? else {
                 return Ok(Slice::empty(self.log_end_offset));
             };
             let slice = job.run().map_err(|error| StorageError::at(&self.place.dir, &error))?;
+            self.end_read(job);
             if slice.bytes > 0 || slice.next_offset <= at {
                 return Ok(slice);
             }
@@ -275,8 +283,8 @@ impl Log {
         }
     }
 
-    /// Prepares a read from the disk, to be run without the log. It opens files if they are not open. `None`: nothing stands
-    /// between `offset` and the log's end.
+    /// Prepares a read from the disk, to be run without the log. `None`: nothing stands between `offset` and the log's end. Waits for
+    /// the disk only if the active segment is not loaded (see [`Log::begin_load`]).
     pub fn begin_read(
         &mut self,
         offset: i64,
@@ -291,7 +299,7 @@ impl Log {
         }
         let span = Span { offset, bytes_max, end_offset: end_offset.min(log_end_offset), min_one };
         let job = if offset < self.active.base_offset {
-            self.sealed_job(span)
+            Ok(self.sealed_job(span))
         } else if self.active.size > 0 {
             self.active_job(span)
         } else {
@@ -300,28 +308,48 @@ impl Log {
         job.map(Some).map_err(|error| ReadError::Storage(StorageError::at(&self.place.dir, &error)))
     }
 
+    /// Takes a job that was run, to keep the files that it opened.
+    pub fn end_read(&mut self, job: ReadJob) {
+        if let Source::Sealed(files) = job.source
+            && let Some(segment) = self.sealed_like(job.base_offset, job.size)
+        {
+            segment.keep(files);
+        }
+    }
+
+    /// The sealed segment of which a job spoke, unless it is gone or was replaced meanwhile.
+    fn sealed_like(&mut self, base_offset: i64, size: u32) -> Option<&mut SealedSegment> {
+        let found = self.sealed.binary_search_by_key(&base_offset, |segment| segment.base_offset);
+        found.ok().map(|n| &mut self.sealed[n]).filter(|segment| segment.size == size)
+    }
+
     fn active_job(&mut self, span: Span) -> io::Result<ReadJob> {
         let (base_offset, size, next_base) = (self.active.base_offset, self.active.size, self.log_end_offset);
         let files = self.active.load(&self.place, &self.config)?;
         let offsets = &files.indexer.offsets;
         let start = offsets.floor(search_target(base_offset, span.offset));
         let limit = u64::from(start).saturating_add(span.bytes_max as u64).min(u64::from(size)) as u32;
-        let borders = Borders::Known {
+        let source = Source::Active {
+            file: files.log.clone(),
             start,
             limit: offsets.floor_position(limit),
             end: offsets.floor(search_target(base_offset, span.end_offset - 1)),
         };
-        Ok(ReadJob { file: files.log.clone(), borders, base_offset, size, next_base, span })
+        Ok(ReadJob { source, base_offset, size, next_base, span })
     }
 
-    fn sealed_job(&mut self, span: Span) -> io::Result<ReadJob> {
+    fn sealed_job(&self, span: Span) -> ReadJob {
         let n = self.sealed_at(span.offset);
-        let next_base = self.next_base(n);
-        let segment = &mut self.sealed[n];
+        let segment = &self.sealed[n];
+        let source = match segment.opened() {
+            Some(files) => Source::Sealed(files.clone()),
+            None => Source::Closed {
+                place: self.place.clone(),
+                index_interval_bytes: self.config.index_interval_bytes,
+            },
+        };
         let (base_offset, size) = (segment.base_offset, segment.size);
-        let files = segment.files(&self.place, &self.config)?;
-        let borders = Borders::Search(files.offsets.clone());
-        Ok(ReadJob { file: files.log.clone(), borders, base_offset, size, next_base, span })
+        ReadJob { source, base_offset, size, next_base: self.next_base(n), span }
     }
 
     /// The sealed segment that holds an offset below the active segment's.
@@ -333,6 +361,32 @@ impl Log {
     /// The offset at which the segment after the `n`th sealed one begins.
     fn next_base(&self, n: usize) -> i64 {
         self.sealed.get(n + 1).map_or(self.active.base_offset, |next| next.base_offset)
+    }
+
+    // Loading
+
+    /// Whether an append or a read at the end needs nothing from the disk: the active segment's file and indexes are at hand.
+    pub fn is_loaded(&self) -> bool {
+        self.active.size == 0 || self.active.files.is_some()
+    }
+
+    /// Prepares what has to be read before [`Log::is_loaded`], to be run without the log.
+    pub fn begin_load(&self) -> Option<LoadJob> {
+        (!self.is_loaded()).then(|| LoadJob {
+            place: self.place.clone(),
+            base_offset: self.active.base_offset,
+            size: self.active.size,
+            max_timestamp: self.active.max_timestamp,
+            index_interval_bytes: self.config.index_interval_bytes,
+        })
+    }
+
+    /// Takes what was loaded, unless somebody else was faster.
+    pub fn on_loaded(&mut self, loaded: Loaded) {
+        let Loaded { base_offset, size, files } = loaded;
+        if self.active.files.is_none() && (self.active.base_offset, self.active.size) == (base_offset, size) {
+            self.active.files = Some(files);
+        }
     }
 
     // Flushing

@@ -102,6 +102,22 @@ pub(super) fn open(
     loader.finish(active, end_offset, clean_end.is_none())
 }
 
+/// A log of which there is nothing yet.
+pub(super) fn create(place: &Place, config: LogConfig, now: i64) -> Log {
+    let loader = Loader {
+        place,
+        config: &config,
+        now,
+        log_start_offset: 0,
+        epochs: LeaderEpochs::default(),
+        producers: Producers::default(),
+        sealed: Vec::new(),
+        unsynced: Vec::new(),
+        report: RecoveryReport::default(),
+    };
+    loader.assemble(ActiveSegment::empty(0, now), 0, false)
+}
+
 /// The offsets of the producer snapshots in the directory, ascending.
 pub(super) fn snapshot_offsets(place: &Place) -> io::Result<Vec<i64>> {
     let names = place.disk.list(&place.dir)?;
@@ -321,11 +337,24 @@ impl Loader<'_> {
 
     /// Puts the log together; after an unclean end everything it holds is synced first, so that it can be acknowledged.
     fn finish(
-        self,
+        mut self,
         active: ActiveSegment,
         end_offset: i64,
         unclean: bool,
     ) -> io::Result<(Log, RecoveryReport)> {
+        let (unsynced, report) = (std::mem::take(&mut self.unsynced), self.report.clone());
+        let place = self.place.clone();
+        let mut log = self.assemble(active, end_offset, unclean);
+        if unclean {
+            let mut files = unsynced;
+            files.extend(log.active.files.as_ref().map(|files| files.log.clone()));
+            let epochs = log.epochs.take_dirty();
+            FlushJob { place, files, sync_dir: true, epochs }.sync()?;
+        }
+        Ok((log, report))
+    }
+
+    fn assemble(self, active: ActiveSegment, end_offset: i64, changed: bool) -> Log {
         let mut log = Log {
             place: self.place.clone(),
             config: self.config.clone(),
@@ -341,17 +370,11 @@ impl Loader<'_> {
             unsynced_dir: false,
             unsynced_segment: false,
             flushing: None,
-            changed: unclean,
+            changed,
             failed: None,
         };
-        if unclean {
-            let mut files = self.unsynced;
-            files.extend(log.active.files.as_ref().map(|files| files.log.clone()));
-            let epochs = log.epochs.take_dirty();
-            FlushJob { place: self.place.clone(), files, sync_dir: true, epochs }.sync()?;
-        }
         log.producers.set_end_offset(end_offset.max(log.producers.end_offset()));
         log.assert_invariants();
-        Ok((log, self.report))
+        log
     }
 }

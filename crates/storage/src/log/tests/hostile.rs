@@ -1,5 +1,6 @@
 //! Bytes that nobody honest would send or leave on a disk: refused or cut off, never a panic, and the log goes on.
 
+use crate::Lookup;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -100,7 +101,7 @@ proptest! {
             for offset in 0..end {
                 let _ = log.read(offset, 200, end, true);
             }
-            let _ = log.lookup_timestamp(NOW);
+            let _ = log.lookup(Lookup::Timestamp(NOW));
             if file != 0 && !clean_shutdown {
                 check_filled(&mut log, 0, 30);
             }

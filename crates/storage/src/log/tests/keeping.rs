@@ -1,5 +1,6 @@
 //! Writing, rolling, closing, reopening, truncating, deleting; and disks that fail.
 
+use crate::Lookup;
 use std::io;
 use std::path::Path;
 
@@ -123,7 +124,7 @@ fn lost_indexes_are_made_anew() {
     }
     let (mut again, _) = open_with(&disk, small(), clean());
     check_filled(&mut again, 0, 60);
-    assert_eq!(again.lookup_timestamp(NOW).unwrap().unwrap().offset, 0);
+    assert_eq!(again.lookup(Lookup::Timestamp(NOW)).unwrap().unwrap().offset, 0);
     fill(&mut again, 1);
     again.close().unwrap();
 }
@@ -435,4 +436,48 @@ fn an_interrupted_swap_is_finished_and_leftovers_go() {
         !names.iter().any(|name| name.contains("swap") || name.contains("clean") || name.contains("deleted"))
     );
     assert!(!names.contains(&format!("{:020}.index", 3)), "{names:?}");
+}
+
+#[test]
+fn a_segment_that_may_not_wait_grows_until_its_name_is_durable() {
+    let config = LogConfig { segment_bytes: 500, rolls_may_wait: false, ..small() };
+    let (disk, mut log) = fresh(config);
+    let before = disk.counters();
+    fill(&mut log, 40);
+    assert_eq!(log.segments().count(), 1);
+    assert!(log.is_overdue());
+    let after = disk.counters();
+    assert_eq!((after.syncs, after.dir_syncs), (before.syncs, before.dir_syncs), "nobody waited");
+    log.flush().unwrap();
+    assert!(!log.is_overdue());
+    fill(&mut log, 1);
+    assert_eq!(log.segments().map(|(base, _)| base).collect::<Vec<_>>(), [0, 40]);
+    // While the flush runs the new name is not durable either.
+    let flush = log.begin_flush().unwrap();
+    fill(&mut log, 39);
+    assert_eq!(log.segments().count(), 2);
+    let done = flush.run();
+    log.on_flushed(done).unwrap();
+    fill(&mut log, 1);
+    assert_eq!(log.segments().count(), 3);
+    check_filled(&mut log, 0, 81);
+}
+
+#[test]
+fn a_released_log_is_loaded_outside_of_it() {
+    let (_disk, mut log) = fresh(small());
+    fill(&mut log, 10);
+    log.flush().unwrap();
+    log.release_files().unwrap();
+    assert!(!log.is_loaded());
+    let loaded = log.begin_load().unwrap().run().unwrap();
+    log.on_loaded(loaded);
+    assert!(log.is_loaded() && log.begin_load().is_none());
+    // What was loaded before somebody else went on is of no use any more.
+    log.release_files().unwrap();
+    let stale = log.begin_load().unwrap().run().unwrap();
+    fill(&mut log, 2);
+    log.on_loaded(stale);
+    fill(&mut log, 1);
+    check_filled(&mut log, 0, 13);
 }

@@ -1,5 +1,6 @@
 //! Reading by offset and by time, from memory and from files: bounds are kept, batches are whole.
 
+use crate::Lookup;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::{BatchOptions, TimestampType, batches};
 
@@ -79,7 +80,7 @@ fn the_tail_is_served_without_the_disk() {
 fn a_job_reads_without_the_log_while_it_grows() {
     let (_disk, mut log) = fresh(small());
     fill(&mut log, 5);
-    let job = log.begin_read(2, 10_000, 5, true).unwrap().unwrap();
+    let mut job = log.begin_read(2, 10_000, 5, true).unwrap().unwrap();
     fill(&mut log, 5);
     assert_eq!(job.run().unwrap().next_offset, 5);
 }
@@ -88,18 +89,18 @@ fn a_job_reads_without_the_log_while_it_grows() {
 fn times_lead_to_the_first_record_that_is_not_older() {
     let mut log = tens(0);
     for n in 0..10 {
-        let found = log.lookup_timestamp(NOW + n * 100 - 50).unwrap().unwrap();
+        let found = log.lookup(Lookup::Timestamp(NOW + n * 100 - 50)).unwrap().unwrap();
         assert_eq!(
             (found.offset, found.timestamp, found.leader_epoch),
             (n * 3, NOW + n * 100, 0),
             "batch {n}"
         );
-        assert_eq!(log.lookup_timestamp(NOW + n * 100).unwrap().unwrap().offset, n * 3);
+        assert_eq!(log.lookup(Lookup::Timestamp(NOW + n * 100)).unwrap().unwrap().offset, n * 3);
     }
-    assert_eq!(log.lookup_timestamp(NOW + 901).unwrap(), None);
-    assert_eq!(log.max_timestamp().unwrap().unwrap().offset, 27);
+    assert_eq!(log.lookup(Lookup::Timestamp(NOW + 901)).unwrap(), None);
+    assert_eq!(log.lookup(Lookup::MaxTimestamp).unwrap().unwrap().offset, 27);
     let _ = log.advance_log_start_offset(7).unwrap();
-    assert_eq!(log.lookup_timestamp(0).unwrap().unwrap().offset, 7, "not below the start");
+    assert_eq!(log.lookup(Lookup::Timestamp(0)).unwrap().unwrap().offset, 7, "not below the start");
 }
 
 #[test]
@@ -121,10 +122,10 @@ fn times_within_a_compressed_batch_are_exact_and_disorder_is_no_obstacle() {
     }
     let check = |log: &mut Log| {
         for (time, offset) in [(0, 0), (101, 1), (250, 1), (301, 5), (500, 5)] {
-            assert_eq!(log.lookup_timestamp(time).unwrap().unwrap().offset, offset, "time {time}");
+            assert_eq!(log.lookup(Lookup::Timestamp(time)).unwrap().unwrap().offset, offset, "time {time}");
         }
-        assert_eq!(log.lookup_timestamp(501).unwrap(), None);
-        assert_eq!(log.max_timestamp().unwrap().unwrap().offset, 5);
+        assert_eq!(log.lookup(Lookup::Timestamp(501)).unwrap(), None);
+        assert_eq!(log.lookup(Lookup::MaxTimestamp).unwrap().unwrap().offset, 5);
     };
     check(&mut log);
     assert!(log.segments().count() > 1);
@@ -136,8 +137,8 @@ fn times_within_a_compressed_batch_are_exact_and_disorder_is_no_obstacle() {
 #[test]
 fn an_empty_log_knows_no_times() {
     let (_disk, mut log) = fresh(small());
-    assert_eq!(log.lookup_timestamp(0).unwrap(), None);
-    assert_eq!(log.max_timestamp().unwrap(), None);
+    assert_eq!(log.lookup(Lookup::Timestamp(0)).unwrap(), None);
+    assert_eq!(log.lookup(Lookup::MaxTimestamp).unwrap(), None);
     assert!(log.aborted_transactions(0, 10).is_empty());
 }
 
@@ -151,5 +152,5 @@ fn the_brokers_clock_rules_under_log_append_time() {
     let batch = batches(&bytes).next().unwrap().unwrap();
     batch.verify_crc().unwrap();
     assert_eq!((batch.timestamp_type(), batch.max_timestamp), (TimestampType::LogAppendTime, NOW));
-    assert_eq!(log.lookup_timestamp(NOW).unwrap().unwrap().offset, 0);
+    assert_eq!(log.lookup(Lookup::Timestamp(NOW)).unwrap().unwrap().offset, 0);
 }

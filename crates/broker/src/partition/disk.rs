@@ -1,0 +1,148 @@
+//! What a partition has to wait for: its log being opened, loaded, read and searched.
+//!
+//! The one tricky idea: none of it happens under the partition's lock, which loops take. The lock is held to see what is missing and to
+//! take what was found; between the two only `settling` is held, which nobody takes who may not wait.
+
+use ottla_metadata::config::TopicConfig;
+use ottla_protocol::ErrorCode;
+use ottla_storage::{FoundOffset, LoadJob, Log, Lookup, Slice, StorageError};
+
+use super::{Core, Partition, Positions, Role};
+use crate::effect::Millis;
+use crate::sessions::lock;
+use std::sync::Arc;
+
+/// What the disk has to be asked for before the log can be used.
+enum Missing {
+    Nothing,
+    Log(Arc<TopicConfig>),
+    Active(LoadJob),
+}
+
+impl Partition {
+    /// Whether the log can be appended to and asked without waiting for the disk. It stays so for at least one checkpoint interval.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        let mut core = self.lock();
+        core.used = true;
+        core.is_at_hand()
+    }
+
+    /// Opens the log if it is not open, and loads what it let go of. Waits for the disk, without the lock.
+    pub(crate) fn settle(&self, now: Millis) -> Result<(), ErrorCode> {
+        let _alone = lock(&self.settling);
+        let missing = {
+            let mut core = self.lock();
+            core.used = true;
+            core.missing()?
+        };
+        match missing {
+            Missing::Nothing => Ok(()),
+            Missing::Log(settings) => {
+                let opened = self.store.open_log(&self.topic, self.index, &settings, now);
+                let log = opened.map_err(|error| self.unusable("can not be opened", &error))?;
+                self.lock().take_up(self, log)
+            }
+            Missing::Active(job) => {
+                let loaded = job.run().map_err(|error| self.unusable("can not be loaded", &error))?;
+                if let Some(log) = self.lock().log.as_mut() {
+                    log.on_loaded(loaded);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// It may be for want of a file descriptor: the next request tries again.
+    pub(super) fn unusable(&self, what: &str, error: &StorageError) -> ErrorCode {
+        self.store.report(format!("{}-{} {what}: {error}", self.topic.name, self.index));
+        ErrorCode::KafkaStorageError
+    }
+
+    /// Reads from files.
+    pub(super) fn read_disk(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        bound: i64,
+        one: bool,
+    ) -> Result<Slice, ErrorCode> {
+        let mut at = offset;
+        loop {
+            let job = {
+                let mut core = self.lock();
+                let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+                log.begin_read(at, max_bytes, bound, one).map_err(|error| error.code())?
+            };
+            let Some(mut job) = job else { return Ok(Slice::empty(at)) };
+            // Opening a segment may mean to mend its index, which is for one thread to do.
+            let alone = job.opens_files().then(|| lock(&self.settling));
+            let slice = job.run().map_err(|_| ErrorCode::KafkaStorageError)?;
+            if alone.is_some()
+                && let Some(log) = self.lock().log.as_mut()
+            {
+                log.end_read(job);
+            }
+            if slice.bytes > 0 || slice.next_offset <= at {
+                return Ok(slice);
+            }
+            at = slice.next_offset;
+        }
+    }
+
+    /// Looks a record up by time, and says where the log stood when the search began.
+    pub(crate) fn lookup(
+        &self,
+        current_leader_epoch: i32,
+        lookup: Lookup,
+        now: Millis,
+    ) -> Result<(Option<FoundOffset>, Positions), ErrorCode> {
+        let (job, positions) =
+            self.with_log(current_leader_epoch, now, |log, positions| (log.begin_lookup(lookup), positions))?;
+        let failed = |error: StorageError| self.unusable("can not be searched", &error);
+        let looked = {
+            let _alone = lock(&self.settling);
+            job.map_err(failed)?.run().map_err(failed)?
+        };
+        let found = looked.found;
+        if let Some(log) = self.lock().log.as_mut() {
+            log.end_lookup(looked);
+        }
+        Ok((found, positions))
+    }
+}
+
+impl Core {
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.fresh || self.role == Role::Offline || self.log.as_ref().is_some_and(Log::is_loaded)
+    }
+
+    fn missing(&self) -> Result<Missing, ErrorCode> {
+        match &self.log {
+            _ if self.role == Role::Offline => Err(ErrorCode::KafkaStorageError),
+            _ if self.role == Role::Deleted => Err(ErrorCode::UnknownTopicOrPartition),
+            _ if self.fresh => Ok(Missing::Nothing),
+            None => Ok(Missing::Log(self.settings.clone())),
+            Some(log) => Ok(log.begin_load().map_or(Missing::Nothing, Missing::Active)),
+        }
+    }
+
+    /// Takes a log that was opened. What it holds is on disk, and this node is the only replica, so all of it is committed.
+    fn take_up(&mut self, of: &Partition, mut log: Log) -> Result<(), ErrorCode> {
+        assert!(self.log.is_none() && !self.fresh, "a log is opened once, by whoever holds `settling`");
+        if self.role == Role::Deleted {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        // The configuration may have changed meanwhile.
+        log.set_config(of.store.log_config(&self.settings));
+        self.begin(log);
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, mut log: Log) {
+        self.high_watermark = log.log_end_offset();
+        if self.role == Role::Leader {
+            log.begin_epoch(self.leader_epoch);
+        }
+        self.log = Some(log);
+    }
+}

@@ -1,0 +1,74 @@
+//! Restarts: what a node finds again, and in which order it serves those who come first.
+
+use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
+use ottla_protocol::messages::delete_topics_request::DeleteTopicsRequest;
+use ottla_protocol::messages::delete_topics_response::DeleteTopicsResponse;
+use ottla_protocol::messages::fetch_request::FetchRequest;
+use ottla_protocol::messages::fetch_response::FetchResponse;
+use ottla_protocol::messages::produce_request::ProduceRequest;
+use ottla_protocol::messages::produce_response::ProduceResponse;
+
+use super::{Rig, batch, fetch, partition_of, records_len};
+use crate::client::read;
+use crate::world::Death;
+
+/// After a clean stop logs are opened by whoever needs them first. The loop that reads those requests must not wait for that (the
+/// simulated shell would notice), and what comes on one connection must not overtake.
+#[test]
+fn the_first_requests_open_a_log_and_keep_their_order() {
+    let mut rig = Rig::new();
+    let records = batch(&["a"], rig.world.now);
+    assert_eq!(rig.produced(0, -1, &records), (0, 0));
+    rig.world.restart(Death::Shutdown).expect("a clean stop");
+    let waiting = rig.send(&fetch(0, 0, 1), 11);
+    let tokens: Vec<_> = (0..5).map(|turn| rig.produce(turn % 2, 1, &records)).collect();
+    let mut offsets = Vec::new();
+    for token in tokens {
+        let answer = rig.answer::<ProduceRequest<'_>>(token, 9, 1_000).expect("a produce is answered");
+        let response: ProduceResponse<'_> = read(&answer, 9).expect("a produce response");
+        let told = &response.responses[0].partition_responses[0];
+        offsets.push((told.index, told.error_code, told.base_offset));
+    }
+    assert_eq!(offsets, [(0, 0, 1), (1, 0, 0), (0, 0, 2), (1, 0, 1), (0, 0, 3)]);
+    let answer = rig.answer::<FetchRequest<'_>>(waiting, 11, 1_000).expect("a fetch is answered");
+    let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+    assert!(records_len(partition_of(&response)) >= records.len());
+}
+
+/// Checkpoints go by name. What they say of a deleted topic is not true of the next one of its name, whenever the power fails.
+#[test]
+fn a_topic_does_not_inherit_the_checkpoints_of_its_predecessor() {
+    for death in [None, Some(Death::Kill), Some(Death::PowerLoss), Some(Death::Shutdown)] {
+        let mut rig = Rig::new();
+        let old = batch(&["a", "b", "c", "d", "e"], rig.world.now);
+        assert_eq!(rig.produced(0, -1, &old), (0, 0));
+        let partition = DeleteRecordsPartition { partition_index: 0, offset: 4 };
+        let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+        rig.ask(&DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1_000 }, 1);
+        let request = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
+        let token = rig.send(&request, 5);
+        let answer = rig.answer::<DeleteTopicsRequest<'_>>(token, 5, 1_000).expect("deleted");
+        let response: DeleteTopicsResponse<'_> = read(&answer, 5).expect("a delete topics response");
+        assert_eq!(response.responses[0].error_code, 0);
+        if let Some(death) = death {
+            rig.world.restart(death).expect("the node starts");
+        }
+        let topic = CreatableTopic {
+            name: "t".into(),
+            num_partitions: 2,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        rig.ask(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);
+        let new = batch(&["x", "y"], rig.world.now);
+        assert_eq!(rig.produced(0, -1, &new), (0, 0), "after {death:?}");
+        rig.world.restart(Death::PowerLoss).expect("the node starts");
+        let answer = rig.ask(&fetch(0, 0, 1), 11);
+        let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+        assert_eq!(partition_of(&response).error_code, 0, "after {death:?}");
+        assert_eq!(records_len(partition_of(&response)), new.len(), "after {death:?}");
+    }
+}

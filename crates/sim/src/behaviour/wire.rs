@@ -1,0 +1,81 @@
+//! What goes over the wire whatever the API: versions, junk, and every request that real clients were seen to send.
+
+use crate::client::{frame, read};
+use bytes::Bytes;
+use ottla_broker::Response;
+use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
+use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
+use ottla_protocol::messages::metadata_request::MetadataRequest;
+
+use super::Rig;
+
+#[test]
+fn unknown_api_versions_get_an_answer_and_others_a_closed_connection() {
+    let mut rig = Rig::new();
+    let mut strange = frame(&ApiVersionsRequest::default(), 0).to_vec();
+    strange[2..4].copy_from_slice(&99i16.to_be_bytes());
+    let token = rig.world.send(strange.into());
+    let answer = rig.answer::<ApiVersionsRequest<'_>>(token, 0, 0).expect("at once");
+    let response: ApiVersionsResponse<'_> = read(&answer, 0).expect("in version 0");
+    assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
+    assert_eq!(response.api_keys.len(), 1);
+
+    let mut unknown = frame(&MetadataRequest::default(), 1).to_vec();
+    unknown[2..4].copy_from_slice(&99i16.to_be_bytes());
+    let token = rig.world.send(unknown.into());
+    assert!(matches!(rig.world.take_answer(token), Some(Response::Close)));
+    for junk in [&b""[..], b"\0", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        let token = rig.world.send(Bytes::copy_from_slice(junk));
+        assert!(matches!(rig.world.take_answer(token), Some(Response::Close)), "{junk:?}");
+    }
+}
+
+/// Every request that real clients were seen to send, in every version that is served, gets an answer: none closes the connection
+/// because a response does not fit its version.
+#[test]
+fn requests_of_real_clients_are_answered_in_every_version() {
+    let frames = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/golden/frames");
+    let mut rig = Rig::new();
+    let mut answered = std::collections::BTreeSet::new();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&frames).expect("the golden frames").flatten().map(|file| file.path()).collect();
+    files.sort();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a golden file");
+        for line in text.lines().filter(|line| line.starts_with("request ")) {
+            let bytes = unhex(line.rsplit(' ').next().expect("bytes at the end"));
+            let (key, version) =
+                (i16::from_be_bytes([bytes[0], bytes[1]]), i16::from_be_bytes([bytes[2], bytes[3]]));
+            let served = ottla_broker::SERVED.iter().find(|(api, ..)| *api as i16 == key);
+            if !served.is_some_and(|(_, min, max)| (*min..=*max).contains(&version)) {
+                continue;
+            }
+            let token = rig.world.send(bytes.into());
+            let until = rig.world.now + 400_000;
+            let answer = loop {
+                if let Some(answer) = rig.world.take_answer(token) {
+                    break answer;
+                }
+                assert!(rig.world.step(until), "{}: never answered: {line}", file.display());
+            };
+            let fine = match answer {
+                Response::Frame(_) | Response::Nothing => true,
+                // Only a produce that must not be answered may close, to say that it failed.
+                Response::Close => key == 0,
+            };
+            assert!(fine, "{}: {line}\nreported: {:?}", file.display(), rig.world.reports.last());
+            answered.insert((key, version));
+        }
+    }
+    for (api, min, max) in ottla_broker::SERVED {
+        for version in *min..=*max {
+            assert!(answered.contains(&(*api as i16, version)), "no golden request of {api:?} v{version}");
+        }
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let nibble = |digit: u8| (digit as char).to_digit(16).expect("hex") as u8;
+    text.as_bytes().chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
+}
