@@ -144,7 +144,7 @@ impl Broker {
         }
         for partition in self.topics().iter().flat_map(|topic| &topic.partitions) {
             if self.store.has_log(&partition.topic.name, partition.index) {
-                partition.settle(now).map_err(|_| self.damaged(&partition))?;
+                partition.settle(now).map_err(|_| self.damaged(partition))?;
             }
         }
         Ok(())
