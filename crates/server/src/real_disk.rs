@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use ottla_protocol::ReadAt;
 use ottla_storage::{Disk, File, Lock, OpenMode, Usage};
@@ -187,6 +188,18 @@ impl File for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data().map_err(at(&self.path))
+    }
+
+    fn modified(&self) -> io::Result<i64> {
+        let modified =
+            self.file.metadata().and_then(|metadata| metadata.modified()).map_err(at(&self.path))?;
+        let age = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn set_modified(&self, at_ms: i64) -> io::Result<()> {
+        let time = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
+        self.file.set_modified(time).map_err(at(&self.path))
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {

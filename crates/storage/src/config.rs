@@ -14,6 +14,39 @@ pub enum TargetCompression {
     Codec(Codec, Option<i32>),
 }
 
+/// When and how a log is compacted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompactionRules {
+    /// `min.cleanable.dirty.ratio`: the share of dirty bytes, 0 to 1, above which compaction is worth while.
+    pub dirty_ratio_min: f64,
+    /// `min.compaction.lag.ms`: segments with younger records are left alone.
+    pub lag_min_ms: i64,
+    /// `max.compaction.lag.ms`: dirty records older than this make compaction due, whatever the ratio.
+    pub lag_max_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and markers stay once they are the last of their kind.
+    pub delete_retention_ms: i64,
+}
+
+impl Default for CompactionRules {
+    fn default() -> CompactionRules {
+        CompactionRules {
+            dirty_ratio_min: 0.5,
+            lag_min_ms: 0,
+            lag_max_ms: i64::MAX,
+            delete_retention_ms: 24 * 3600 * 1000,
+        }
+    }
+}
+
+/// What is deleted from the front of a log. The default deletes nothing: an empty `cleanup.policy`, or one that only compacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetentionRules {
+    /// `retention.ms`: segments whose newest record is older go.
+    pub ms: Option<i64>,
+    /// `retention.bytes`: the oldest segments go while the log is larger without them.
+    pub bytes: Option<u64>,
+}
+
 /// The configuration of one log. Changing it takes effect with the next append.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
@@ -41,6 +74,10 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `cleanup.policy` contains `compact`: every record needs a key.
     pub compacted: bool,
+    /// How it is compacted, if it is.
+    pub compaction: CompactionRules,
+    /// What is deleted of it.
+    pub retention: RetentionRules,
     /// Decompress and walk over every batch of a client, as Kafka does. Otherwise compressed batches are believed to their header
     /// and checksum, unless another setting needs their records.
     pub strict_validation: bool,
@@ -72,6 +109,8 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3600 * 1000,
             compacted: false,
+            compaction: CompactionRules::default(),
+            retention: RetentionRules::default(),
             strict_validation: false,
             decompressed_bytes_max: 64 << 20,
             producer_id_expiration_ms: 24 * 3600 * 1000,

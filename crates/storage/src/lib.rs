@@ -3,6 +3,7 @@
 //!
 //! Reading order: [`disk`] (what a disk promises), `segment`, `log` (append, read, flush), `log/recover`, [`dir`].
 
+mod compact;
 mod config;
 pub mod dir;
 pub mod disk;
@@ -20,7 +21,10 @@ mod segment;
 mod tail;
 mod validate;
 
-pub use config::{LogConfig, TargetCompression};
+pub use compact::{
+    CleanedSegment, Compaction, CompactionError, CompactionMemory, CompactionStats, HashSecret, Pace,
+};
+pub use config::{CompactionRules, LogConfig, RetentionRules, TargetCompression};
 pub use dir::{
     Checkpoint, CleanShutdown, LogDir, LogDirError, MetaProperties, MetaPropertiesError, PartitionDir,
     PartitionDirKind, PartitionName, QuorumState, read_partition_metadata, write_partition_metadata,
@@ -31,8 +35,8 @@ pub use error::{AppendError, ReadError, StorageError};
 pub use flush::{FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};
 pub use log::{
-    AppendInfo, DeleteJob, FoundOffset, LoadJob, Loaded, Log, Looked, Lookup, LookupJob, OpenHints,
-    RecoveryReport,
+    AppendInfo, DeleteJob, Dirt, FoundOffset, LoadJob, Loaded, Log, Looked, Lookup, LookupJob, OpenHints,
+    RecoveryReport, SwapDone, SwapJob, Swapped,
 };
 pub use names::{SnapshotId, SnapshotState};
 pub use producer::{AppendOrigin, ProducerSummary};

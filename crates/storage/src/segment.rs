@@ -99,8 +99,12 @@ pub(crate) struct SealedSegment {
     pub(crate) base_offset: i64,
     pub(crate) size: u32,
     pub(crate) aborted: Vec<AbortedTxn>,
+    /// Its files are changing their names: they are only reached through the handles that are open.
+    pub(crate) swapping: bool,
     /// `None` until it is read from the time index.
     max_timestamp: Option<Option<TimestampOffset>>,
+    /// The largest timestamp of the first batch; `None` until it is read.
+    first_timestamp: Option<Option<i64>>,
     files: Option<SealedFiles>,
 }
 
@@ -149,7 +153,31 @@ fn open_indexes(
 
 impl SealedSegment {
     pub(crate) fn new(base_offset: i64, size: u32, aborted: Vec<AbortedTxn>) -> SealedSegment {
-        SealedSegment { base_offset, size, aborted, max_timestamp: None, files: None }
+        SealedSegment {
+            base_offset,
+            size,
+            aborted,
+            swapping: false,
+            max_timestamp: None,
+            first_timestamp: None,
+            files: None,
+        }
+    }
+
+    /// A segment that compaction made, with its files open under whatever names they have.
+    pub(crate) fn cleaned(
+        base_offset: i64,
+        size: u32,
+        aborted: Vec<AbortedTxn>,
+        indexer: &Indexer,
+        files: SealedFiles,
+    ) -> SealedSegment {
+        SealedSegment {
+            max_timestamp: Some(indexer.max_timestamp),
+            first_timestamp: Some(indexer.first_timestamp),
+            files: Some(files),
+            ..SealedSegment::new(base_offset, size, aborted)
+        }
     }
 
     /// The files, if they are open.
@@ -172,8 +200,33 @@ impl SealedSegment {
         self.max_timestamp.get_or_insert(max_timestamp);
     }
 
+    /// The largest timestamp of the first batch, if there is a batch.
+    pub(crate) fn first_timestamp(&mut self, place: &Place, config: &LogConfig) -> io::Result<Option<i64>> {
+        if let Some(known) = self.first_timestamp {
+            return Ok(known);
+        }
+        let size = u64::from(self.size);
+        let mut scan = Scan::new(&*self.files(place, config)?.log, 0, size, 4096);
+        let found = match scan.next_header()? {
+            Found::At(_, header) => Some(header.max_timestamp),
+            _ => None,
+        };
+        self.first_timestamp = Some(found);
+        Ok(found)
+    }
+
+    /// Its largest timestamp, or when it was last written to, if its records have none: what retention goes by.
+    pub(crate) fn age_timestamp(&mut self, place: &Place, config: &LogConfig) -> io::Result<i64> {
+        match self.max_timestamp(place, config)? {
+            Some(max) => Ok(max.timestamp),
+            None => self.files(place, config)?.log.modified(),
+        }
+    }
+
     pub(crate) fn release(&mut self) {
-        self.files = None;
+        if !self.swapping {
+            self.files = None;
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -343,6 +396,7 @@ impl ActiveSegment {
         unsynced.push(files.log.clone());
         let mut sealed = SealedSegment::new(self.base_offset, self.size, self.aborted);
         sealed.max_timestamp = Some(files.indexer.max_timestamp);
+        sealed.first_timestamp = Some(files.indexer.first_timestamp);
         Ok((sealed, unsynced))
     }
 }

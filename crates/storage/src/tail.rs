@@ -146,6 +146,13 @@ impl TailCache {
         }
     }
 
+    /// Forgets batches below `offset`: they are no longer what the log holds.
+    pub(crate) fn forget_below(&mut self, offset: i64) {
+        while let Some(oldest) = self.batches.pop_front_if(|oldest| oldest.base_offset < offset) {
+            self.forget(&oldest);
+        }
+    }
+
     /// The batches from the one that holds `offset` on, if it is here: while they end below `end_offset` and fit into `bytes_max`.
     pub(crate) fn read(
         &self,

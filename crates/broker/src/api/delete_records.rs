@@ -45,7 +45,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DeleteRecord
     let checkpointed = broker.write_checkpoints(now);
     let removed = checkpointed.and_then(|()| {
         jobs.into_iter()
-            .try_for_each(|job| job.mark().and_then(|()| job.remove()))
+            .try_for_each(|mut job| job.mark().and_then(|()| job.remove()))
             .map_err(|error| error.to_string())
     });
     if let Err(error) = removed {

@@ -80,6 +80,10 @@ pub trait File: ReadAt + Send + Sync + Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the bytes and the length durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
+    /// When the file was last written to, in ms since the epoch.
+    fn modified(&self) -> io::Result<i64>;
+    /// Sets that time.
+    fn set_modified(&self, at: i64) -> io::Result<()>;
     /// Reserves blocks for a range without changing the length (`fallocate` with `KEEP_SIZE`). A hint: callers may ignore failure.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 }

@@ -42,6 +42,8 @@ struct State {
     /// Mutations that may still happen before the power goes (then everything fails).
     fuse: Option<u64>,
     total_bytes: u64,
+    /// What the disk takes for the present time.
+    now: i64,
 }
 
 /// A simulated disk. Clones are handles to the same disk.
@@ -65,6 +67,7 @@ impl SimDisk {
             counters: DiskCounters::default(),
             fuse: None,
             total_bytes: 1 << 40,
+            now: 0,
         };
         SimDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -105,6 +108,11 @@ impl SimDisk {
     /// Lets `mutations` more changing operations succeed; after them every operation fails, as if the power were gone.
     pub fn fail_after(&self, mutations: u64) {
         self.lock().fuse = Some(mutations);
+    }
+
+    /// Sets the time that files written from here on are given.
+    pub fn set_time(&self, now: i64) {
+        self.lock().now = now;
     }
 
     /// What the disk was asked to do so far.
@@ -318,7 +326,10 @@ impl File for SimFile {
             return Err(error);
         }
         state.counters.bytes_written += bytes.len() as u64;
-        state.tree.file(self.ino)?.change(FileChange::Write { position, bytes });
+        let now = state.now;
+        let file = state.tree.file(self.ino)?;
+        file.modified = now;
+        file.change(FileChange::Write { position, bytes });
         Ok(())
     }
 
@@ -341,6 +352,15 @@ impl File for SimFile {
         let mut state = self.disk.lock();
         state.admit(Operation::Sync, &self.path)?;
         state.tree.file(self.ino)?.sync();
+        Ok(())
+    }
+
+    fn modified(&self) -> io::Result<i64> {
+        Ok(self.disk.lock().tree.file(self.ino)?.modified)
+    }
+
+    fn set_modified(&self, at: i64) -> io::Result<()> {
+        self.disk.lock().tree.file(self.ino)?.modified = at;
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub(super) enum FileChange {
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileNode {
     pub(super) live: Vec<u8>,
+    /// When it was last written to.
+    pub(super) modified: i64,
     durable: Vec<u8>,
     pending: Vec<FileChange>,
 }

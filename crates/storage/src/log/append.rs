@@ -258,7 +258,7 @@ impl Log {
         self.active.size >= self.segment_bytes() && !self.is_name_durable()
     }
 
-    fn try_roll(&mut self, base_offset: i64, now: i64) -> io::Result<()> {
+    pub(super) fn try_roll(&mut self, base_offset: i64, now: i64) -> io::Result<()> {
         assert!(base_offset >= self.log_end_offset, "a segment begins where the log ends, or after a gap");
         if self.active.size == 0 {
             // Nothing in it: it begins elsewhere.

@@ -16,6 +16,7 @@ use crate::place::Place;
 pub struct DeleteJob {
     place: Place,
     base_offsets: Vec<i64>,
+    marked: bool,
 }
 
 impl DeleteJob {
@@ -29,9 +30,20 @@ impl DeleteJob {
         self.base_offsets.len()
     }
 
+    /// Files that have been renamed already.
+    pub(super) fn marked(place: Place, base_offsets: Vec<i64>) -> DeleteJob {
+        DeleteJob { place, base_offsets, marked: true }
+    }
+
     /// Renames the files to `.deleted`. The caller has made the new log start offset durable (`log-start-offset-checkpoint`) before.
     /// Readers that have files open go on reading.
-    pub fn mark(&self) -> Result<(), StorageError> {
+    pub fn mark(&mut self) -> Result<(), StorageError> {
+        if self.marked || self.is_empty() {
+            return Ok(());
+        }
+        // The segment behind may be new, and is what says where the log ends.
+        self.place.sync().map_err(|error| StorageError::at(&self.place.dir, &error))?;
+        self.marked = true;
         self.each(|path| {
             let mut target = path.as_os_str().to_owned();
             target.push(names::DELETED);
@@ -76,17 +88,18 @@ impl Log {
         if offset > log_end_offset {
             return Err(ReadError::OffsetOutOfRange { offset, log_start_offset, log_end_offset });
         }
-        let mut base_offsets = Vec::new();
         if offset > log_start_offset {
             self.log_start_offset = offset;
             self.synced_offset = self.synced_offset.max(offset);
             self.epochs.truncate_from_start(offset);
             self.producers.on_log_start(offset);
-            let gone = (0..self.sealed.len()).take_while(|n| self.next_base(*n) <= offset).count();
-            base_offsets.extend(self.sealed.drain(..gone).map(|segment| segment.base_offset));
             self.changed = true;
-            self.assert_invariants();
         }
-        Ok(DeleteJob { place: self.place.clone(), base_offsets })
+        // One that is being swapped in keeps its names until that is over, and goes the next time.
+        let is_gone = |n: &usize| self.next_base(*n) <= self.log_start_offset && !self.sealed[*n].swapping;
+        let gone = (0..self.sealed.len()).take_while(is_gone).count();
+        let base_offsets = self.sealed.drain(..gone).map(|segment| segment.base_offset).collect();
+        self.assert_invariants();
+        Ok(DeleteJob { place: self.place.clone(), base_offsets, marked: false })
     }
 }

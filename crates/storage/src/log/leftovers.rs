@@ -2,7 +2,7 @@
 //! (`LogLoader.removeTempFilesAndCollectSwapFiles`).
 //!
 //! The one tricky idea: a `.cleaned` file is still being written and goes; a `.swap` file is complete and takes its place, after the segments
-//! that it replaces are gone.
+//! that it replaces are gone. This may be interrupted as well, so whatever a later step relies on is durable before that step begins.
 
 use std::io;
 
@@ -21,16 +21,27 @@ pub(super) fn clean_up(place: &Place) -> io::Result<Vec<i64>> {
         names.iter().filter(|name| name.ends_with(CLEANED)).filter_map(|name| offset_of(name)).collect();
     let first_cleaned = cleaned.iter().min().copied().unwrap_or(i64::MAX);
     let mut swaps = Vec::new();
+    let mut unfinished = Vec::new();
     for name in &names {
         let Some(offset) = offset_of(name) else { continue };
-        // A swap at or behind a file that was still being written belongs to a split that did not finish.
-        let unfinished = name.ends_with(SWAP) && offset >= first_cleaned;
-        if name.ends_with(DELETED) || name.ends_with(CLEANED) || unfinished {
+        if name.ends_with(DELETED) {
             remove_if_exists(&*place.disk, &place.dir.join(name))?;
             changed = true;
+        } else if name.ends_with(SWAP) && offset >= first_cleaned {
+            // At or behind a file that was still being written: the swap, or a split, had not begun.
+            unfinished.push(name);
         } else if name.ends_with(SWAP) {
             swaps.push((offset, name.clone()));
         }
+    }
+    if !unfinished.is_empty() {
+        // Before the files that say that they are unfinished.
+        unfinished.iter().try_for_each(|name| remove_if_exists(&*place.disk, &place.dir.join(name)))?;
+        place.sync()?;
+    }
+    for name in names.iter().filter(|name| name.ends_with(CLEANED) && offset_of(name).is_some()) {
+        remove_if_exists(&*place.disk, &place.dir.join(name))?;
+        changed = true;
     }
     if !swaps.is_empty() {
         finish_swap(place, &names, &swaps)?;
@@ -75,9 +86,15 @@ fn finish_swap(place: &Place, names: &[String], swaps: &[(i64, String)]) -> io::
             remove_if_exists(&*place.disk, &place.dir.join(name))?;
         }
     }
-    for (_, name) in swaps {
-        let target = name.strip_suffix(SWAP).unwrap_or(name);
-        place.disk.rename(&place.dir.join(name), &place.dir.join(target))?;
+    place.sync()?;
+    // The records first: as long as they have their temporary name, all files of the segment that have a final one are old ones.
+    let (logs, indexes): (Vec<_>, Vec<_>) = swaps.iter().partition(|(_, name)| name.ends_with(".log.swap"));
+    for names in [logs, indexes] {
+        for (_, name) in names {
+            let target = name.strip_suffix(SWAP).unwrap_or(name);
+            place.disk.rename(&place.dir.join(name), &place.dir.join(target))?;
+        }
+        place.sync()?;
     }
     Ok(())
 }

@@ -12,11 +12,14 @@
 
 mod append;
 mod delete;
+mod dirt;
 mod leftovers;
 mod load;
 mod lookup;
 mod recover;
+mod retain;
 mod salvage;
+mod swap;
 mod truncate;
 
 use std::io;
@@ -25,9 +28,11 @@ use std::sync::Arc;
 
 pub use append::AppendInfo;
 pub use delete::DeleteJob;
+pub use dirt::Dirt;
 pub use load::{LoadJob, Loaded};
 pub use lookup::{FoundOffset, Looked, Lookup, LookupJob};
 pub use recover::{OpenHints, RecoveryReport};
+pub use swap::{SwapDone, SwapJob, Swapped};
 
 use crate::config::LogConfig;
 use crate::disk::{Disk, File};
@@ -62,6 +67,12 @@ pub struct Log {
     /// A segment was created whose name is not durable.
     unsynced_segment: bool,
     flushing: Option<Flushing>,
+    /// A cleaned segment is taking the place of others.
+    swap: Option<swap::Swap>,
+    /// How many cleaned segments were taken in.
+    swaps: u64,
+    /// How often the end was cut off.
+    truncations: u64,
     /// Something changed that a clean shutdown has to write out.
     changed: bool,
     failed: Option<StorageError>,
@@ -443,6 +454,7 @@ impl Log {
             let error = io::Error::other("closed while it was being flushed");
             return Err(StorageError::at(&self.place.dir, &error));
         }
+        self.finish_swap().map_err(|error| self.fail(error))?;
         if self.changed || self.log_end_offset > self.synced_offset || self.epochs.is_dirty() {
             self.close_changed().map_err(|error| self.fail(error))?;
         }

@@ -28,6 +28,8 @@ pub struct OpenHints {
     pub recovery_point: i64,
     /// The first readable offset, if it is above the first segment's base.
     pub log_start_offset: i64,
+    /// Up to where the log was compacted: segments below may end before the next one begins.
+    pub cleaned_offset: i64,
     /// The log was closed before the last process ended, so the recovery point is its end.
     pub clean_shutdown: bool,
 }
@@ -85,7 +87,7 @@ pub(super) fn open(
         if hints.clean_shutdown && !loader.report.epochs_rebuilt { loader.clean_end(&bases)? } else { None };
     let (mut active, mut end_offset) = match clean_end {
         Some(clean) => loader.believe(&bases, clean)?,
-        None => loader.scan(&bases, hints.recovery_point)?,
+        None => loader.scan(&bases, hints)?,
     };
     loader.report.lost_synced_offsets =
         (hints.recovery_point - end_offset.max(loader.log_start_offset)).max(0);
@@ -370,6 +372,9 @@ impl Loader<'_> {
             unsynced_dir: false,
             unsynced_segment: false,
             flushing: None,
+            swap: None,
+            swaps: 0,
+            truncations: 0,
             changed,
             failed: None,
         };

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::recover::Loader;
+use super::recover::{Loader, OpenHints};
 use crate::disk::OpenMode;
 use crate::index::AbortedTxn;
 use crate::names::{self, PRODUCER_SNAPSHOT, SEGMENT_EXTENSIONS};
@@ -31,24 +31,25 @@ struct Scanned {
 impl Scanned {
     /// Whether the segment at `next_base` can follow. One that begins before this one ends was made of another history. One that begins
     /// later shows that batches are missing which were never synced (their blocks reached the disk after those behind them), unless
-    /// compaction made the gap, or it lies below the recovery point, or is too wide for one segment.
-    fn is_continued_by(&self, next_base: i64, recovery_point: i64) -> bool {
+    /// compaction made the gap (as Kafka's does), or it lies below the recovery point, or is too wide for one segment.
+    fn is_continued_by(&self, next_base: i64, whole_below: i64) -> bool {
         let gap = next_base > self.end_offset;
         let explained =
-            !self.dense || next_base <= recovery_point || !fits(self.segment.base_offset, next_base - 1);
+            !self.dense || next_base <= whole_below || !fits(self.segment.base_offset, next_base - 1);
         !self.damaged && next_base >= self.end_offset && (!gap || explained)
     }
 }
 
 impl Loader<'_> {
     /// Reads everything from the segment of the recovery point on, and ends the log at the first thing that is not right.
-    pub(super) fn scan(&mut self, bases: &[i64], recovery_point: i64) -> io::Result<(ActiveSegment, i64)> {
+    pub(super) fn scan(&mut self, bases: &[i64], hints: OpenHints) -> io::Result<(ActiveSegment, i64)> {
         if bases.is_empty() {
             self.producers = Producers::starting_at(self.log_start_offset);
             self.epochs.clear();
             return Ok((ActiveSegment::empty(self.log_start_offset, self.now), self.log_start_offset));
         }
-        let recovery_point = if self.report.epochs_rebuilt { i64::MIN } else { recovery_point };
+        let recovery_point = if self.report.epochs_rebuilt { i64::MIN } else { hints.recovery_point };
+        let whole_below = recovery_point.max(hints.cleaned_offset);
         // Strictly before: if the recovery point is a segment's first offset, a flush may have ended there before that segment was
         // begun, and the indexes of the one before it were not part of that flush.
         let first = bases.partition_point(|base| *base < recovery_point).saturating_sub(1);
@@ -62,7 +63,7 @@ impl Loader<'_> {
         for (n, &base_offset) in bases.iter().enumerate().skip(first) {
             let mut start = base_offset;
             if let Some(previous) = active.take() {
-                if !previous.is_continued_by(base_offset, recovery_point) {
+                if !previous.is_continued_by(base_offset, whole_below) {
                     self.remove_from(&bases[n..])?;
                     active = Some(previous);
                     break;

@@ -1,9 +1,13 @@
 //! The log from outside: what goes in comes out, whichever way it is read, rolled, cut, closed or killed.
 
+mod compaction;
+mod compaction_crash;
+mod compaction_model;
 mod crash;
 mod hostile;
 mod keeping;
 mod model;
 mod reading;
+mod retention;
 mod rig;
 mod transactions;

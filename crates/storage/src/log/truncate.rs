@@ -48,6 +48,7 @@ impl Log {
     }
 
     fn try_truncate(&mut self, offset: i64, now: i64) -> io::Result<()> {
+        self.leave_compaction()?;
         while self.active.base_offset > offset {
             self.drop_active(now)?;
         }
@@ -73,6 +74,7 @@ impl Log {
     }
 
     fn try_truncate_fully(&mut self, offset: i64, now: i64) -> io::Result<()> {
+        self.leave_compaction()?;
         while !self.sealed.is_empty() {
             self.drop_active(now)?;
         }
@@ -95,6 +97,12 @@ impl Log {
         self.place.sync()?;
         self.unsynced_segment = false;
         Ok(())
+    }
+
+    /// A compaction that is under way finds that its segments are not what they were, and what it made must not come back.
+    fn leave_compaction(&mut self) -> io::Result<()> {
+        self.truncations += 1;
+        self.finish_swap()
     }
 
     /// Removes the active segment; the one before it becomes active.

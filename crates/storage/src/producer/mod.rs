@@ -57,6 +57,14 @@ pub struct ProducerSummary {
     pub current_txn_start_offset: Option<i64>,
 }
 
+/// The record in the log that carries a producer's state: compaction does not remove its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastRecord {
+    /// The last offset of the producer's last batch of data; `None` if its last epoch has only a marker.
+    pub(crate) data_offset: Option<i64>,
+    pub(crate) producer_epoch: i16,
+}
+
 /// A transaction that ended with the marker at `last_offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CompletedTxn {
@@ -137,6 +145,14 @@ impl Producers {
 
     pub(crate) fn summaries(&self) -> impl Iterator<Item = ProducerSummary> + '_ {
         self.by_id.iter().map(|(id, entry)| entry.summary(*id))
+    }
+
+    pub(crate) fn last_records(&self) -> BTreeMap<i64, LastRecord> {
+        let last = |entry: &ProducerEntry| LastRecord {
+            data_offset: entry.batches.back().map(|batch| batch.last_offset),
+            producer_epoch: entry.producer_epoch,
+        };
+        self.by_id.iter().map(|(id, entry)| (*id, last(entry))).collect()
     }
 
     pub(crate) fn has_open_txn(&self, producer_id: i64, producer_epoch: i16) -> bool {

@@ -62,7 +62,7 @@ fn script(disk: &SimDisk, config: &LogConfig, told: &mut Told) -> Result<(), Sto
     flush(&mut log, told)?;
     let start = log.segments().nth(2).unwrap().0;
     told.log_start = start;
-    let job = log.advance_log_start_offset(start).unwrap();
+    let mut job = log.advance_log_start_offset(start).unwrap();
     job.mark()?;
     write(&mut log, told, 2, 5)?;
     job.remove()?;
@@ -110,6 +110,7 @@ fn after_every_operation() {
                 recovery_point: told.recovery_point,
                 log_start_offset: told.log_start,
                 clean_shutdown: told.clean,
+                ..OpenHints::default()
             };
             for (image, what) in [(disk.crash(), "crash"), (disk.kill(), "kill")] {
                 let context = format!("{what} after {fuse} operations, seed {seed}");

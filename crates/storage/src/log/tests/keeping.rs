@@ -221,7 +221,7 @@ fn deleting_from_the_front_removes_whole_segments_later() {
     let bases: Vec<i64> = log.segments().map(|(base, _)| base).collect();
     let start = bases[2] + 1;
     let held = log.read(bases[0], 10_000, 60, true).unwrap();
-    let job = log.advance_log_start_offset(start).unwrap();
+    let mut job = log.advance_log_start_offset(start).unwrap();
     assert_eq!(job.segments(), 2);
     check_filled(&mut log, start, 60);
     assert!(matches!(log.read(0, 100, 60, true), Err(ReadError::OffsetOutOfRange { .. })));
@@ -231,7 +231,7 @@ fn deleting_from_the_front_removes_whole_segments_later() {
     job.remove().unwrap();
     assert!(disk.contents(Path::new(&deleted)).is_none());
     assert!(!bytes_of(held).is_empty(), "a reader that has the file open goes on reading");
-    let hints = OpenHints { log_start_offset: start, recovery_point: 60, clean_shutdown: false };
+    let hints = OpenHints { log_start_offset: start, recovery_point: 60, ..OpenHints::default() };
     let (mut again, _) = open_with(&disk.crash(), small(), hints);
     check_filled(&mut again, start, 60);
     assert!(log.advance_log_start_offset(61).is_err());

@@ -138,7 +138,7 @@ impl Model {
     fn delete(&mut self) {
         let room = self.synced - self.log_start.min(self.synced);
         let offset = self.log_start + self.dice.below(room.min(30) + 1);
-        let job = self.log.advance_log_start_offset(offset as i64).unwrap();
+        let mut job = self.log.advance_log_start_offset(offset as i64).unwrap();
         self.log_start = offset;
         self.hints.log_start_offset = offset as i64;
         if self.dice.below(4) > 0 {

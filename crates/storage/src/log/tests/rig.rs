@@ -110,3 +110,58 @@ pub(super) fn check_filled(log: &mut Log, from: i64, to: i64) {
     assert_eq!(records(log, 300), expected);
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (from, to));
 }
+
+/// Goes on at any pace.
+pub(super) struct Unhurried;
+
+impl crate::Pace for Unhurried {
+    fn pass(&self, _bytes: usize) -> bool {
+        true
+    }
+}
+
+pub(super) const MEMORY: crate::CompactionMemory =
+    crate::CompactionMemory { map_bytes: 1 << 16, load_factor: 0.9, secret: crate::HashSecret(5, 6) };
+
+/// Compacts what may be compacted, everything below the synced offset being committed. Returns where the clean part ends.
+pub(super) fn compact(
+    log: &mut Log,
+    cleaned_offset: Option<i64>,
+    now: i64,
+) -> Result<Option<i64>, crate::CompactionError> {
+    let storage = crate::CompactionError::Storage;
+    let high_watermark = log.synced_offset();
+    let dirt = log.dirt(cleaned_offset, high_watermark, now).map_err(storage)?;
+    let Some(mut compaction) = log.begin_compaction(&dirt, MEMORY, high_watermark, now).map_err(storage)?
+    else {
+        return Ok(cleaned_offset);
+    };
+    while let Some(cleaned) = compaction.next_segment(&Unhurried)? {
+        let mut job = log.begin_swap(cleaned).map_err(storage)?.expect("nothing else happens to the log");
+        loop {
+            match log.on_swapped(job.run()).map_err(storage)? {
+                crate::Swapped::More(next) => job = next,
+                crate::Swapped::Over(replaced) => break replaced.remove().map_err(storage)?,
+                crate::Swapped::Finished => panic!("nobody else finishes it"),
+            }
+        }
+    }
+    Ok(Some(compaction.cleaned_offset()))
+}
+
+/// Every batch in the log, as bytes.
+pub(super) fn all_batches(log: &mut Log) -> Vec<Vec<u8>> {
+    let (mut offset, end) = (log.log_start_offset(), log.log_end_offset());
+    let mut found = Vec::new();
+    while offset < end {
+        let slice = log.read(offset, 1 << 20, end, true).unwrap();
+        assert!(slice.next_offset > offset, "a read moves forward");
+        offset = slice.next_offset;
+        for batch in batches(&bytes_of(slice)) {
+            let batch = batch.unwrap();
+            batch.verify_crc().unwrap();
+            found.push(batch.bytes().to_vec());
+        }
+    }
+    found
+}

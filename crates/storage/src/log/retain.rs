@@ -1,0 +1,78 @@
+//! Retention: segments at the front that are too old, or too much, go (`UnifiedLog.deleteOldSegments`).
+//!
+//! The one tricky idea: the active segment may be expired as a whole, too. Then an empty one is begun behind it, so that the log still
+//! knows where it ends when everything before is gone.
+
+use std::io;
+
+use super::{DeleteJob, Log};
+use crate::error::StorageError;
+
+impl Log {
+    /// Forgets what the configuration says is to be deleted, and segments that lie below the log start. Nothing at or above the high
+    /// watermark goes. May wait for the disk the first time, to learn how old segments are.
+    ///
+    /// The new log start has to be durable before the job is run.
+    pub fn retain(&mut self, high_watermark: i64, now: i64) -> Result<DeleteJob, StorageError> {
+        self.check_healthy()?;
+        let expired =
+            self.expired(high_watermark, now).map_err(|error| StorageError::at(&self.place.dir, &error))?;
+        let offset = if expired > self.sealed.len() {
+            self.end_with_empty_segment(now).map_err(|error| self.fail(error))?;
+            self.log_end_offset
+        } else if expired > 0 {
+            self.next_base(expired - 1)
+        } else {
+            self.log_start_offset
+        };
+        self.advance_log_start_offset(offset.max(self.log_start_offset)).map_err(|error| match error {
+            crate::ReadError::Storage(error) => error,
+            crate::ReadError::OffsetOutOfRange { .. } => unreachable!("the offset is within the log"),
+        })
+    }
+
+    /// How many of the oldest segments are expired, the active one included.
+    fn expired(&mut self, high_watermark: i64, now: i64) -> io::Result<usize> {
+        let rules = self.config.retention;
+        let mut excess = rules.bytes.and_then(|bytes| self.size().checked_sub(bytes)).unwrap_or(0);
+        let mut count = 0;
+        loop {
+            let (end, size) = match self.sealed.get(count) {
+                Some(segment) if segment.swapping => break,
+                Some(segment) => (self.next_base(count), segment.size),
+                None if count == self.sealed.len() && self.active.size > 0 => {
+                    (self.log_end_offset, self.active.size)
+                }
+                None => break,
+            };
+            if end > high_watermark {
+                break;
+            }
+            let too_much = rules.bytes.is_some() && u64::from(size) <= excess;
+            if end > self.log_start_offset && !too_much && !self.is_too_old(count, now)? {
+                break;
+            }
+            excess = excess.saturating_sub(u64::from(size));
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn is_too_old(&mut self, n: usize, now: i64) -> io::Result<bool> {
+        let Some(retention_ms) = self.config.retention.ms else { return Ok(false) };
+        let timestamp = match self.sealed.get_mut(n) {
+            Some(segment) => segment.age_timestamp(&self.place, &self.config)?,
+            None => match self.active.max_timestamp {
+                Some(max) => max.timestamp,
+                None => self.active.load(&self.place, &self.config)?.log.modified()?,
+            },
+        };
+        Ok(now.saturating_sub(timestamp) > retention_ms)
+    }
+
+    /// The file of the empty segment is what tells the next process where the log ends.
+    fn end_with_empty_segment(&mut self, now: i64) -> io::Result<()> {
+        self.try_roll(self.log_end_offset, now)?;
+        self.create_active()
+    }
+}
