@@ -98,6 +98,7 @@ fn compare(
     let hints = OpenHints {
         recovery_point: offset_of(Checkpoint::RecoveryPoint)?,
         log_start_offset: offset_of(Checkpoint::LogStart)?,
+        cleaned_offset: 0,
         clean_shutdown: clean,
     };
     let path = Path::new(ROOT).join(format!("{topic}-0"));

@@ -37,7 +37,11 @@ fn the_last_value_of_each_key_stays_at_its_offset() {
     assert_eq!(compact(&mut log, None, NOW).unwrap(), Some(end));
     let expected: Vec<i64> = (end - 10..100).collect();
     assert_eq!(offsets(&mut log), expected);
-    assert_eq!(log.segments().next().unwrap().1, 61, "of a segment without records its last batch stays, as a header");
+    assert_eq!(
+        log.segments().next().unwrap().1,
+        61,
+        "of a segment without records its last batch stays, as a header"
+    );
     assert_eq!(compact(&mut log, Some(end), NOW).unwrap(), Some(end), "nothing is dirty");
     for clean_shutdown in [false, true] {
         if clean_shutdown {
