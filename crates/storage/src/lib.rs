@@ -36,7 +36,7 @@ pub use flush::{FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};
 pub use log::{
     AppendInfo, DeleteJob, Dirt, FoundOffset, LoadJob, Loaded, Log, Looked, Lookup, LookupJob, OpenHints,
-    RecoveryReport, SwapDone, SwapJob, Swapped,
+    RecoveryReport, SurveyDone, SurveyJob, Surveyed, SwapDone, SwapJob, Swapped,
 };
 pub use names::{SnapshotId, SnapshotState};
 pub use producer::{AppendOrigin, ProducerSummary};

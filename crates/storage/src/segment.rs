@@ -93,6 +93,23 @@ pub(crate) fn search_target(base_offset: i64, offset: i64) -> u32 {
     (offset - base_offset).clamp(0, i64::from(i32::MAX)) as u32
 }
 
+/// How old the records of a segment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// The largest timestamp of the first batch, if it has one.
+    pub(crate) first: Option<i64>,
+    /// The largest timestamp; or, if no record has one, when the file was last written to.
+    pub(crate) newest: i64,
+}
+
+impl Age {
+    /// What the indexes say; nothing, if no record has a timestamp.
+    pub(crate) fn of(indexer: &Indexer) -> Option<Age> {
+        let first = indexer.first_timestamp.filter(|first| *first >= 0);
+        indexer.max_timestamp.map(|max| Age { first, newest: max.timestamp })
+    }
+}
+
 /// A segment that is no longer written to.
 #[derive(Debug)]
 pub(crate) struct SealedSegment {
@@ -103,8 +120,7 @@ pub(crate) struct SealedSegment {
     pub(crate) swapping: bool,
     /// `None` until it is read from the time index.
     max_timestamp: Option<Option<TimestampOffset>>,
-    /// The largest timestamp of the first batch; `None` until it is read.
-    first_timestamp: Option<Option<i64>>,
+    age: Option<Age>,
     files: Option<SealedFiles>,
 }
 
@@ -159,7 +175,7 @@ impl SealedSegment {
             aborted,
             swapping: false,
             max_timestamp: None,
-            first_timestamp: None,
+            age: None,
             files: None,
         }
     }
@@ -174,7 +190,7 @@ impl SealedSegment {
     ) -> SealedSegment {
         SealedSegment {
             max_timestamp: Some(indexer.max_timestamp),
-            first_timestamp: Some(indexer.first_timestamp),
+            age: Age::of(indexer),
             files: Some(files),
             ..SealedSegment::new(base_offset, size, aborted)
         }
@@ -200,27 +216,14 @@ impl SealedSegment {
         self.max_timestamp.get_or_insert(max_timestamp);
     }
 
-    /// The largest timestamp of the first batch, if there is a batch.
-    pub(crate) fn first_timestamp(&mut self, place: &Place, config: &LogConfig) -> io::Result<Option<i64>> {
-        if let Some(known) = self.first_timestamp {
-            return Ok(known);
-        }
-        let size = u64::from(self.size);
-        let mut scan = Scan::new(&*self.files(place, config)?.log, 0, size, 4096);
-        let found = match scan.next_header()? {
-            Found::At(_, header) => Some(header.max_timestamp),
-            _ => None,
-        };
-        self.first_timestamp = Some(found);
-        Ok(found)
+    /// How old its records are; `None`: nobody looked yet.
+    pub(crate) fn age(&self) -> Option<Age> {
+        self.age
     }
 
-    /// Its largest timestamp, or when it was last written to, if its records have none: what retention goes by.
-    pub(crate) fn age_timestamp(&mut self, place: &Place, config: &LogConfig) -> io::Result<i64> {
-        match self.max_timestamp(place, config)? {
-            Some(max) => Ok(max.timestamp),
-            None => self.files(place, config)?.log.modified(),
-        }
+    /// Notes how old its records are.
+    pub(crate) fn note_age(&mut self, age: Age) {
+        self.age.get_or_insert(age);
     }
 
     pub(crate) fn release(&mut self) {
@@ -267,6 +270,8 @@ pub(crate) struct ActiveSegment {
     pub(crate) size: u32,
     pub(crate) aborted: Vec<AbortedTxn>,
     pub(crate) max_timestamp: Option<TimestampOffset>,
+    /// How old it was when it had that size, if anybody had to look.
+    pub(crate) surveyed: Option<(u32, Age)>,
     /// When this process began to write it, for `segment.ms` where timestamps say nothing.
     pub(crate) created_at: i64,
     /// `None`: not created yet if `size` is 0, otherwise released.
@@ -352,6 +357,7 @@ impl ActiveSegment {
             size: 0,
             aborted: Vec::new(),
             max_timestamp: None,
+            surveyed: None,
             created_at: now,
             files: None,
         }
@@ -396,7 +402,7 @@ impl ActiveSegment {
         unsynced.push(files.log.clone());
         let mut sealed = SealedSegment::new(self.base_offset, self.size, self.aborted);
         sealed.max_timestamp = Some(files.indexer.max_timestamp);
-        sealed.first_timestamp = Some(files.indexer.first_timestamp);
+        sealed.age = Age::of(&files.indexer);
         Ok((sealed, unsynced))
     }
 }

@@ -242,10 +242,14 @@ impl Log {
         let indexes_full =
             indexer.offsets.len() >= offset_entries_max || indexer.times.len() + 1 >= time_entries_max;
         // The next segment needs the name of this one to be durable (see `create_active`). Whoever may not wait lets it grow further.
-        let may_roll = self.config.rolls_may_wait || self.is_name_durable();
-        let due = (full || age > segment_ms || indexes_full) && may_roll;
+        let due = (full || age > segment_ms || indexes_full) && self.may_roll();
         let outgrown = size.saturating_add(header.size()) > i32::MAX as usize;
         Ok(due || outgrown || !fits(base_offset, header.last_offset()))
+    }
+
+    /// Whether a new segment may be begun now.
+    pub(super) fn may_roll(&self) -> bool {
+        self.config.rolls_may_wait || self.is_name_durable()
     }
 
     /// Whether the names of all segments would survive power loss.

@@ -3,9 +3,7 @@
 //! The one tricky idea: what may be compacted ends at a segment's border: before the active segment, before the last stable offset, before
 //! what is not synced, and before the first segment with a record that is too young.
 
-use std::io;
-
-use super::Log;
+use super::{Log, SurveyJob, Surveyed};
 use crate::compact::{Compaction, CompactionMemory, Snapshot, Source};
 use crate::error::StorageError;
 use crate::index::collect_aborted;
@@ -39,21 +37,22 @@ impl Dirt {
 }
 
 impl Log {
-    /// Looks how dirty the log is. `cleaned_offset` is where the last compaction ended, if there was one. May wait for the disk the first
-    /// time, to learn how old segments are.
+    /// Looks how dirty the log is. `cleaned_offset` is where the last compaction ended, if there was one.
     pub fn dirt(
         &mut self,
         cleaned_offset: Option<i64>,
         high_watermark: i64,
         now: i64,
-    ) -> Result<Dirt, StorageError> {
+    ) -> Result<Surveyed<Dirt>, StorageError> {
         self.check_healthy()?;
         let stable_end = self.last_stable_offset(high_watermark).min(self.synced_offset);
-        self.try_dirt(cleaned_offset, stable_end, now)
-            .map_err(|error| StorageError::at(&self.place.dir, &error))
+        Ok(match self.try_dirt(cleaned_offset, stable_end, now) {
+            Ok(dirt) => Surveyed::Known(dirt),
+            Err(survey) => Surveyed::Unknown(survey),
+        })
     }
 
-    fn try_dirt(&mut self, cleaned_offset: Option<i64>, stable_end: i64, now: i64) -> io::Result<Dirt> {
+    fn try_dirt(&self, cleaned_offset: Option<i64>, stable_end: i64, now: i64) -> Result<Dirt, SurveyJob> {
         let in_log = |offset: &i64| (self.log_start_offset..=self.log_end_offset).contains(offset);
         // A checkpoint that is not of this log says nothing; all of it is dirty.
         let first_dirty_offset = cleaned_offset.filter(in_log).unwrap_or(self.log_start_offset);
@@ -65,8 +64,7 @@ impl Log {
         }
         if rules.lag_min_ms > 0 {
             for n in first_dirty..end {
-                let age_timestamp = self.sealed[n].age_timestamp(&self.place, &self.config)?;
-                if age_timestamp > now.saturating_sub(rules.lag_min_ms) {
+                if self.newest_timestamp(n)? > now.saturating_sub(rules.lag_min_ms) {
                     end = n;
                     break;
                 }
@@ -75,7 +73,7 @@ impl Log {
         let mut overdue = false;
         if rules.lag_max_ms < i64::MAX {
             for n in first_dirty..self.sealed.len() {
-                let first = self.sealed[n].first_timestamp(&self.place, &self.config)?;
+                let first = self.age(n)?.first;
                 overdue |=
                     first.is_some_and(|first| first > 0 && first < now.saturating_sub(rules.lag_max_ms));
             }

@@ -19,6 +19,7 @@ mod lookup;
 mod recover;
 mod retain;
 mod salvage;
+mod survey;
 mod swap;
 mod truncate;
 
@@ -32,6 +33,7 @@ pub use dirt::Dirt;
 pub use load::{LoadJob, Loaded};
 pub use lookup::{FoundOffset, Looked, Lookup, LookupJob};
 pub use recover::{OpenHints, RecoveryReport};
+pub use survey::{SurveyDone, SurveyJob, Surveyed};
 pub use swap::{SwapDone, SwapJob, Swapped};
 
 use crate::config::LogConfig;

@@ -5,18 +5,20 @@
 
 use std::io;
 
-use super::{DeleteJob, Log};
-use crate::error::StorageError;
+use super::{DeleteJob, Log, SurveyJob, Surveyed};
+use crate::error::{ReadError, StorageError};
 
 impl Log {
     /// Forgets what the configuration says is to be deleted, and segments that lie below the log start. Nothing at or above the high
-    /// watermark goes. May wait for the disk the first time, to learn how old segments are.
+    /// watermark goes. Waits for the disk only if the active segment is not loaded.
     ///
     /// The new log start has to be durable before the job is run.
-    pub fn retain(&mut self, high_watermark: i64, now: i64) -> Result<DeleteJob, StorageError> {
+    pub fn retain(&mut self, high_watermark: i64, now: i64) -> Result<Surveyed<DeleteJob>, StorageError> {
         self.check_healthy()?;
-        let expired =
-            self.expired(high_watermark, now).map_err(|error| StorageError::at(&self.place.dir, &error))?;
+        let expired = match self.expired(high_watermark, now) {
+            Ok(expired) => expired,
+            Err(survey) => return Ok(Surveyed::Unknown(survey)),
+        };
         let offset = if expired > self.sealed.len() {
             self.end_with_empty_segment(now).map_err(|error| self.fail(error))?;
             self.log_end_offset
@@ -25,14 +27,15 @@ impl Log {
         } else {
             self.log_start_offset
         };
-        self.advance_log_start_offset(offset.max(self.log_start_offset)).map_err(|error| match error {
-            crate::ReadError::Storage(error) => error,
-            crate::ReadError::OffsetOutOfRange { .. } => unreachable!("the offset is within the log"),
-        })
+        match self.advance_log_start_offset(offset.max(self.log_start_offset)) {
+            Ok(job) => Ok(Surveyed::Known(job)),
+            Err(ReadError::Storage(error)) => Err(error),
+            Err(ReadError::OffsetOutOfRange { .. }) => unreachable!("the offset is within the log"),
+        }
     }
 
     /// How many of the oldest segments are expired, the active one included.
-    fn expired(&mut self, high_watermark: i64, now: i64) -> io::Result<usize> {
+    fn expired(&self, high_watermark: i64, now: i64) -> Result<usize, SurveyJob> {
         let rules = self.config.retention;
         let mut excess = rules.bytes.and_then(|bytes| self.size().checked_sub(bytes)).unwrap_or(0);
         let mut count = 0;
@@ -40,7 +43,7 @@ impl Log {
             let (end, size) = match self.sealed.get(count) {
                 Some(segment) if segment.swapping => break,
                 Some(segment) => (self.next_base(count), segment.size),
-                None if count == self.sealed.len() && self.active.size > 0 => {
+                None if count == self.sealed.len() && self.active.size > 0 && self.may_roll() => {
                     (self.log_end_offset, self.active.size)
                 }
                 None => break,
@@ -58,20 +61,15 @@ impl Log {
         Ok(count)
     }
 
-    fn is_too_old(&mut self, n: usize, now: i64) -> io::Result<bool> {
+    /// The segment is sealed, or the active one.
+    fn is_too_old(&self, n: usize, now: i64) -> Result<bool, SurveyJob> {
         let Some(retention_ms) = self.config.retention.ms else { return Ok(false) };
-        let timestamp = match self.sealed.get_mut(n) {
-            Some(segment) => segment.age_timestamp(&self.place, &self.config)?,
-            None => match self.active.max_timestamp {
-                Some(max) => max.timestamp,
-                None => self.active.load(&self.place, &self.config)?.log.modified()?,
-            },
-        };
-        Ok(now.saturating_sub(timestamp) > retention_ms)
+        Ok(now.saturating_sub(self.newest_timestamp(n)?) > retention_ms)
     }
 
     /// The file of the empty segment is what tells the next process where the log ends.
     fn end_with_empty_segment(&mut self, now: i64) -> io::Result<()> {
+        self.active.load(&self.place, &self.config)?;
         self.try_roll(self.log_end_offset, now)?;
         self.create_active()
     }

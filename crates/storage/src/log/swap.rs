@@ -90,6 +90,9 @@ fn with_suffix(extension: &str, suffix: &str) -> String {
 impl Log {
     /// Takes a cleaned segment in. From here on it is read instead of those that it replaces. `None`: they are not what they were, and
     /// the cleaned segment is thrown away.
+    ///
+    /// No job that opens files by their names (a read, a lookup, a survey) may have been begun before and run afterwards, or run while
+    /// the swap is under way.
     pub fn begin_swap(&mut self, cleaned: CleanedSegment) -> Result<Option<SwapJob>, StorageError> {
         self.check_healthy()?;
         let base_offset = cleaned.segment.base_offset;

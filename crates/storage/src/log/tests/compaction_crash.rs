@@ -93,7 +93,10 @@ fn script(disk: &SimDisk, config: &LogConfig, told: &mut Told) -> Result<(), Com
     }
     // Everything before the last segment is too much.
     log.set_config(LogConfig { retention: RetentionRules { ms: None, bytes: Some(0) }, ..config.clone() });
-    let mut job = log.retain(log.synced_offset() - 1, NOW).map_err(storage)?;
+    let mut job = {
+        let high_watermark = log.synced_offset() - 1;
+        try_retain(&mut log, high_watermark, NOW).map_err(storage)?
+    };
     assert!(!job.is_empty());
     told.log_start = log.log_start_offset();
     job.mark().map_err(storage)?;

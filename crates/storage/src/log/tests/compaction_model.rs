@@ -239,7 +239,8 @@ impl Model {
 
     fn compact(&mut self) {
         self.log.flush().unwrap();
-        let dirt = self.log.dirt(self.cleaned, self.log.synced_offset(), self.now).unwrap();
+        let high_watermark = self.log.synced_offset();
+        let dirt = dirt(&mut self.log, self.cleaned, high_watermark, self.now);
         let expected = self.clean(dirt.first_dirty_offset, dirt.end_offset);
         let cleaned = compact(&mut self.log, self.cleaned, self.now).unwrap();
         if dirt.dirty_bytes > 0 {

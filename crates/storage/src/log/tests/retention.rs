@@ -24,17 +24,17 @@ fn filled(config: LogConfig, count: i64) -> (crate::SimDisk, Log) {
 fn by_time_whole_segments_go_whose_newest_record_is_too_old() {
     let (disk, mut log) = filled(rules(Some(20_000), None), 60);
     let bases: Vec<i64> = log.segments().map(|(base, _)| base).collect();
-    assert!(log.retain(60, NOW + 20_000).unwrap().is_empty());
+    assert!(retain(&mut log, 60, NOW + 20_000).is_empty());
     // The newest record of the second segment is just not old enough.
     let now = NOW + (bases[2] - 1) * 1000 + 20_000;
-    let mut job = log.retain(60, now).unwrap();
+    let mut job = retain(&mut log, 60, now);
     assert_eq!((job.segments(), log.log_start_offset()), (1, bases[1]));
     job.mark().unwrap();
     job.remove().unwrap();
-    let mut job = log.retain(60, now + 1).unwrap();
+    let mut job = retain(&mut log, 60, now + 1);
     assert_eq!((job.segments(), log.log_start_offset()), (1, bases[2]));
     assert!(
-        log.retain(bases[3] - 1, i64::MAX / 2).unwrap().is_empty(),
+        retain(&mut log, bases[3] - 1, i64::MAX / 2).is_empty(),
         "nothing at or above the high watermark"
     );
     job.mark().unwrap();
@@ -47,22 +47,22 @@ fn by_time_whole_segments_go_whose_newest_record_is_too_old() {
 fn by_size_the_oldest_go_while_enough_is_left() {
     let (_disk, mut log) = filled(rules(None, Some(2000)), 60);
     let total = log.size();
-    let job = log.retain(60, NOW).unwrap();
+    let job = retain(&mut log, 60, NOW);
     assert!(job.segments() > 0 && log.size() >= 2000 && log.size() < total);
     let first = u64::from(log.segments().next().unwrap().1);
     assert!(log.size() - first < 2000, "one more would be too many");
-    assert!(log.retain(60, NOW).unwrap().is_empty());
+    assert!(retain(&mut log, 60, NOW).is_empty());
 }
 
 #[test]
 fn a_log_that_expired_as_a_whole_goes_on_where_it_ended() {
     for checkpointed in [true, false] {
         let (disk, mut log) = filled(rules(Some(1000), None), 30);
-        let mut job = log.retain(30, NOW + 1_000_000).unwrap();
+        let mut job = retain(&mut log, 30, NOW + 1_000_000);
         assert_eq!((log.log_start_offset(), log.log_end_offset(), log.size()), (30, 30, 0));
         job.mark().unwrap();
         job.remove().unwrap();
-        assert!(log.retain(30, NOW + 1_000_000).unwrap().is_empty(), "an empty log has nothing to delete");
+        assert!(retain(&mut log, 30, NOW + 1_000_000).is_empty(), "an empty log has nothing to delete");
         let log_start_offset = if checkpointed { 30 } else { 0 };
         let hints = OpenHints { log_start_offset, recovery_point: 30, ..OpenHints::default() };
         for image in [disk.crash(), disk.kill()] {
@@ -83,10 +83,10 @@ fn records_without_a_time_are_as_old_as_their_file() {
     disk.set_time(NOW + 9000);
     append(&mut log, &batch_at(-1, &[b"?"], BatchOptions::default()));
     log.flush().unwrap();
-    assert!(log.retain(31, 5000).unwrap().is_empty());
+    assert!(retain(&mut log, 31, 5000).is_empty());
     let segments = log.segments().count();
     assert_eq!(
-        log.retain(31, 5001).unwrap().segments(),
+        retain(&mut log, 31, 5001).segments(),
         segments - 1,
         "all but the one that was written to later"
     );
@@ -95,8 +95,8 @@ fn records_without_a_time_are_as_old_as_their_file() {
 #[test]
 fn without_rules_only_what_lies_below_the_log_start_goes() {
     let (_disk, mut log) = filled(rules(None, None), 60);
-    assert!(log.retain(60, i64::MAX / 2).unwrap().is_empty());
+    assert!(retain(&mut log, 60, i64::MAX / 2).is_empty());
     let start = log.segments().nth(2).unwrap().0;
     assert_eq!(log.advance_log_start_offset(start + 1).unwrap().segments(), 2);
-    assert!(log.retain(60, i64::MAX / 2).unwrap().is_empty());
+    assert!(retain(&mut log, 60, i64::MAX / 2).is_empty());
 }

@@ -123,6 +123,43 @@ impl crate::Pace for Unhurried {
 pub(super) const MEMORY: crate::CompactionMemory =
     crate::CompactionMemory { map_bytes: 1 << 16, load_factor: 0.9, secret: crate::HashSecret(5, 6) };
 
+/// Looks at segments until how dirty the log is can be told.
+pub(super) fn try_dirt(
+    log: &mut Log,
+    cleaned_offset: Option<i64>,
+    high_watermark: i64,
+    now: i64,
+) -> Result<crate::Dirt, crate::StorageError> {
+    loop {
+        match log.dirt(cleaned_offset, high_watermark, now)? {
+            crate::Surveyed::Known(dirt) => return Ok(dirt),
+            crate::Surveyed::Unknown(job) => log.on_surveyed(job.run()?),
+        }
+    }
+}
+
+pub(super) fn dirt(log: &mut Log, cleaned_offset: Option<i64>, high_watermark: i64, now: i64) -> crate::Dirt {
+    try_dirt(log, cleaned_offset, high_watermark, now).unwrap()
+}
+
+/// Looks at segments until what is to be deleted can be told.
+pub(super) fn try_retain(
+    log: &mut Log,
+    high_watermark: i64,
+    now: i64,
+) -> Result<crate::DeleteJob, crate::StorageError> {
+    loop {
+        match log.retain(high_watermark, now)? {
+            crate::Surveyed::Known(job) => return Ok(job),
+            crate::Surveyed::Unknown(job) => log.on_surveyed(job.run()?),
+        }
+    }
+}
+
+pub(super) fn retain(log: &mut Log, high_watermark: i64, now: i64) -> crate::DeleteJob {
+    try_retain(log, high_watermark, now).unwrap()
+}
+
 /// Compacts what may be compacted, everything below the synced offset being committed. Returns where the clean part ends.
 pub(super) fn compact(
     log: &mut Log,
@@ -131,7 +168,7 @@ pub(super) fn compact(
 ) -> Result<Option<i64>, crate::CompactionError> {
     let storage = crate::CompactionError::Storage;
     let high_watermark = log.synced_offset();
-    let dirt = log.dirt(cleaned_offset, high_watermark, now).map_err(storage)?;
+    let dirt = try_dirt(log, cleaned_offset, high_watermark, now).map_err(storage)?;
     let Some(mut compaction) = log.begin_compaction(&dirt, MEMORY, high_watermark, now).map_err(storage)?
     else {
         return Ok(cleaned_offset);
