@@ -4,7 +4,7 @@
 //! own, which return an [`Outcome`]), ticked, and in the end unloaded. Every outcome that has records comes back through exactly one of
 //! [`on_appended`](Coordinator::on_appended) and [`on_append_failed`](Coordinator::on_append_failed) before anything else is asked.
 
-use crate::group::{GroupCoordinator, ReplayError};
+use crate::group::{GroupCoordinator, ReplayError, Topics};
 use crate::outcome::{Outcome, Reply};
 use ottla_protocol::ErrorCode;
 
@@ -24,7 +24,7 @@ pub trait Coordinator {
     fn replay_end_transaction(&mut self, producer_id: i64, commit: bool);
 
     /// The whole log was replayed; `coordinator_epoch` is the leader epoch of the partition. Requests may come.
-    fn on_loaded(&mut self, coordinator_epoch: i32, now: i64) -> Outcome;
+    fn on_loaded(&mut self, coordinator_epoch: i32, now: i64, topics: &dyn Topics) -> Outcome;
 
     /// This node leads the partition no more: the replies to everybody who still waits, to be sent at once.
     fn on_unloaded(&mut self) -> Vec<Reply>;
@@ -39,7 +39,7 @@ pub trait Coordinator {
     fn next_deadline(&self) -> Option<i64>;
 
     /// Lets happen what is due, or a bounded part of it.
-    fn on_timeout(&mut self, now: i64) -> Outcome;
+    fn on_timeout(&mut self, now: i64, topics: &dyn Topics) -> Outcome;
 }
 
 impl Coordinator for GroupCoordinator {
@@ -57,8 +57,8 @@ impl Coordinator for GroupCoordinator {
         GroupCoordinator::replay_end_transaction(self, producer_id, commit);
     }
 
-    fn on_loaded(&mut self, _coordinator_epoch: i32, now: i64) -> Outcome {
-        GroupCoordinator::on_loaded(self, now)
+    fn on_loaded(&mut self, _coordinator_epoch: i32, now: i64, topics: &dyn Topics) -> Outcome {
+        GroupCoordinator::on_loaded(self, now, topics)
     }
 
     fn on_unloaded(&mut self) -> Vec<Reply> {
@@ -77,7 +77,7 @@ impl Coordinator for GroupCoordinator {
         GroupCoordinator::next_deadline(self)
     }
 
-    fn on_timeout(&mut self, now: i64) -> Outcome {
-        GroupCoordinator::on_timeout(self, now)
+    fn on_timeout(&mut self, now: i64, topics: &dyn Topics) -> Outcome {
+        GroupCoordinator::on_timeout(self, now, topics)
     }
 }

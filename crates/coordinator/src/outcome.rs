@@ -6,6 +6,7 @@
 
 use crate::group::outcome::{Then, shape_join};
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;
@@ -56,6 +57,7 @@ pub enum Response {
     TxnOffsetCommit(TxnOffsetCommitResponse<'static>),
     OffsetDelete(OffsetDeleteResponse<'static>),
     DeleteGroups(DeleteGroupsResponse<'static>),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse<'static>),
 }
 
 /// The answer for one waiter.
@@ -109,6 +111,11 @@ impl Reply {
             Response::OffsetDelete(delete) => {
                 if delete.error_code == 0 {
                     *delete = OffsetDeleteResponse { error_code: code, ..Default::default() };
+                }
+            }
+            Response::ConsumerGroupHeartbeat(heartbeat) => {
+                if heartbeat.error_code == 0 {
+                    *heartbeat = ConsumerGroupHeartbeatResponse { error_code: code, ..Default::default() };
                 }
             }
             Response::DeleteGroups(delete) => {

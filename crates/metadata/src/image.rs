@@ -15,6 +15,7 @@ use crate::topic_name;
 use imbl::{OrdMap, OrdSet};
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, PartitionId, TopicId};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The state of the cluster. Clone freely; change only through [`Image::replay`].
@@ -151,6 +152,12 @@ impl Image {
     /// Every topic in the order of names.
     pub fn topics_by_name(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.topic_ids.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// The names of topics in ascending order, those behind `after`.
+    pub fn topic_names_after(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.topic_ids.range::<_, str>((from, Bound::Unbounded)).map(|(name, _)| name)
     }
 
     /// The topic with that id.

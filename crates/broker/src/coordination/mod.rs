@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use ottla_coordinator::{Context, Coordinator, Outcome, Topics};
-use ottla_metadata::{Image, java_hash};
+use ottla_coordinator::{Context, Coordinator, GroupOverrides, Outcome, Topics};
+use ottla_metadata::{Image, ResourceType, java_hash};
 use ottla_protocol::ids::{PartitionId, TopicId};
 use ottla_protocol::{ErrorCode, Uuid};
 
@@ -51,6 +51,36 @@ impl Topics for ImageTopics<'_> {
 
     fn has_partition(&self, name: &str, partition: i32) -> bool {
         self.0.topic_by_name(name).is_some_and(|topic| topic.partitions.contains_key(&PartitionId(partition)))
+    }
+
+    fn partition_count(&self, id: Uuid) -> Option<i32> {
+        self.0.topic(TopicId(id)).map(|topic| topic.partition_count())
+    }
+
+    fn racks(&self, id: Uuid, partition: i32) -> Vec<String> {
+        let topic = self.0.topic(TopicId(id));
+        let partition = topic.and_then(|topic| topic.partitions.get(&PartitionId(partition)));
+        let replicas = partition.into_iter().flat_map(|partition| partition.replicas.iter());
+        let racks = replicas.filter_map(|replica| self.0.broker(*replica)?.rack.as_deref().map(str::to_owned));
+        racks.collect()
+    }
+
+    fn names_after(&self, after: Option<&str>, max: usize) -> Vec<Arc<str>> {
+        self.0.topic_names_after(after).take(max).cloned().collect()
+    }
+
+    fn version(&self) -> i64 {
+        self.0.last_offset()
+    }
+
+    fn group_overrides(&self, group_id: &str) -> GroupOverrides {
+        let Some(set) = self.0.config(ResourceType::GROUP, group_id) else { return GroupOverrides::default() };
+        let number = |key: &str| set.get(key).and_then(|value| value.parse().ok());
+        GroupOverrides {
+            session_timeout_ms: number("consumer.session.timeout.ms"),
+            heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
+            assignment_interval_ms: number("consumer.assignment.interval.ms"),
+        }
     }
 }
 
@@ -91,7 +121,9 @@ impl<C: Coordinator> Coordinators<C> {
         let index = partition.index;
         let (end, leader_epoch) = load::load(&partition, &mut coordinator, now)?;
         let shard = Arc::new(Shard::new(partition, coordinator, end, self.commit_timeout_ms));
-        shard.run(broker, now, out, |coordinator| coordinator.on_loaded(leader_epoch, now));
+        let image = broker.image();
+        let topics = ImageTopics(&image);
+        shard.run(broker, now, out, |coordinator| coordinator.on_loaded(leader_epoch, now, &topics));
         self.shards.rcu(|shards| {
             let mut shards = BTreeMap::clone(shards);
             shards.insert(index, shard.clone());

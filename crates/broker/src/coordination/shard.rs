@@ -225,7 +225,8 @@ impl<C: Coordinator> Shard<C> {
             if !due {
                 break;
             }
-            self.run(broker, now, out, |coordinator| coordinator.on_timeout(now));
+            let image = broker.image();
+            self.run(broker, now, out, |coordinator| coordinator.on_timeout(now, &ImageTopics(&image)));
         }
         // The shell keeps one tick, the earliest: what was asked for beyond this one is asked for again.
         let mut state = lock(&self.state);
@@ -347,5 +348,6 @@ fn send(to: ReplyTo, response: &Response, out: &mut Effects) {
         Response::TxnOffsetCommit(response) => to.send(response, out),
         Response::OffsetDelete(response) => to.send(response, out),
         Response::DeleteGroups(response) => to.send(response, out),
+        Response::ConsumerGroupHeartbeat(response) => to.send(response, out),
     }
 }

@@ -7,6 +7,9 @@
 use crate::group::classic::group::{Group, State};
 use crate::group::classic::rebalance::Room;
 use crate::group::config::Config;
+use crate::group::consumer::TopicHashes;
+use crate::group::consumer::group::ConsumerGroup;
+use crate::group::consumer::regex::Job;
 use crate::group::ids::MemberIds;
 use crate::group::offsets::store::OffsetStore;
 use crate::group::outcome::{Outcome, Reply, Then, Waiter, Waiting, response_error};
@@ -15,6 +18,9 @@ use crate::group::topics::Topics;
 use ottla_protocol::{ErrorCode, Uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A timeout whose records could not be written is tried again after this time.
+const TIMEOUT_RETRY_MS: i64 = 500;
 
 /// The circumstances of a request.
 #[derive(Clone, Copy)]
@@ -57,6 +63,12 @@ pub struct GroupCoordinator {
     pub(crate) offsets: OffsetStore,
     pub(crate) timers: Timers,
     pub(crate) ids: MemberIds,
+    pub(crate) consumer_groups: BTreeMap<Arc<str>, ConsumerGroup>,
+    pub(crate) topic_hashes: TopicHashes,
+    /// Groups whose regular expressions are being resolved, one job each.
+    pub(crate) regex_jobs: BTreeMap<Arc<str>, Job>,
+    /// The version of the metadata that last brought new topics.
+    pub(crate) new_topics_version: i64,
     /// Groups of other kinds (group id → record type of its metadata): they are let alone.
     pub(crate) foreign_groups: BTreeMap<Arc<str>, i16>,
     pub(crate) foreign_records: ForeignRecords,
@@ -73,6 +85,10 @@ impl GroupCoordinator {
             offsets: OffsetStore::default(),
             timers: Timers::default(),
             ids: MemberIds::new(seed),
+            consumer_groups: BTreeMap::new(),
+            topic_hashes: TopicHashes::default(),
+            regex_jobs: BTreeMap::new(),
+            new_topics_version: -1,
             foreign_groups: BTreeMap::new(),
             foreign_records: ForeignRecords::default(),
             deleted_topics: Vec::new(),
@@ -87,7 +103,7 @@ impl GroupCoordinator {
 
     /// The whole log was replayed: sessions of all members start, requests may come. A group that is larger than the
     /// limit allows (it was lowered) is rebalanced, which lets only so many back in.
-    pub fn on_loaded(&mut self, now: i64) -> Outcome {
+    pub fn on_loaded(&mut self, now: i64, topics: &dyn Topics) -> Outcome {
         assert!(!self.is_active, "a coordinator is loaded once");
         self.is_active = true;
         let mut out = Outcome::default();
@@ -102,8 +118,39 @@ impl GroupCoordinator {
             }
         }
         assert!(out.records.is_empty(), "a rebalance with absent members writes nothing yet");
+        self.new_topics_version = topics.version();
+        self.load_consumer_groups(now, topics);
         self.timers.schedule(TimerKey::CleanUp, now + self.config.offsets_retention_check_interval_ms);
         out
+    }
+
+    /// Sessions of all members of consumer groups start, and the time of those that have partitions to give up.
+    fn load_consumer_groups(&mut self, now: i64, topics: &dyn Topics) {
+        let mut members = Vec::new();
+        for group in self.consumer_groups.values() {
+            let session_ms = topics.group_overrides(&group.id).session_timeout_ms;
+            let session_ms = session_ms.unwrap_or(self.config.consumer.session_timeout_ms);
+            for member in group.members().values() {
+                let key = TimerKey::Session(group.id.clone(), member.id.clone());
+                self.timers.schedule(key, now + i64::from(session_ms));
+                members.push((group.id.clone(), member.id.clone()));
+            }
+        }
+        members.iter().for_each(|(group, member)| self.on_moved(group, member, now));
+    }
+
+    /// Topics were created, got partitions, or went. Groups that subscribe to them look again with the next heartbeat;
+    /// groups with regular expressions look for new names if any topic is new.
+    pub fn on_topics_changed(&mut self, names: &[&str], some_are_new: bool, version: i64) {
+        names.iter().for_each(|name| self.topic_hashes.forget(name));
+        if some_are_new {
+            self.new_topics_version = version;
+        }
+        for group in self.consumer_groups.values_mut() {
+            if names.iter().any(|name| group.is_subscribed_to(name)) {
+                group.checked_at = None;
+            }
+        }
     }
 
     /// This node leads the partition no more: everybody who waits is sent to look for the new coordinator. Send these
@@ -141,7 +188,7 @@ impl GroupCoordinator {
         outcome.records.clear();
         for then in std::mem::take(&mut outcome.then) {
             match then {
-                Then::Created { .. } | Then::CleanUp { .. } => {}
+                Then::Created { .. } | Then::CleanUp { .. } | Then::TimedOut { .. } => {}
                 Then::Stabilize { group, generation_id } => {
                     let mut room = self.room(&group, now, &mut outcome).expect("a group with members stays");
                     assert_eq!(
@@ -151,6 +198,9 @@ impl GroupCoordinator {
                     room.stabilize();
                 }
                 Then::Replaced(replaced) => self.on_replaced(&replaced, now, &mut outcome),
+                Then::Moved { group, member } => self.on_moved(&group, &member, now),
+                Then::Upgraded { group } => self.on_upgraded(&group, now),
+                Then::Downgraded(downgrade) => self.on_downgraded(*downgrade, now, &mut outcome),
             }
         }
         assert!(outcome.records.is_empty(), "an append leads to no further records");
@@ -176,6 +226,11 @@ impl GroupCoordinator {
                     room.prepare_rebalance();
                 }
                 Then::Replaced(replaced) => self.undo_replaced(*replaced, error, now, &mut outcome),
+                Then::Moved { .. } | Then::Upgraded { .. } | Then::Downgraded(_) => {}
+                Then::TimedOut { timers } => {
+                    let at = now + TIMEOUT_RETRY_MS;
+                    timers.into_iter().for_each(|key| self.timers.schedule(key, at));
+                }
                 Then::CleanUp { deleted_topics } => {
                     self.deleted_topics.extend(deleted_topics);
                     let at = now + self.config.offsets_retention_check_interval_ms;
@@ -215,7 +270,7 @@ impl GroupCoordinator {
     }
 
     /// Lets everything happen whose time has come, or a bounded part of it: look at the next deadline again.
-    pub fn on_timeout(&mut self, now: i64) -> Outcome {
+    pub fn on_timeout(&mut self, now: i64, topics: &dyn Topics) -> Outcome {
         let mut out = Outcome::default();
         // As many as there are now: a timer that is set again for this very moment has its turn in the next call.
         for _ in 0..self.timers.len() {
@@ -243,6 +298,31 @@ impl GroupCoordinator {
                         room.on_sync_timeout();
                     }
                 }
+                TimerKey::Resolve(_)
+                | TimerKey::Revocation(..)
+                | TimerKey::ClassicJoin(..)
+                | TimerKey::ClassicSync(..)
+                    if !out.records.is_empty() =>
+                {
+                    // One change of a consumer group is one outcome, for the next one has to see it.
+                    self.timers.schedule(key, now);
+                    break;
+                }
+                TimerKey::Session(ref group, _) if self.consumer_groups.contains_key(group) => {
+                    match out.records.is_empty() {
+                        true => self.on_member_timeouts(key, now, topics, &mut out),
+                        false => self.timers.schedule(key, now),
+                    }
+                    break;
+                }
+                TimerKey::Revocation(..) | TimerKey::ClassicJoin(..) | TimerKey::ClassicSync(..) => {
+                    self.on_member_timeouts(key, now, topics, &mut out);
+                    break;
+                }
+                TimerKey::Resolve(group) => {
+                    self.on_regex_step(&group, now, topics, &mut out);
+                    break;
+                }
                 TimerKey::Session(group, member_id) => {
                     if let Some(mut room) = self.room(&group, now, &mut out) {
                         room.on_session_timeout(&member_id);
@@ -253,6 +333,13 @@ impl GroupCoordinator {
         out
     }
 
+    /// Whether there is a group of any kind with this id.
+    pub(crate) fn has_group(&self, id: &str) -> bool {
+        self.groups.contains_key(id)
+            || self.consumer_groups.contains_key(id)
+            || self.foreign_groups.contains_key(id)
+    }
+
     pub(crate) fn room<'a>(&'a mut self, group: &str, now: i64, out: &'a mut Outcome) -> Option<Room<'a>> {
         let group = self.groups.get_mut(group)?;
         Some(Room { group, timers: &mut self.timers, config: &self.config, now, out })
@@ -261,6 +348,15 @@ impl GroupCoordinator {
     /// How many offsets are committed on this partition, for metrics.
     pub fn offset_count(&self) -> usize {
         self.offsets.committed.count()
+    }
+
+    /// How many consumer groups are in each state, for metrics: (state, groups), states without groups left out.
+    pub fn consumer_group_counts(&self) -> Vec<(&'static str, usize)> {
+        let mut counts = BTreeMap::new();
+        for group in self.consumer_groups.values() {
+            *counts.entry(group.state().name()).or_default() += 1;
+        }
+        counts.into_iter().collect()
     }
 
     /// How many classic groups are in each state, for metrics: (state, groups), states without groups left out.

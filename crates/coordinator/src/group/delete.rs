@@ -1,8 +1,9 @@
 //! DeleteGroups, versions 0-3, OffsetDelete, version 0, and everything else that makes offsets and groups go away: expiry
 //! (KIP-211) and the deletion of topics.
 
-use crate::group::classic::group::{Group, State};
+use crate::group::classic::group::State;
 use crate::group::classic::rebalance::owned;
+use crate::group::consumer::tombstones;
 use crate::group::coordinator::{Context, GroupCoordinator};
 use crate::group::offsets::store::Committed;
 use crate::group::outcome::{Outcome, Record, Response, Then};
@@ -15,7 +16,6 @@ use ottla_protocol::messages::offset_delete_response::{
 };
 use ottla_protocol::{ErrorCode, Uuid};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 impl GroupCoordinator {
     /// Deletes groups that live on this partition: GROUP_ID_NOT_FOUND (69), NON_EMPTY_GROUP (68). The reply holds one result
@@ -25,12 +25,12 @@ impl GroupCoordinator {
         let mut seen = BTreeSet::new();
         let mut results = Vec::new();
         for group_id in group_ids.iter().filter(|id| seen.insert(**id)) {
-            let error = match self.groups.get(*group_id) {
+            let error = match () {
                 // Its members are not ours to see: better refuse than delete under their feet.
                 _ if self.foreign_groups.contains_key(*group_id) => ErrorCode::NonEmptyGroup,
-                None => ErrorCode::GroupIdNotFound,
-                Some(group) if group.state != State::Empty => ErrorCode::NonEmptyGroup,
-                Some(_) => {
+                _ if !self.has_group(group_id) => ErrorCode::GroupIdNotFound,
+                _ if !self.is_empty_group(group_id) => ErrorCode::NonEmptyGroup,
+                _ => {
                     self.delete_group(group_id, &mut out.records);
                     ErrorCode::None
                 }
@@ -54,7 +54,23 @@ impl GroupCoordinator {
                 out.push(records::offset_tombstone(group_id, topic, partition));
             }
         }
-        out.push(records::group_tombstone(group_id));
+        self.write_group_tombstones(group_id, out);
+    }
+
+    /// An empty group of either kind.
+    fn is_empty_group(&self, group_id: &str) -> bool {
+        match self.consumer_groups.get(group_id) {
+            Some(group) => group.members().is_empty(),
+            None => self.groups.get(group_id).is_some_and(|group| group.state == State::Empty),
+        }
+    }
+
+    /// Tombstones of a group of either kind, without its offsets.
+    pub(crate) fn write_group_tombstones(&self, group_id: &str, out: &mut Vec<Record>) {
+        match self.consumer_groups.get(group_id) {
+            Some(group) => tombstones(group, group.members().keys(), out),
+            None => out.push(records::group_tombstone(group_id)),
+        }
     }
 
     /// Handles OffsetDelete: offsets of topics that members subscribe to stay (GROUP_SUBSCRIBED_TO_TOPIC, 86).
@@ -68,9 +84,9 @@ impl GroupCoordinator {
         let mut response = OffsetDeleteResponse::default();
         match self.offset_delete_group(group_id) {
             Err(error) => response.error_code = error.code(),
-            Ok(group) => {
+            Ok(()) => {
                 for topic in &request.topics {
-                    let is_subscribed = group.is_subscribed_to(&topic.name);
+                    let is_subscribed = self.is_subscribed(group_id, &topic.name);
                     let mut partitions = Vec::with_capacity(topic.partitions.len());
                     for asked in &topic.partitions {
                         let partition = asked.partition_index;
@@ -102,16 +118,27 @@ impl GroupCoordinator {
         out
     }
 
-    fn offset_delete_group(&self, group_id: &str) -> Result<&Group, ErrorCode> {
+    fn offset_delete_group(&self, group_id: &str) -> Result<(), ErrorCode> {
         if group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
+        }
+        if self.consumer_groups.contains_key(group_id) {
+            return Ok(());
         }
         let group = self.groups.get(group_id).ok_or(ErrorCode::GroupIdNotFound)?;
         // Of other protocols than the consumers' the coordinator does not know which topics are in use.
         if group.state != State::Empty && !group.uses_consumer_protocol() {
             return Err(ErrorCode::NonEmptyGroup);
         }
-        Ok(group)
+        Ok(())
+    }
+
+    /// Whether the members of a group, of either kind, read this topic.
+    fn is_subscribed(&self, group_id: &str, topic: &str) -> bool {
+        match self.consumer_groups.get(group_id) {
+            Some(group) => group.is_subscribed_to(topic),
+            None => self.groups.get(group_id).is_some_and(|group| group.is_subscribed_to(topic)),
+        }
     }
 
     /// Topics are gone, and so are the offsets in them. Offsets that were committed to another topic of the same name stay.
@@ -129,15 +156,14 @@ impl GroupCoordinator {
     pub(crate) fn clean_up(&mut self, now: i64, out: &mut Outcome) {
         self.timers.schedule(TimerKey::CleanUp, now + self.config.offsets_retention_check_interval_ms);
         let done = self.clean_up_deleted_topics(out);
-        let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
-        for id in ids {
+        for id in self.groups.keys().chain(self.consumer_groups.keys()) {
             if out.records.len() >= self.config.cleanup_records_max {
                 break;
             }
-            let group = &self.groups[&id];
-            let has_nothing_left = self.expire_offsets(group, now, &mut out.records);
-            if has_nothing_left && group.state == State::Empty && group.pending_join.is_empty() {
-                out.records.push(records::group_tombstone(&id));
+            let has_nothing_left = self.expire_offsets(id, now, &mut out.records);
+            let is_awaited = self.groups.get(id).is_some_and(|group| !group.pending_join.is_empty());
+            if has_nothing_left && self.is_empty_group(id) && !is_awaited {
+                self.write_group_tombstones(id, &mut out.records);
             }
         }
         self.clean_up_more(now, done, out);
@@ -178,22 +204,14 @@ impl GroupCoordinator {
     }
 
     /// Asks for tombstones of the offsets whose time is over. True if the group has no offset left after that.
-    fn expire_offsets(&self, group: &Group, now: i64, out: &mut Vec<Record>) -> bool {
-        let has_pending = self.offsets.has_pending(&group.id);
-        let Some(topics) = self.offsets.committed.group(&group.id) else { return !has_pending };
-        // Since when an offset counts as unused; `None`: as long as the group is like this, nothing expires.
-        let unused_since: Box<dyn Fn(&Committed) -> i64> = match group.state {
-            _ if group.protocol_type.is_none() => Box::new(|c| c.commit_timestamp),
-            State::Empty => Box::new(|c| group.state_timestamp.unwrap_or(c.commit_timestamp)),
-            State::Stable if group.uses_consumer_protocol() && group.subscribed.is_some() => {
-                Box::new(|c| c.commit_timestamp)
-            }
-            _ => return false,
-        };
+    fn expire_offsets(&self, group_id: &str, now: i64, out: &mut Vec<Record>) -> bool {
+        let has_pending = self.offsets.has_pending(group_id);
+        let Some(topics) = self.offsets.committed.group(group_id) else { return !has_pending };
+        let Some(unused_since) = self.unused_since(group_id) else { return false };
         let retention_ms = self.config.offsets_retention_ms;
         let mut has_nothing_left = !has_pending;
         for (topic, partitions) in topics {
-            if group.is_subscribed_to(topic) {
+            if self.is_subscribed(group_id, topic) {
                 has_nothing_left = false;
                 continue;
             }
@@ -202,14 +220,33 @@ impl GroupCoordinator {
                     Some(at) => now >= at,
                     None => now.saturating_sub(unused_since(committed)) >= retention_ms,
                 };
-                let is_expired = is_over && !self.offsets.is_pending(&group.id, topic, partition);
+                let is_expired = is_over && !self.offsets.is_pending(group_id, topic, partition);
                 if is_expired && out.len() < self.config.cleanup_records_max {
-                    out.push(records::offset_tombstone(&group.id, topic, partition));
+                    out.push(records::offset_tombstone(group_id, topic, partition));
                 } else {
                     has_nothing_left = false;
                 }
             }
         }
         has_nothing_left
+    }
+
+    /// Since when an offset counts as unused; `None`: as long as the group is like this, nothing expires.
+    fn unused_since(&self, group_id: &str) -> Option<impl Fn(&Committed) -> i64> {
+        let empty_since = match self.groups.get(group_id) {
+            // A consumer group says which topics it reads, so whatever else it has is unused since it was committed.
+            None => None,
+            Some(group) if group.protocol_type.is_none() => None,
+            Some(group) if group.state == State::Empty => group.state_timestamp,
+            Some(group)
+                if group.state == State::Stable
+                    && group.uses_consumer_protocol()
+                    && group.subscribed.is_some() =>
+            {
+                None
+            }
+            Some(_) => return None,
+        };
+        Some(move |committed: &Committed| empty_since.unwrap_or(committed.commit_timestamp))
     }
 }

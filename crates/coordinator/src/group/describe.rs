@@ -4,11 +4,16 @@
 use crate::group::classic::group::State;
 use crate::group::classic::rebalance::owned;
 use crate::group::coordinator::GroupCoordinator;
+use crate::group::subscription;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use ottla_protocol::messages::list_groups_response::ListedGroup;
 use std::borrow::Cow;
 use std::fmt::Write;
+
+/// Types of groups, as ListGroups calls them.
+const CLASSIC: &str = "classic";
+const CONSUMER: &str = "consumer";
 
 impl GroupCoordinator {
     /// Describes one group. An unknown group is `Dead`, and since version 6 also an error (GROUP_ID_NOT_FOUND, 69). The
@@ -19,7 +24,8 @@ impl GroupCoordinator {
             described.group_state = "Dead".into();
             if api_version >= 6 {
                 described.error_code = ErrorCode::GroupIdNotFound.code();
-                described.error_message = Some(format!("Group {group_id} not found.").into());
+                let why = if self.has_group(group_id) { "is not a classic group" } else { "not found" };
+                described.error_message = Some(format!("Group {group_id} {why}.").into());
             }
             return described;
         };
@@ -45,19 +51,32 @@ impl GroupCoordinator {
     /// The groups of this partition in one of these states (4+) and of one of these types (5+); no filter, no restriction.
     /// Both filters ignore case. A state or type that does not exist matches nothing.
     pub fn list_groups(&self, states: &[Cow<'_, str>], types: &[Cow<'_, str>]) -> Vec<ListedGroup<'static>> {
-        let is_type =
-            types.is_empty() || types.iter().any(|name| name.trim().eq_ignore_ascii_case("classic"));
-        let is_state = |state: State| {
-            states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(state.name()))
+        let is_among = |names: &[Cow<'_, str>], name: &str| {
+            names.is_empty() || names.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
         };
-        let listed = self.groups.values().filter(|group| is_type && is_state(group.state));
-        let listed = listed.map(|group| ListedGroup {
-            group_id: owned(&group.id),
-            protocol_type: owned(group.protocol_type.as_deref().unwrap_or("")),
-            group_state: group.state.name().into(),
-            group_type: "Classic".into(),
-        });
-        listed.collect()
+        let list =
+            |id: &str, protocol_type: &str, state: &'static str, group_type: &'static str| ListedGroup {
+                group_id: owned(id),
+                protocol_type: owned(protocol_type),
+                group_state: state.into(),
+                group_type: group_type.into(),
+            };
+        let mut listed = Vec::new();
+        if is_among(types, CLASSIC) {
+            let groups = self.groups.values().filter(|group| is_among(states, group.state.name()));
+            listed.extend(groups.map(|group| {
+                let protocol_type = group.protocol_type.as_deref().unwrap_or("");
+                list(&group.id, protocol_type, group.state.name(), CLASSIC)
+            }));
+        }
+        if is_among(types, CONSUMER) {
+            let groups = self.consumer_groups.values().map(|group| (group, group.state().name()));
+            let groups = groups.filter(|(_, state)| is_among(states, state));
+            listed.extend(
+                groups.map(|(group, state)| list(&group.id, subscription::CONSUMER, state, CONSUMER)),
+            );
+        }
+        listed
     }
 
     /// Everything that a replay of the log must bring back, as text, one line per fact: for simulations and tests. Groups
@@ -91,6 +110,7 @@ impl GroupCoordinator {
                 );
             }
         }
+        self.consumer_hard_state(&mut text);
         for (group, topics) in self.offsets.committed.groups() {
             for (topic, partitions) in topics {
                 for (partition, committed) in partitions.iter() {

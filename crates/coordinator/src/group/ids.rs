@@ -30,6 +30,11 @@ impl MemberIds {
         }
     }
 
+    /// A UUID alone: the member id of a consumer that left the choice to us.
+    pub(crate) fn uuid(&mut self, is_free: impl Fn(&str) -> bool) -> String {
+        self.generate("", |id| is_free(&id[1..])).split_off(1)
+    }
+
     fn draw(&mut self, prefix: &str) -> String {
         let high = (self.next() & !0xf000) | 0x4000;
         let low = (self.next() & !(0b11 << 62)) | (0b10 << 62);
@@ -60,6 +65,7 @@ mod tests {
             MemberIds::new(7).generate("consumer-1", |id| id != one),
             "an id in use is passed over"
         );
+        assert_eq!(MemberIds::new(7).uuid(|_| true), one["consumer-1-".len()..]);
         let uuid = one.strip_prefix("consumer-1-").unwrap();
         assert_eq!(uuid.len(), 36);
         assert_eq!(&uuid[14..15], "4");

@@ -17,6 +17,7 @@
 
 mod classic;
 mod config;
+mod consumer;
 mod coordinator;
 mod delete;
 mod describe;
@@ -29,8 +30,8 @@ mod subscription;
 mod timers;
 mod topics;
 
-pub use config::{Config, NAME_BYTES_MAX};
+pub use config::{ASSIGNORS, Config, ConsumerConfig, MigrationPolicy, NAME_BYTES_MAX};
 pub use coordinator::{Context, ForeignRecords, GroupCoordinator};
 pub use offsets::fetch::{offset_fetch_error, offset_fetch_groups, offset_fetch_response};
 pub use records::ReplayError;
-pub use topics::Topics;
+pub use topics::{GroupOverrides, Topics};

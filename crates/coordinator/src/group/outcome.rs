@@ -1,6 +1,8 @@
 //! What a group has to do beside writing records and replying, and the replies that it makes most often.
 
 use crate::group::classic::member::Protocol;
+use crate::group::consumer::Downgrade;
+use crate::group::timers::TimerKey;
 pub(crate) use crate::outcome::{
     Outcome, Record, Reply, Response, Transaction, Waiter, Waiting, response_error,
 };
@@ -28,6 +30,14 @@ pub(crate) enum Then {
     Stabilize { group: Arc<str>, generation_id: i32 },
     /// A static member came back under a new member id while the group is stable.
     Replaced(Box<Replaced>),
+    /// The standing of a member of a consumer group changed.
+    Moved { group: Arc<str>, member: Arc<str> },
+    /// A classic group became a consumer group.
+    Upgraded { group: Arc<str> },
+    /// A consumer group became a classic group.
+    Downgraded(Box<Downgrade>),
+    /// Members of a consumer group are out because of these timers.
+    TimedOut { timers: Vec<TimerKey> },
     /// A clean-up pass, which was the last one needed for these topics.
     CleanUp { deleted_topics: Vec<(Uuid, String)> },
 }

@@ -2,6 +2,7 @@
 //! a value is its schema version and the value schema.
 
 use crate::group::classic::group::Group;
+use crate::group::consumer::records as consumer;
 use crate::group::offsets::store::Committed;
 use crate::group::outcome::Record;
 use ottla_protocol::messages::group_metadata_key::GroupMetadataKey;
@@ -52,6 +53,10 @@ pub(crate) enum Key<'a> {
     Group {
         group: Cow<'a, str>,
     },
+    Consumer {
+        group: Cow<'a, str>,
+        key: consumer::Key<'a>,
+    },
     /// A type that belongs to another kind of group, or that is not known (KIP-915).
     Other {
         record_type: i16,
@@ -59,7 +64,7 @@ pub(crate) enum Key<'a> {
     },
 }
 
-fn framed<'a, M: Message<'a>>(prefix: i16, version: i16, message: &M) -> Vec<u8> {
+pub(crate) fn framed<'a, M: Message<'a>>(prefix: i16, version: i16, message: &M) -> Vec<u8> {
     let mut writer = Writer::new();
     let encoded: Result<(), EncodeError> = message.encode(&mut writer, version);
     encoded.unwrap_or_else(|error| panic!("{}: names are bounded at the door, yet: {error:?}", M::NAME));
@@ -147,25 +152,32 @@ fn malformed(record_type: i16) -> impl Fn(DecodeError) -> ReplayError {
     move |error| ReplayError { record_type, reason: format!("{error:?}") }
 }
 
+/// The body of a key; all keys have one version.
+pub(crate) fn decode_body<'a, M: Message<'a>>(record_type: i16, body: &'a [u8]) -> Result<M, ReplayError> {
+    M::decode(&mut Reader::new(body), 0).map_err(malformed(record_type))
+}
+
 pub(crate) fn decode_key(bytes: &[u8]) -> Result<Key<'_>, ReplayError> {
     let too_short =
         || ReplayError { record_type: -1, reason: "the key is shorter than a record type".into() };
     let (record_type, body) = split(bytes).ok_or_else(too_short)?;
-    let mut reader = Reader::new(body);
     Ok(match record_type {
         OFFSET_COMMIT_LEGACY | OFFSET_COMMIT => {
-            let key = OffsetCommitKey::decode(&mut reader, 0).map_err(malformed(record_type))?;
+            let key: OffsetCommitKey<'_> = decode_body(record_type, body)?;
             Key::OffsetCommit { group: key.group, topic: key.topic, partition: key.partition }
         }
         GROUP_METADATA => {
-            let key = GroupMetadataKey::decode(&mut reader, 0).map_err(malformed(record_type))?;
+            let key: GroupMetadataKey<'_> = decode_body(record_type, body)?;
             Key::Group { group: key.group }
         }
-        _ => Key::Other { record_type, body },
+        _ => match consumer::decode_key(record_type, body)? {
+            Some((group, key)) => Key::Consumer { group, key },
+            None => Key::Other { record_type, body },
+        },
     })
 }
 
-fn decode_value<'a, M: Message<'a>>(record_type: i16, bytes: &'a [u8]) -> Result<M, ReplayError> {
+pub(crate) fn decode_value<'a, M: Message<'a>>(record_type: i16, bytes: &'a [u8]) -> Result<M, ReplayError> {
     let fail = |reason: String| ReplayError { record_type, reason };
     let (version, body) = split(bytes).ok_or_else(|| fail("the value is shorter than a version".into()))?;
     if !(M::MIN_VERSION..=M::MAX_VERSION).contains(&version) {

@@ -13,8 +13,8 @@ use crate::group::records::{self, Key, ReplayError};
 use ottla_protocol::messages::group_metadata_value::GroupMetadataValue;
 use std::sync::Arc;
 
-/// Record types whose key alone names a group of another kind: consumer (KIP-848), share (KIP-932), streams (KIP-1071).
-const FOREIGN_GROUP_METADATA: [i16; 3] = [3, 11, 17];
+/// Record types whose key alone names a group of a kind that is not served: share (KIP-932), streams (KIP-1071).
+const FOREIGN_GROUP_METADATA: [i16; 2] = [11, 17];
 
 impl GroupCoordinator {
     /// Applies one record of the partition: `offset` is where it is in the log, `producer_id` that of its batch if the
@@ -38,7 +38,7 @@ impl GroupCoordinator {
                     let mut committed = committed.with_extra(&value.metadata, expire_timestamp);
                     committed.record_offset = offset;
                     // Offsets without a group are those of a "simple" consumer: an empty group that nobody joined.
-                    if !self.groups.contains_key(&*group) && !self.foreign_groups.contains_key(&*group) {
+                    if !self.has_group(&group) {
                         let id: Arc<str> = Arc::from(&*group);
                         self.groups.insert(id.clone(), Group::new(id, None));
                     }
@@ -56,6 +56,7 @@ impl GroupCoordinator {
                 }
                 Some(value) => {
                     let value = records::decode_group(value)?;
+                    self.remove_consumer_group(&group);
                     match self.groups.get_mut(&*group) {
                         Some(group) if self.is_active => absorb(group, &value),
                         _ => {
@@ -65,6 +66,7 @@ impl GroupCoordinator {
                     }
                 }
             },
+            Key::Consumer { group, key } => self.replay_consumer(&group, key, value)?,
             Key::Other { record_type, body } => self.replay_foreign(record_type, body, value.is_some()),
         }
         Ok(())
@@ -82,6 +84,7 @@ impl GroupCoordinator {
         if is_live {
             // The group changed its kind; the offsets stay, and no longer stand for a simple consumer.
             self.remove_group(group);
+            self.remove_consumer_group(group);
             self.foreign_groups.insert(Arc::from(group), record_type);
         } else if self.foreign_groups.get(group) == Some(&record_type) {
             self.foreign_groups.remove(group);

@@ -14,6 +14,27 @@ pub(crate) enum TimerKey {
     Sync(Arc<str>),
     /// The session of this member (group, member id) is over. Also the patience with a member that was told its id.
     Session(Arc<str>, Arc<str>),
+    /// The time of a member of a consumer group to give partitions up is over.
+    Revocation(Arc<str>, Arc<str>),
+    /// A classic member of a consumer group was told to join again and has not.
+    ClassicJoin(Arc<str>, Arc<str>),
+    /// A classic member of a consumer group joined and has not asked for its assignment.
+    ClassicSync(Arc<str>, Arc<str>),
+    /// The next step in resolving the regular expressions of this group.
+    Resolve(Arc<str>),
+}
+
+impl TimerKey {
+    /// Group and member, of a timer that takes a member out of a consumer group.
+    pub(crate) fn member(&self) -> Option<(&Arc<str>, &Arc<str>)> {
+        match self {
+            TimerKey::Session(group, member)
+            | TimerKey::Revocation(group, member)
+            | TimerKey::ClassicJoin(group, member)
+            | TimerKey::ClassicSync(group, member) => Some((group, member)),
+            TimerKey::CleanUp | TimerKey::Join(_) | TimerKey::Sync(_) | TimerKey::Resolve(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +52,13 @@ impl Timers {
             self.by_time.remove(&(old, key.clone()));
         }
         self.by_time.insert((at, key));
+    }
+
+    /// Lets a deadline that is set already stand.
+    pub(crate) fn schedule_if_absent(&mut self, key: TimerKey, at: i64) {
+        if !self.by_key.contains_key(&key) {
+            self.schedule(key, at);
+        }
     }
 
     pub(crate) fn cancel(&mut self, key: &TimerKey) {
@@ -56,6 +84,12 @@ impl Timers {
         self.by_key.remove(&key);
         assert_eq!(self.by_key.len(), self.by_time.len(), "each key has one deadline");
         Some(key)
+    }
+
+    /// Takes the earliest timer if its time has come and `wanted` says so.
+    pub(crate) fn pop_due_if(&mut self, now: i64, wanted: impl Fn(&TimerKey) -> bool) -> Option<TimerKey> {
+        let (_, key) = self.by_time.first()?;
+        if wanted(key) { self.pop_due(now) } else { None }
     }
 
     pub(crate) fn clear(&mut self) {

@@ -62,7 +62,7 @@ fn list_filters_by_state_and_type_whatever_the_case() {
     check(&[], &["nonsense"], &[]);
     let listed = rig.coordinator.list_groups(&["Empty".into()], &["classic".into()]);
     assert_eq!((&*listed[0].protocol_type, &*listed[0].group_state), ("", "Empty"));
-    assert_eq!(listed[0].group_type, "Classic");
+    assert_eq!(listed[0].group_type, "classic");
     assert_eq!(rig.coordinator.group_counts(), [("Empty", 1), ("Stable", 1)]);
 }
 

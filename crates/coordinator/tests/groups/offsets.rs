@@ -243,7 +243,7 @@ fn much_expires_in_bounded_bites() {
     }
     let written = rig.log.len();
     rig.now += 8 * DAY;
-    let outcome = rig.coordinator.on_timeout(rig.now);
+    let outcome = rig.coordinator.on_timeout(rig.now, &rig.cluster);
     assert_eq!(outcome.records.len(), 3);
     rig.settle(outcome);
     assert_eq!(rig.coordinator.next_deadline(), Some(rig.now), "the rest follows at once");

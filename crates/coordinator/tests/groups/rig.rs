@@ -1,6 +1,6 @@
 //! The rig: one coordinator, a log that appends at once, and what clients heard.
 
-use ottla_coordinator::{Config, Context, GroupCoordinator, Outcome, Reply, Response, Topics, Waiter};
+use ottla_coordinator::{Config, Context, GroupCoordinator, GroupOverrides, Outcome, Reply, Response, Topics, Waiter};
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
 use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;
@@ -14,6 +14,7 @@ use ottla_protocol::messages::sync_group_request::{SyncGroupRequest, SyncGroupRe
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
 use ottla_protocol::{ErrorCode, Uuid};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub const START: i64 = 1_700_000_000_000;
 pub const INITIAL_DELAY: i64 = 3_000;
@@ -25,6 +26,9 @@ pub const REBALANCE: i64 = 60_000;
 pub struct Cluster {
     pub topics: BTreeMap<String, (Uuid, i32)>,
     pub forbidden: Vec<String>,
+    pub version: i64,
+    pub racks: Vec<String>,
+    pub overrides: BTreeMap<String, GroupOverrides>,
 }
 
 impl Topics for Cluster {
@@ -36,6 +40,22 @@ impl Topics for Cluster {
     }
     fn has_partition(&self, name: &str, partition: i32) -> bool {
         self.topics.get(name).is_some_and(|(_, count)| (0..*count).contains(&partition))
+    }
+    fn partition_count(&self, id: Uuid) -> Option<i32> {
+        self.topics.values().find(|(theirs, _)| *theirs == id).map(|(_, count)| *count)
+    }
+    fn racks(&self, _id: Uuid, _partition: i32) -> Vec<String> {
+        self.racks.clone()
+    }
+    fn names_after(&self, after: Option<&str>, max: usize) -> Vec<Arc<str>> {
+        let names = self.topics.keys().filter(|name| after.is_none_or(|after| name.as_str() > after));
+        names.take(max).map(|name| Arc::from(name.as_str())).collect()
+    }
+    fn version(&self) -> i64 {
+        self.version
+    }
+    fn group_overrides(&self, group_id: &str) -> GroupOverrides {
+        self.overrides.get(group_id).copied().unwrap_or_default()
     }
     fn is_allowed(&self, name: &str) -> bool {
         !self.forbidden.iter().any(|forbidden| forbidden == name)
@@ -144,15 +164,16 @@ impl Rig {
 
     pub fn with_config(config: Config) -> Rig {
         let mut coordinator = GroupCoordinator::new(config.clone(), 42);
-        assert!(coordinator.on_loaded(START).replies.is_empty());
         let topics = [("t", 1, 8), ("u", 2, 4), ("v", 3, 1)];
         let topics =
             topics.into_iter().map(|(name, id, count)| (name.to_string(), (topic_id(id), count))).collect();
+        let cluster = Cluster { topics, ..Default::default() };
+        assert!(coordinator.on_loaded(START, &cluster).replies.is_empty());
         Rig {
             coordinator,
             config,
             now: START,
-            cluster: Cluster { topics, ..Default::default() },
+            cluster,
             log: Vec::new(),
             fail_next: None,
             next_waiter: 0,
@@ -217,7 +238,7 @@ impl Rig {
         let until = self.now + ms;
         while let Some(at) = self.coordinator.next_deadline().filter(|at| *at <= until) {
             self.now = self.now.max(at);
-            let outcome = self.coordinator.on_timeout(self.now);
+            let outcome = self.coordinator.on_timeout(self.now, &self.cluster);
             self.settle(outcome);
         }
         self.now = until;
@@ -466,7 +487,7 @@ impl Rig {
             self.answers.insert(reply.waiter, reply);
         }
         self.coordinator = self.replayed();
-        let outcome = self.coordinator.on_loaded(self.now);
+        let outcome = self.coordinator.on_loaded(self.now, &self.cluster);
         self.settle(outcome);
     }
 

@@ -27,6 +27,9 @@ impl GroupCoordinator {
         if request.group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
+        if self.consumer_groups.contains_key(&*request.group_id) {
+            return self.classic_heartbeat(request, now);
+        }
         let mut room = self.room(&request.group_id, now, out).ok_or(ErrorCode::UnknownMemberId)?;
         room.group.validate_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation_id != room.group.generation_id {

@@ -22,16 +22,16 @@ use ottla_protocol::messages::join_group_response::JoinGroupResponse;
 use std::sync::Arc;
 
 /// A JoinGroup request in our own terms.
-struct Join<'a> {
-    member_id: &'a str,
-    instance_id: Option<&'a str>,
-    protocol_type: &'a str,
-    protocols: Vec<Protocol>,
-    rebalance_timeout_ms: i32,
-    session_timeout_ms: i32,
-    client_id: &'a str,
-    client_host: &'a str,
-    waiting: Waiting,
+pub(crate) struct Join<'a> {
+    pub member_id: &'a str,
+    pub instance_id: Option<&'a str>,
+    pub protocol_type: &'a str,
+    pub protocols: Vec<Protocol>,
+    pub rebalance_timeout_ms: i32,
+    pub session_timeout_ms: i32,
+    pub client_id: &'a str,
+    pub client_host: &'a str,
+    pub waiting: Waiting,
 }
 
 impl GroupCoordinator {
@@ -62,6 +62,15 @@ impl GroupCoordinator {
         if self.foreign_groups.contains_key(group_id) {
             out.join_error(waiting, "", ErrorCode::InconsistentGroupProtocol);
             return out;
+        }
+        if self.consumer_groups.get(group_id).is_some_and(|group| !group.members().is_empty()) {
+            self.classic_join(group_id, &join, context, &mut out);
+            return out;
+        }
+        // An empty consumer group becomes a classic one.
+        let mut emptied = Vec::new();
+        if self.consumer_groups.contains_key(group_id) {
+            self.write_group_tombstones(group_id, &mut emptied);
         }
         let is_new = !self.groups.contains_key(group_id);
         if is_new {
@@ -94,6 +103,7 @@ impl GroupCoordinator {
         }
         if is_new {
             assert!(out.records.is_empty(), "the first rebalance of a group waits");
+            out.records.append(&mut emptied);
             out.records.push(records::new_group(group_id, now));
             out.then.push(Then::Created { group: Arc::from(group_id) });
         }
@@ -329,7 +339,7 @@ fn protocols_of(request: &JoinGroupRequest<'_>) -> Vec<Protocol> {
 }
 
 /// The client id becomes part of the member id, which must fit the records too.
-fn truncated(client_id: &str) -> &str {
+pub(crate) fn truncated(client_id: &str) -> &str {
     let mut end = client_id.len().min(NAME_BYTES_MAX);
     while !client_id.is_char_boundary(end) {
         end -= 1;

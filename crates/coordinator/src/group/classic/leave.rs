@@ -25,9 +25,13 @@ impl GroupCoordinator {
         if request.group_id.is_empty() {
             response.error_code = ErrorCode::InvalidGroupId.code();
         } else {
-            let errors: Vec<ErrorCode> = match self.room(&request.group_id, context.now, &mut out) {
-                None => vec![ErrorCode::UnknownMemberId; leaving.len()],
-                Some(mut room) => room.leave(&leaving),
+            let errors: Vec<ErrorCode> = if self.consumer_groups.contains_key(&*request.group_id) {
+                self.classic_leave(&request.group_id, &leaving, context, &mut out)
+            } else {
+                match self.room(&request.group_id, context.now, &mut out) {
+                    None => vec![ErrorCode::UnknownMemberId; leaving.len()],
+                    Some(mut room) => room.leave(&leaving),
+                }
             };
             if is_batched {
                 let answer =

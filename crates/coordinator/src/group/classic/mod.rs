@@ -5,7 +5,7 @@
 
 pub(crate) mod group;
 mod heartbeat;
-mod join;
+pub(crate) mod join;
 mod leave;
 pub(crate) mod member;
 pub(crate) mod rebalance;

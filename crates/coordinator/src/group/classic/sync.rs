@@ -14,6 +14,13 @@ impl GroupCoordinator {
     pub fn handle_sync_group(&mut self, request: &SyncGroupRequest<'_>, context: &Context<'_>) -> Outcome {
         let mut out = Outcome::default();
         let waiting = context.waiting();
+        if self.consumer_groups.contains_key(&*request.group_id) {
+            match self.classic_sync(request, context) {
+                Ok(response) => out.sync(waiting, response),
+                Err(error) => out.sync_error(waiting, error),
+            }
+            return out;
+        }
         let error = match self.groups.get(&*request.group_id) {
             _ if request.group_id.is_empty() => Some(ErrorCode::InvalidGroupId),
             None => Some(ErrorCode::UnknownMemberId),

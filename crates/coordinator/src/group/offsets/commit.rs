@@ -2,6 +2,7 @@
 //!
 //! - OffsetCommit 2-4: the client may ask for a retention. 6+: leader epoch. 7+: `group.instance.id`. 9+: a commit with a
 //!   generation to a group that does not exist is GROUP_ID_NOT_FOUND (69), before ILLEGAL_GENERATION (22). 10+: topic ids.
+//!   9+ is also the first version in which a member of a consumer group may commit, by its member epoch.
 //! - TxnOffsetCommit 3+: member and generation. 6+: topic ids, and GROUP_ID_NOT_FOUND as above (KIP-1319).
 //!
 //! A topic or partition that does not exist is refused alone; if nothing else is asked for, the group is not even looked
@@ -9,6 +10,7 @@
 
 use crate::group::classic::group::{Group, State};
 use crate::group::config::NAME_BYTES_MAX;
+use crate::group::consumer::group::ConsumerGroup;
 use crate::group::coordinator::{Context, GroupCoordinator};
 use crate::group::offsets::store::Committed;
 use crate::group::outcome::{Outcome, Response, Transaction};
@@ -31,8 +33,9 @@ struct Committer<'a> {
     instance_id: Option<&'a str>,
     generation_id: i32,
     is_transactional: bool,
-    /// From this version on a missing group has an error of its own.
-    knows_missing_group: bool,
+    api_version: i16,
+    /// From this version on a missing group has an error of its own, and so has a stale member epoch (KIP-1319).
+    knows_new_errors: bool,
     expire_timestamp: Option<i64>,
 }
 
@@ -65,7 +68,8 @@ impl GroupCoordinator {
             instance_id: request.group_instance_id.as_deref(),
             generation_id: request.generation_id_or_member_epoch,
             is_transactional: false,
-            knows_missing_group: context.api_version >= 9,
+            api_version: context.api_version,
+            knows_new_errors: context.api_version >= 9,
             expire_timestamp: retention.map(|ms| context.now.saturating_add(ms)),
         };
         let by_id = context.api_version >= 10;
@@ -117,7 +121,8 @@ impl GroupCoordinator {
             instance_id: request.group_instance_id.as_deref(),
             generation_id: request.generation_id_or_member_epoch,
             is_transactional: true,
-            knows_missing_group: by_id,
+            api_version: context.api_version,
+            knows_new_errors: by_id,
             expire_timestamp: None,
         };
         let topics = request.topics.iter().map(|asked| TopicCommit {
@@ -183,7 +188,7 @@ impl GroupCoordinator {
         if !is_worth_a_look {
             return;
         }
-        let permitted = self.commit_validate(committer);
+        let permitted = self.commit_validate(committer, topics);
         if permitted.is_ok() && !committer.is_transactional {
             self.commit_renew_session(committer, context.now, out);
         }
@@ -206,7 +211,11 @@ impl GroupCoordinator {
         }
     }
 
-    fn commit_validate(&self, committer: &Committer<'_>) -> Result<(), ErrorCode> {
+    fn commit_validate(
+        &self,
+        committer: &Committer<'_>,
+        topics: &[TopicCommit<'_>],
+    ) -> Result<(), ErrorCode> {
         let is_simple = committer.generation_id < 0;
         // A plain commit may name the group "": some consumers that assign themselves do.
         if committer.group_id.len() > NAME_BYTES_MAX
@@ -218,11 +227,14 @@ impl GroupCoordinator {
             let is_anonymous = is_simple && committer.member_id.is_empty() && committer.instance_id.is_none();
             return if is_anonymous { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
         }
+        if let Some(group) = self.consumer_groups.get(committer.group_id) {
+            return commit_validate_consumer(group, committer, topics);
+        }
         match self.groups.get(committer.group_id) {
             Some(group) => commit_validate_group(group, committer),
             // Not of a group but of a consumer (or an operator) that only keeps offsets here.
             None if is_simple => Ok(()),
-            None if committer.knows_missing_group => Err(ErrorCode::GroupIdNotFound),
+            None if committer.knows_new_errors => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
         }
     }
@@ -235,6 +247,28 @@ impl GroupCoordinator {
             room.renew_session(committer.member_id);
         }
     }
+}
+
+/// One partition that the member may not commit for is enough to refuse them all.
+fn commit_validate_consumer(
+    group: &ConsumerGroup,
+    committer: &Committer<'_>,
+    topics: &[TopicCommit<'_>],
+) -> Result<(), ErrorCode> {
+    let Committer { member_id, instance_id, generation_id, is_transactional, api_version, .. } = *committer;
+    let permit = group.permit_commit(member_id, instance_id, generation_id, is_transactional, api_version);
+    let checked = permit.and_then(|permit| {
+        for TopicCommit { topic, partitions } in topics {
+            let Ok((_, id)) = topic else { continue };
+            let mut named = partitions.iter().filter(|p| p.error == ErrorCode::None);
+            named.try_for_each(|p| permit.check(*id, p.partition))?;
+        }
+        Ok(())
+    });
+    checked.map_err(|error| match error {
+        ErrorCode::StaleMemberEpoch if !committer.knows_new_errors => ErrorCode::IllegalGeneration,
+        error => error,
+    })
 }
 
 fn commit_validate_group(group: &Group, committer: &Committer<'_>) -> Result<(), ErrorCode> {

@@ -30,6 +30,12 @@ impl GroupCoordinator {
         topics: &dyn Topics,
     ) -> OffsetFetchResponseGroup<'static> {
         let by_id = api_version >= 10;
+        // Who says which member it is, is told only what that member may know (9+).
+        if let Some(group) = self.consumer_groups.get(&*asked.group_id)
+            && let Err(error) = group.permit_fetch(asked.member_id.as_deref(), asked.member_epoch)
+        {
+            return offset_fetch_error(asked, error, api_version);
+        }
         let topics = match &asked.topics {
             Some(asked_topics) => asked_topics
                 .iter()
