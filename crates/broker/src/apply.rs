@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ottla_coordinator::GroupCoordinator;
+use ottla_coordinator::{GroupCoordinator, Outcome};
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS};
-use ottla_metadata::{Delta, Image, ResourceType};
+use ottla_metadata::{Delta, Image, PartitionChange, ResourceType};
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_storage::PartitionDirKind;
@@ -25,7 +25,27 @@ impl Broker {
         self.take_up_partitions(image, delta, now, out);
         self.configure_topics(image, delta, out);
         self.image.store(Arc::new(image.clone()));
+        self.tell_groups_of_topics(image, delta, now, out);
         self.coordinate_groups(image, delta, now, out);
+    }
+
+    /// Consumer groups look again at topics that came, went, grew or moved.
+    fn tell_groups_of_topics(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
+        let looks_different = |change: &PartitionChange| {
+            change.old.as_ref().is_none_or(|old| old.replicas != change.new.replicas)
+        };
+        let changed = delta.partitions.values().filter(|change| looks_different(change));
+        let mut names: BTreeSet<&str> = changed.map(|change| &*change.topic_name).collect();
+        names.extend(delta.topics_deleted.values().map(|topic| &*topic.name));
+        if names.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = names.into_iter().collect();
+        let (some_are_new, version) = (!delta.topics_created.is_empty(), image.last_offset());
+        self.groups.each(self, now, out, |coordinator| {
+            coordinator.on_topics_changed(&names, some_are_new, version);
+            Outcome::default()
+        });
     }
 
     fn delete_topics(&self, delta: &Delta, now: Millis, out: &mut Effects) {

@@ -3,7 +3,10 @@
 use ottla_controller::{ConfigRules, EffectiveConfig, TableRules};
 use ottla_metadata::{ConfigMap, Image, ResourceType};
 
-/// The tables' rules, for topics only.
+/// Where the keys of the groups begin that are served.
+const SERVED_GROUPS: &str = "consumer.";
+
+/// The tables' rules, for topics and consumer groups only.
 #[derive(Debug)]
 pub(crate) struct ServedRules(pub TableRules);
 
@@ -16,6 +19,10 @@ impl ConfigRules for ServedRules {
                 "Broker configurations can not be changed while the node runs; set them in its properties."
                     .to_owned(),
             ),
+            ResourceType::GROUP => match values.keys().find(|key| !key.starts_with(SERVED_GROUPS)) {
+                Some(key) => Err(format!("{key} has no effect: only consumer groups are served.")),
+                None => self.0.validate(kind, resource, values),
+            },
             other => Err(format!("Configurations of {} resources are not served.", other.name())),
         }
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use ottla_metadata::config::BrokerConfig;
+use ottla_coordinator::{ConsumerConfig, MigrationPolicy};
+use ottla_metadata::config::{BrokerConfig, ConsumerGroupSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
 use ottla_protocol::Uuid;
@@ -216,7 +217,25 @@ pub(crate) fn group_config(config: &BrokerConfig) -> ottla_coordinator::Config {
         offset_metadata_max: usize::try_from(offsets.metadata_max_bytes).unwrap_or(0),
         offsets_retention_ms: offsets.retention_ms,
         offsets_retention_check_interval_ms: offsets.retention_check_interval_ms,
+        consumer: consumer_config(&config.consumer_groups),
         ..Default::default()
+    }
+}
+
+fn consumer_config(groups: &ConsumerGroupSettings) -> ConsumerConfig {
+    ConsumerConfig {
+        session_timeout_ms: groups.session_timeout_ms.default,
+        heartbeat_interval_ms: groups.heartbeat_interval_ms.default,
+        assignment_interval_ms: groups.assignment_interval_ms.default,
+        max_size: usize::try_from(groups.max_size).unwrap_or(usize::MAX),
+        assignors: groups.assignors.clone(),
+        migration_policy: match &*groups.migration_policy {
+            "disabled" => MigrationPolicy::Disabled,
+            "downgrade" => MigrationPolicy::Downgrade,
+            "upgrade" => MigrationPolicy::Upgrade,
+            _ => MigrationPolicy::Bidirectional,
+        },
+        regex_refresh_interval_ms: groups.regex_refresh_interval_ms.into(),
     }
 }
 

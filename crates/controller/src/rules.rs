@@ -8,7 +8,7 @@ use crate::internal_topics::InternalTopic;
 use ottla_metadata::config::{
     BrokerConfig, ConfigEntry, TopicConfig, broker_table, client_metrics_table, describe_group,
     describe_topic, group_table, is_list_key, topic_table, validate_broker_config,
-    validate_client_metrics_config, validate_group_config,
+    validate_client_metrics_config, validate_group,
 };
 use ottla_metadata::{ConfigMap, Image, ResourceType};
 use ottla_protocol::ids::NodeId;
@@ -54,9 +54,7 @@ impl ConfigRules for TableRules {
             ResourceType::BROKER => each(&|key, value| {
                 validate_broker_config(key, value, !resource.is_empty()).map_err(|error| error.to_string())
             }),
-            ResourceType::GROUP => {
-                each(&|key, value| validate_group_config(key, value).map_err(|error| error.to_string()))
-            }
+            ResourceType::GROUP => validate_group(values, &self.broker).map_err(|error| error.to_string()),
             ResourceType::CLIENT_METRICS => each(&|key, value| {
                 validate_client_metrics_config(key, value).map_err(|error| error.to_string())
             }),

@@ -1,9 +1,12 @@
 //! DescribeConfigs 1-4: every key of a resource with its value, where the value comes from, and what else could give it.
 //!
-//! Resources: topics (2) and this broker (4). An empty broker name asks for the defaults of all brokers.
+//! Resources: topics (2), this broker (4) and groups (32). An empty broker name asks for the defaults of all brokers; a group has a
+//! configuration whether or not it exists.
 
 use ottla_metadata::ResourceType;
-use ottla_metadata::config::{ConfigEntry, describe_broker, describe_broker_defaults, describe_topic};
+use ottla_metadata::config::{
+    ConfigEntry, describe_broker, describe_broker_defaults, describe_group, describe_topic,
+};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
 use ottla_protocol::messages::describe_configs_response::{
@@ -71,6 +74,15 @@ fn entries(
                 ErrorCode::InvalidRequest,
                 format!("This is broker {id}; ask broker '{name}' for its configuration."),
             ))
+        }
+        ResourceType::GROUP if name.is_empty() => Err((
+            ErrorCode::InvalidRequest,
+            "A group needs a name: there is no default for all groups.".to_owned(),
+        )),
+        ResourceType::GROUP => {
+            let overrides =
+                image.config(ResourceType::GROUP, name).map(|map| (**map).clone()).unwrap_or_default();
+            Ok(describe_group(&overrides, broker.config()))
         }
         other => {
             Err((ErrorCode::InvalidRequest, format!("Resources of type {} are not served.", other.name())))

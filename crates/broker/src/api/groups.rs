@@ -127,8 +127,12 @@ pub(crate) fn offset_fetch(broker: &Broker, call: &mut Call<'_>, request: Offset
     for asked in &groups {
         let mut answer = None;
         let read = broker.groups().read(&asked.group_id, &joint, call.now, call.out, |coordinator| {
-            answer =
-                Some(coordinator.fetch_offsets(asked, request.require_stable, version, &ImageTopics(&image)));
+            answer = Some(coordinator.fetch_offsets(
+                asked,
+                request.require_stable,
+                version,
+                &ImageTopics::new(&image, broker),
+            ));
         });
         answers.push(match (read, answer) {
             (Ok(()), Some(answer)) => answer,

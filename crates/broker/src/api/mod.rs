@@ -14,6 +14,8 @@ use crate::effect::{Effect, Effects, Millis, Response, Token};
 
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+pub(crate) mod consumer_group_describe;
+pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_records;
@@ -63,6 +65,8 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::OffsetDelete, 0, 0),
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    (ApiKey::ConsumerGroupDescribe, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
@@ -158,6 +162,12 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         ApiKey::OffsetDelete => groups::offset_delete(broker, call, read_body(body, version)?),
         ApiKey::DescribeCluster => describe_cluster::handle(broker, call, read_body(body, version)?),
         ApiKey::DescribeProducers => describe_producers::handle(broker, call, read_body(body, version)?),
+        ApiKey::ConsumerGroupHeartbeat => {
+            consumer_group_heartbeat::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            consumer_group_describe::handle(broker, call, read_body(body, version)?)
+        }
         ApiKey::DescribeTopicPartitions => {
             describe_topic_partitions::handle(broker, call, read_body(body, version)?)
         }

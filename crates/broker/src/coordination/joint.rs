@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use ottla_coordinator::Response;
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::consumer_group_describe_response::ConsumerGroupDescribeResponse;
 use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::describe_groups_response::DescribeGroupsResponse;
 use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
@@ -35,6 +36,7 @@ struct Made {
 pub(crate) enum JointBody {
     OffsetFetch(OffsetFetchResponse<'static>),
     Describe(DescribeGroupsResponse<'static>),
+    DescribeConsumer(ConsumerGroupDescribeResponse<'static>),
     List(ListGroupsResponse<'static>),
     Delete(DeleteGroupsResponse<'static>),
 }
@@ -63,6 +65,7 @@ impl Joint {
             match &made.body {
                 JointBody::OffsetFetch(response) => self.reply.send(response, out),
                 JointBody::Describe(response) => self.reply.send(response, out),
+                JointBody::DescribeConsumer(response) => self.reply.send(response, out),
                 JointBody::List(response) => self.reply.send(response, out),
                 JointBody::Delete(response) => self.reply.send(response, out),
             }
@@ -113,6 +116,13 @@ impl JointBody {
                 }
             }
             JointBody::Describe(response) => {
+                for group in &mut response.groups {
+                    let group_id = std::mem::take(&mut group.group_id);
+                    *group = Default::default();
+                    (group.group_id, group.error_code) = (group_id, code);
+                }
+            }
+            JointBody::DescribeConsumer(response) => {
                 for group in &mut response.groups {
                     let group_id = std::mem::take(&mut group.group_id);
                     *group = Default::default();

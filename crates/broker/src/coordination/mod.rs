@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use ottla_coordinator::{Context, Coordinator, GroupOverrides, Outcome, Topics};
+use ottla_metadata::config::{Bounded, BrokerConfig};
 use ottla_metadata::{Image, ResourceType, java_hash};
 use ottla_protocol::ids::{PartitionId, TopicId};
 use ottla_protocol::{ErrorCode, Uuid};
@@ -38,48 +39,66 @@ pub(crate) struct Coordinators<C> {
 }
 
 /// The topics of an image, as coordinators ask for them.
-pub(crate) struct ImageTopics<'i>(pub &'i Image);
+pub(crate) struct ImageTopics<'i> {
+    image: &'i Image,
+    config: &'i BrokerConfig,
+}
+
+impl<'i> ImageTopics<'i> {
+    pub fn new(image: &'i Image, broker: &'i Broker) -> Self {
+        ImageTopics { image, config: broker.config() }
+    }
+}
 
 impl Topics for ImageTopics<'_> {
     fn id_of(&self, name: &str) -> Option<Uuid> {
-        self.0.topic_id(name).map(|id| id.0)
+        self.image.topic_id(name).map(|id| id.0)
     }
 
     fn name_of(&self, id: Uuid) -> Option<String> {
-        self.0.topic(TopicId(id)).map(|topic| topic.name.to_string())
+        self.image.topic(TopicId(id)).map(|topic| topic.name.to_string())
     }
 
     fn has_partition(&self, name: &str, partition: i32) -> bool {
-        self.0.topic_by_name(name).is_some_and(|topic| topic.partitions.contains_key(&PartitionId(partition)))
+        self.image
+            .topic_by_name(name)
+            .is_some_and(|topic| topic.partitions.contains_key(&PartitionId(partition)))
     }
 
     fn partition_count(&self, id: Uuid) -> Option<i32> {
-        self.0.topic(TopicId(id)).map(|topic| topic.partition_count())
+        self.image.topic(TopicId(id)).map(|topic| topic.partition_count())
     }
 
     fn racks(&self, id: Uuid, partition: i32) -> Vec<String> {
-        let topic = self.0.topic(TopicId(id));
+        let topic = self.image.topic(TopicId(id));
         let partition = topic.and_then(|topic| topic.partitions.get(&PartitionId(partition)));
         let replicas = partition.into_iter().flat_map(|partition| partition.replicas.iter());
-        let racks = replicas.filter_map(|replica| self.0.broker(*replica)?.rack.as_deref().map(str::to_owned));
+        let racks =
+            replicas.filter_map(|replica| self.image.broker(*replica)?.rack.as_deref().map(str::to_owned));
         racks.collect()
     }
 
     fn names_after(&self, after: Option<&str>, max: usize) -> Vec<Arc<str>> {
-        self.0.topic_names_after(after).take(max).cloned().collect()
+        self.image.topic_names_after(after).take(max).cloned().collect()
     }
 
     fn version(&self) -> i64 {
-        self.0.last_offset()
+        self.image.last_offset()
     }
 
     fn group_overrides(&self, group_id: &str) -> GroupOverrides {
-        let Some(set) = self.0.config(ResourceType::GROUP, group_id) else { return GroupOverrides::default() };
-        let number = |key: &str| set.get(key).and_then(|value| value.parse().ok());
+        let Some(set) = self.image.config(ResourceType::GROUP, group_id) else {
+            return GroupOverrides::default();
+        };
+        let bounds = &self.config.consumer_groups;
+        let number = |key: &str, bounds: Bounded| {
+            let value = set.get(key)?.trim().parse().ok();
+            value.map(|value| bounds.of(Some(value)))
+        };
         GroupOverrides {
-            session_timeout_ms: number("consumer.session.timeout.ms"),
-            heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
-            assignment_interval_ms: number("consumer.assignment.interval.ms"),
+            session_timeout_ms: number("consumer.session.timeout.ms", bounds.session_timeout_ms),
+            heartbeat_interval_ms: number("consumer.heartbeat.interval.ms", bounds.heartbeat_interval_ms),
+            assignment_interval_ms: number("consumer.assignment.interval.ms", bounds.assignment_interval_ms),
         }
     }
 }
@@ -122,7 +141,7 @@ impl<C: Coordinator> Coordinators<C> {
         let (end, leader_epoch) = load::load(&partition, &mut coordinator, now)?;
         let shard = Arc::new(Shard::new(partition, coordinator, end, self.commit_timeout_ms));
         let image = broker.image();
-        let topics = ImageTopics(&image);
+        let topics = ImageTopics::new(&image, broker);
         shard.run(broker, now, out, |coordinator| coordinator.on_loaded(leader_epoch, now, &topics));
         self.shards.rcu(|shards| {
             let mut shards = BTreeMap::clone(shards);

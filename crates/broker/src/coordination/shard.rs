@@ -103,7 +103,7 @@ impl<C: Coordinator> Shard<C> {
                 joint.expect_part();
             }
             state.askers.insert(waiter.0, asker);
-            let topics = &ImageTopics(&image);
+            let topics = &ImageTopics::new(&image, broker);
             let context = Context { now, waiter, api_version, client_id, client_host: &client_host, topics };
             handle(&mut state.coordinator, &context)
         })
@@ -226,7 +226,9 @@ impl<C: Coordinator> Shard<C> {
                 break;
             }
             let image = broker.image();
-            self.run(broker, now, out, |coordinator| coordinator.on_timeout(now, &ImageTopics(&image)));
+            self.run(broker, now, out, |coordinator| {
+                coordinator.on_timeout(now, &ImageTopics::new(&image, broker))
+            });
         }
         // The shell keeps one tick, the earliest: what was asked for beyond this one is asked for again.
         let mut state = lock(&self.state);

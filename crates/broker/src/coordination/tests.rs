@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_coordinator::{Context, Coordinator, Outcome, Record, ReplayError, Reply, Response};
+use ottla_coordinator::{Context, Coordinator, Outcome, Record, ReplayError, Reply, Response, Topics};
 use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
 use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
@@ -47,7 +47,7 @@ impl Coordinator for Yes {
 
     fn replay_end_transaction(&mut self, _: i64, _: bool) {}
 
-    fn on_loaded(&mut self, _: i32, _: i64) -> Outcome {
+    fn on_loaded(&mut self, _: i32, _: i64, _: &dyn Topics) -> Outcome {
         Outcome::default()
     }
 
@@ -68,7 +68,7 @@ impl Coordinator for Yes {
         None
     }
 
-    fn on_timeout(&mut self, _: i64) -> Outcome {
+    fn on_timeout(&mut self, _: i64, _: &dyn Topics) -> Outcome {
         Outcome::default()
     }
 }

@@ -88,20 +88,20 @@ fn only_empty_groups_are_deleted() {
 #[test]
 fn groups_of_other_kinds_are_let_alone() {
     let mut rig = Rig::new();
-    // Group metadata of a consumer group (type 3), as KIP-848 writes it, then a member (5) and something unheard of.
+    // Group metadata of a share group (type 11), as KIP-932 writes it, then a member (10) and something unheard of.
     let key = |record_type: i16, group: &str| {
         let mut key = record_type.to_be_bytes().to_vec();
         key.extend((group.len() as i16).to_be_bytes());
         key.extend(group.as_bytes());
         key
     };
-    for (record_type, group) in [(3, "new"), (5, "new"), (99, "?")] {
+    for (record_type, group) in [(11, "new"), (10, "new"), (99, "?")] {
         let value = Some(vec![0, 0, 0, 0, 0, 7]);
         rig.log.push(crate::rig::Logged::Record { key: key(record_type, group), value, producer_id: -1 });
     }
     rig.fail_over();
     let seen = &rig.coordinator.foreign_records().by_type;
-    assert_eq!(seen.iter().map(|(t, n)| (*t, *n)).collect::<Vec<_>>(), [(3, 1), (5, 1), (99, 1)]);
+    assert_eq!(seen.iter().map(|(t, n)| (*t, *n)).collect::<Vec<_>>(), [(10, 1), (11, 1), (99, 1)]);
     assert_eq!(rig.join_error(&Client::new("a").in_group("new")), ErrorCode::InconsistentGroupProtocol);
     let simple = Client::new("s").in_group("new");
     assert_eq!(rig.commit(&simple, &[("t", 0, 3)]), [ErrorCode::None]);

@@ -137,13 +137,13 @@ fn no_bytes_bring_replay_down() {
         for (key, value) in tries {
             let mut fresh = GroupCoordinator::new(Config::default(), 1);
             replayed += u32::from(fresh.replay(&key, Some(&value), 0, -1).is_ok());
-            let outcome = fresh.on_loaded(rig.now);
+            let outcome = fresh.on_loaded(rig.now, &rig.cluster);
             assert!(outcome.replies.is_empty());
             fresh.describe_group("g", 6);
             // Whatever was loaded, it can go through its timers.
             for step in 1..50 {
                 let now = rig.now + step * SESSION;
-                let outcome = fresh.on_timeout(now);
+                let outcome = fresh.on_timeout(now, &rig.cluster);
                 if !outcome.records.is_empty() {
                     fresh.on_appended(outcome, step, now);
                 }

@@ -2,6 +2,8 @@
 //! coordinator, fed the log, is in the same state.
 
 mod admin;
+mod consumer_rig;
+mod consumers;
 mod faults;
 mod membership;
 mod offsets;

@@ -1,6 +1,8 @@
 //! The rig: one coordinator, a log that appends at once, and what clients heard.
 
-use ottla_coordinator::{Config, Context, GroupCoordinator, GroupOverrides, Outcome, Reply, Response, Topics, Waiter};
+use ottla_coordinator::{
+    Config, Context, GroupCoordinator, GroupOverrides, Outcome, Reply, Response, Topics, Waiter,
+};
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
 use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;

@@ -187,13 +187,37 @@ pub struct GroupSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerGroupSettings {
     /// Time without a heartbeat after which a member is removed.
-    pub session_timeout_ms: i32,
+    pub session_timeout_ms: Bounded,
     /// Time between heartbeats that members are told.
-    pub heartbeat_interval_ms: i32,
+    pub heartbeat_interval_ms: Bounded,
+    /// Least time between two target assignments.
+    pub assignment_interval_ms: Bounded,
     /// Most members.
     pub max_size: i32,
     /// Assignors on offer; the first is the default.
     pub assignors: Vec<String>,
+    /// How a group may change between the classic and the consumer protocol, in lower case.
+    pub migration_policy: String,
+    /// Time after which regular expressions are resolved again.
+    pub regex_refresh_interval_ms: i32,
+}
+
+/// A value that groups may set for themselves, within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounded {
+    /// For groups that set none.
+    pub default: i32,
+    /// The smallest that a group may set.
+    pub min: i32,
+    /// The largest that a group may set.
+    pub max: i32,
+}
+
+impl Bounded {
+    /// What a group that set `value` gets: bounds that changed since then hold.
+    pub fn of(self, value: Option<i32>) -> i32 {
+        value.map_or(self.default, |value| value.clamp(self.min, self.max))
+    }
 }
 
 /// Committed offsets and their topic.

@@ -24,7 +24,7 @@ mod tests;
 mod topic;
 
 pub use broker::{
-    BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
+    Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
     NetworkSettings, OffsetsTopicSettings, QuorumSettings, ReplicationSettings, RequestSettings,
     RetentionSettings, Roles, TransactionSettings,
 };
@@ -40,8 +40,8 @@ pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use topic::{
     CleanupPolicy, Durability, TimestampType, TopicCompression, TopicConfig, is_list_key, list_append,
-    list_subtract, validate_broker_config, validate_client_metrics_config, validate_group_config,
-    validate_topic_config,
+    list_subtract, validate_broker_config, validate_client_metrics_config, validate_group,
+    validate_group_config, validate_topic_config,
 };
 
 /// Names of the keys that only Ottla has, in one place.

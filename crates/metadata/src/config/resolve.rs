@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::{
-    BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
+    Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
     OffsetsTopicSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles,
     TransactionSettings,
 };
@@ -25,6 +25,8 @@ const FOREIGN_PREFIXES: [&str; 6] =
 /// Keys outside the table that Kafka or its authorizers read.
 const FOREIGN_KEYS: [&str; 4] =
     ["super.users", "allow.everyone.if.no.acl.found", "inter.broker.protocol.version", "zookeeper.connect"];
+/// What `group.consumer.assignors` may name.
+const CONSUMER_ASSIGNORS: [&str; 2] = ["uniform", "range"];
 /// On a cluster of one these are 1 unless set: more could never be reached.
 const ONE_REPLICA_KEYS: [&str; 5] = [
     "offsets.topic.replication.factor",
@@ -262,13 +264,13 @@ fn resolve_groups(layers: &Layers) -> Result<GroupSettings, ConfigError> {
 }
 
 fn resolve_consumer_groups(layers: &Layers) -> Result<ConsumerGroupSettings, ConfigError> {
-    let within = |name: &str| -> Result<i32, ConfigError> {
+    let within = |name: &str| -> Result<Bounded, ConfigError> {
         let key = format!("group.consumer.{name}");
         let value = layers.int(&key)?;
         let min = layers.int(&format!("group.consumer.min.{name}"))?;
         let max = layers.int(&format!("group.consumer.max.{name}"))?;
         if (min..=max).contains(&value) {
-            return Ok(value);
+            return Ok(Bounded { default: value, min, max });
         }
         let reason = format!(
             "must be between group.consumer.min.{name} ({min}) and group.consumer.max.{name} ({max})"
@@ -277,17 +279,30 @@ fn resolve_consumer_groups(layers: &Layers) -> Result<ConsumerGroupSettings, Con
     };
     let session_timeout_ms = within("session.timeout.ms")?;
     let heartbeat_interval_ms = within("heartbeat.interval.ms")?;
-    if heartbeat_interval_ms >= session_timeout_ms {
-        let reason =
-            format!("must be less than group.consumer.session.timeout.ms, which is {session_timeout_ms}");
-        let given = heartbeat_interval_ms.to_string();
+    let (session, heartbeat) = (session_timeout_ms.default, heartbeat_interval_ms.default);
+    if heartbeat >= session {
+        let reason = format!("must be less than group.consumer.session.timeout.ms, which is {session}");
+        let given = heartbeat.to_string();
         return Err(ConfigError::new("group.consumer.heartbeat.interval.ms", Some(&given), reason));
+    }
+    let assignors = layers.list("group.consumer.assignors")?;
+    for name in &assignors {
+        if !CONSUMER_ASSIGNORS.contains(&name.as_str()) {
+            let reason = format!("there is no assignor {name}: those on offer are uniform and range");
+            return Err(ConfigError::new("group.consumer.assignors", Some(&assignors.join(",")), reason));
+        }
     }
     Ok(ConsumerGroupSettings {
         session_timeout_ms,
         heartbeat_interval_ms,
+        assignment_interval_ms: within("assignment.interval.ms")?,
         max_size: layers.int("group.consumer.max.size")?,
-        assignors: layers.list("group.consumer.assignors")?,
+        assignors,
+        migration_policy: layers
+            .text_if_any("group.consumer.migration.policy")?
+            .unwrap_or_default()
+            .to_lowercase(),
+        regex_refresh_interval_ms: layers.int("group.consumer.regex.refresh.interval.ms")?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::broker::BrokerConfig;
+use super::broker::{Bounded, BrokerConfig};
 use super::definition::{ConfigType, Definition, Update, Value};
 use super::key::topic_synonyms;
 use super::layers::Layers;
@@ -276,6 +276,36 @@ pub fn validate_topic_config(key: &str, value: &str) -> Result<(), ConfigError> 
 /// Whether a group may have `key` with `value`.
 pub fn validate_group_config(key: &str, value: &str) -> Result<(), ConfigError> {
     known(group_table(), "group", key, value)?.parse(value).map(drop)
+}
+
+/// Whether a group may have these values together: each by itself, within the bounds of `broker`, and a session longer than
+/// the pause between two heartbeats.
+pub fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<(), ConfigError> {
+    for (key, value) in values {
+        validate_group_config(key, value)?;
+    }
+    let settings = &broker.consumer_groups;
+    let number = |key: &str| values.get(key).and_then(|value| value.trim().parse::<i32>().ok());
+    let bounded = [
+        ("consumer.session.timeout.ms", settings.session_timeout_ms),
+        ("consumer.heartbeat.interval.ms", settings.heartbeat_interval_ms),
+        ("consumer.assignment.interval.ms", settings.assignment_interval_ms),
+    ];
+    for (key, Bounded { min, max, .. }) in bounded {
+        if let Some(value) = number(key).filter(|value| !(min..=max).contains(value)) {
+            let reason = format!("must be in the range {min} to {max} inclusive");
+            return Err(ConfigError::new(key, Some(&value.to_string()), reason));
+        }
+    }
+    let [(session_key, session), (heartbeat_key, heartbeat), _] = bounded;
+    if number(session_key).is_some() || number(heartbeat_key).is_some() {
+        let (session, heartbeat) = (session.of(number(session_key)), heartbeat.of(number(heartbeat_key)));
+        if session <= heartbeat {
+            let reason = format!("must be greater than {heartbeat_key}, which is {heartbeat}");
+            return Err(ConfigError::new(session_key, Some(&session.to_string()), reason));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a client metrics subscription may have `key` with `value`.

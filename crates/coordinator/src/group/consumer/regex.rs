@@ -96,7 +96,7 @@ fn compile(source: &str) -> Result<Regex, String> {
     let needs_unicode = !source.is_ascii() || source.contains("\\p") || source.contains("\\P");
     let build = |pattern: &str| {
         let mut builder = RegexBuilder::new(pattern);
-        builder.unicode(needs_unicode).octal(true).size_limit(COMPILED_BYTES_MAX);
+        builder.unicode(needs_unicode).size_limit(COMPILED_BYTES_MAX);
         builder.dfa_size_limit(COMPILED_BYTES_MAX).build().map_err(|error| error.to_string())
     };
     // It has to be a pattern by itself: what follows would make one of `a)(b`.

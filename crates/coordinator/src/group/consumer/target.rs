@@ -76,12 +76,14 @@ pub(crate) fn update(
     goal
 }
 
+type Names = BTreeSet<Arc<str>>;
+
 /// Finds the ids of subscribed topics; members with the same subscription share the answer.
 struct Resolver<'a> {
     draft: &'a Draft<'a>,
     topics: &'a dyn Topics,
     partition_counts: BTreeMap<Uuid, i32>,
-    by_subscription: BTreeMap<(BTreeSet<Arc<str>>, Arc<str>), Rc<BTreeSet<Uuid>>>,
+    by_subscription: BTreeMap<(Names, Arc<str>), Rc<BTreeSet<Uuid>>>,
 }
 
 impl<'a> Resolver<'a> {
