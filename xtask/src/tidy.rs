@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("broker", &["protocol", "storage", "raft", "metadata", "controller", "coordinator"]),
     ("server", &["broker", "storage", "metadata", "protocol"]),
     ("sim", &["broker", "storage", "metadata", "protocol"]),
+    ("bench", &["protocol"]),
 ];
 
 /// A file above this many lines needs an entry in the ratchet.
