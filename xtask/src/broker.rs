@@ -20,6 +20,16 @@ pub enum Kind {
     Kafka,
 }
 
+impl Kind {
+    /// The name of its folders and keys.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Kind::Ottla => "ottla",
+            Kind::Kafka => "kafka",
+        }
+    }
+}
+
 /// What both brokers are given beside their defaults: small internal topics, and no waiting for a group's first members.
 const SETTINGS: &[(&str, &str)] = &[
     ("num.partitions", "3"),
@@ -46,6 +56,10 @@ pub struct Broker {
     controller_port: u16,
     starts: u32,
     process: Option<Child>,
+    /// What it is given besides [`SETTINGS`].
+    settings: Vec<(String, String)>,
+    /// Options of the JVM that take the place of those that start fast.
+    jvm: Option<Vec<String>>,
 }
 
 impl Broker {
@@ -62,7 +76,25 @@ impl Broker {
             controller_port: free_port()?,
             starts: 0,
             process: None,
+            settings: Vec::new(),
+            jvm: None,
         })
+    }
+
+    /// Gives it more settings; later ones win.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        let owned = settings.iter().map(|(key, value)| (String::from(*key), String::from(*value)));
+        self.settings.extend(owned);
+    }
+
+    /// Has the JVM run with these options instead of those that make it start fast.
+    pub fn set_jvm(&mut self, options: &[&str]) {
+        self.jvm = Some(options.iter().copied().map(String::from).collect());
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Result<u32, Trouble> {
+        self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))
     }
 
     /// Where clients connect.
@@ -103,8 +135,7 @@ impl Broker {
 
     /// Resident memory of the process, in KiB.
     pub fn rss_kib(&self) -> Result<u64, Trouble> {
-        let pid =
-            self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))?;
+        let pid = self.pid()?;
         let status =
             fs::read_to_string(format!("/proc/{pid}/status")).doing("reading the size of the broker")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -175,16 +206,32 @@ impl Broker {
     fn ottla_command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("serve").arg("--data-dir").arg(self.data()).arg("--listen").arg(self.bootstrap());
-        for (key, value) in SETTINGS {
+        for (key, value) in self.all_settings() {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command
     }
 
+    fn all_settings(&self) -> std::collections::BTreeMap<&str, &str> {
+        let own = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        SETTINGS.iter().copied().chain(own).collect()
+    }
+
     fn kafka_command(&self) -> Command {
-        let mut command = java("kafka");
+        let mut command = match &self.jvm {
+            None => java("kafka"),
+            Some(options) => {
+                let mut command = Command::new("java");
+                command.args(options).arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+                command.arg("-cp").arg(class_path("kafka"));
+                command
+            }
+        };
+        if self.jvm.is_none() {
+            command.arg("-Xmx1g");
+        }
         command
-            .args(["-Xmx1g", "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info"])
+            .args(["-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info"])
             .arg("kafka.Kafka")
             .arg(self.properties());
         command
@@ -203,7 +250,7 @@ impl Broker {
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
             self.data().display()
         );
-        for (key, value) in SETTINGS {
+        for (key, value) in self.all_settings() {
             text.push_str(&format!("{key}={value}\n"));
         }
         fs::write(self.properties(), text)?;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the chores of the house, one subcommand each. The one that matters first is `cargo xtask test`.
 
+mod bench;
 mod broker;
 mod clients;
 mod crash;
@@ -38,6 +39,8 @@ enum Chore {
     Hostile(hostile::Options),
     /// Simulated crashes: one seed, or a sweep
     Sim(sim::Options),
+    /// Ottla and Apache Kafka side by side: docs/benchmarks
+    Bench(bench::Options),
     /// The figures of docs/performance.md, measured anew
     Figures(figures::Options),
     /// Writes the generated pages of docs
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Crash(options) => crash::run(options),
         Chore::Hostile(options) => hostile::run(options),
         Chore::Sim(options) => sim::run(options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Figures(options) => figures::run(options),
         Chore::Docs => docs::run(),
         Chore::Tidy => Ok(tidy::run()),

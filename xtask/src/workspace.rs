@@ -40,3 +40,8 @@ pub fn scratch(chore: &str) -> PathBuf {
 pub fn ottla() -> PathBuf {
     target().join("release/ottla")
 }
+
+/// The release build of the load generator.
+pub fn load_generator() -> PathBuf {
+    target().join("release/ottla-bench")
+}

@@ -265,14 +265,31 @@ impl Lane {
 }
 
 fn init_producer(client: &mut Client) -> io::Result<Producer> {
-    let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
-    let body = client.ask(&request, INIT_PRODUCER_ID_VERSION)?;
-    let response =
-        InitProducerIdResponse::decode(&mut Reader::new(&body), INIT_PRODUCER_ID_VERSION).map_err(invalid)?;
-    if response.error_code != 0 {
-        return Err(invalid(ErrorCode::from_code(response.error_code).name()));
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let body = client.ask(&request, INIT_PRODUCER_ID_VERSION)?;
+        let response = InitProducerIdResponse::decode(&mut Reader::new(&body), INIT_PRODUCER_ID_VERSION)
+            .map_err(invalid)?;
+        match ErrorCode::from_code(response.error_code) {
+            ErrorCode::None => {
+                return Ok(Producer {
+                    id: response.producer_id,
+                    epoch: response.producer_epoch,
+                    sequence: 0,
+                });
+            }
+            // It has no ids at hand and fetches some.
+            ErrorCode::CoordinatorLoadInProgress if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            error => return Err(invalid(error.name())),
+        }
     }
-    Ok(Producer { id: response.producer_id, epoch: response.producer_epoch, sequence: 0 })
 }
 
 /// Every partition of every answer has to be without an error.

@@ -36,7 +36,7 @@ pub struct Topic {
     pub partitions: usize,
 }
 
-/// Creates the topic, and waits until all its partitions have a leader.
+/// Creates the topic, and waits until all its partitions are led.
 pub fn create(options: &CreateOptions) -> io::Result<Topic> {
     let mut client = Client::connect(&options.bootstrap)?;
     let mut configs = Vec::with_capacity(options.config.len());
@@ -62,7 +62,16 @@ pub fn create(options: &CreateOptions) -> io::Result<Topic> {
         let error = ErrorCode::from_code(refused.error_code).name();
         return Err(invalid(format!("{}: {error}", options.topic)));
     }
-    find(&mut client, &options.topic)
+    let topic = find(&mut client, &options.topic)?;
+    // A broker may name a leader that does not know of it yet.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match offsets(&mut client, &topic, -1) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(topic),
+        }
+    }
 }
 
 /// Deletes the topic.

@@ -1,0 +1,194 @@
+//! `cargo xtask bench`: Ottla and Apache Kafka side by side, in turns, on this machine; results go to docs/benchmarks.
+//!
+//! The tricky idea: no single number of a shared machine can be trusted, but the ratio of two runs right after each other can, if it is
+//! taken often enough. So everything is done in pairs, and what is told is the median of the pairs' ratios and their ends.
+
+mod figure;
+mod machine;
+mod peer;
+mod plot;
+mod report;
+mod scenario;
+mod work;
+
+use crate::broker::Kind;
+use crate::steps::{Trouble, fresh_dir};
+use crate::workspace;
+use clap::Args;
+use figure::Figures;
+use peer::Peer;
+use scenario::{Durability, SCENARIOS, Scenario};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What to run.
+#[derive(Args)]
+pub struct Options {
+    /// All scenarios, seven pairs each
+    #[arg(long)]
+    full: bool,
+    /// Only scenarios whose name contains one of these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Pairs of runs for each scenario
+    #[arg(long)]
+    pairs: Option<usize>,
+    /// Seconds that the JVM is warmed before anything is measured
+    #[arg(long, default_value_t = 60.0)]
+    warm_seconds: f64,
+    /// Keep what docs/benchmarks says about scenarios that are not run
+    #[arg(long)]
+    merge: bool,
+    /// Print, and leave docs/benchmarks as it is
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A scenario and its pairs: Ottla, Kafka.
+pub struct Outcome {
+    scenario: &'static Scenario,
+    pairs: Vec<(Figures, Figures)>,
+}
+
+/// Runs the chore.
+pub fn run(options: &Options) -> Result<bool, Trouble> {
+    work::check_built()?;
+    let wanted = |scenario: &&Scenario| {
+        let is_named = options.only.iter().any(|name| scenario.name.contains(name.as_str()));
+        if options.only.is_empty() { options.full || scenario.is_core } else { is_named }
+    };
+    let scenarios: Vec<&'static Scenario> = SCENARIOS.iter().filter(wanted).collect();
+    let pairs = options.pairs.unwrap_or(if options.full { 7 } else { 5 });
+    let bench = Bench {
+        home: fresh_dir(&workspace::scratch("bench"))?,
+        logs: fresh_dir(&workspace::logs("bench"))?,
+        pairs,
+        warm_seconds: options.warm_seconds,
+        progress: Progress {
+            done: std::cell::Cell::new(0),
+            all: scenarios.len() * pairs,
+            begun: Instant::now(),
+        },
+    };
+    let mut outcomes = Vec::new();
+    for durability in [Durability::PageCache, Durability::Flushed] {
+        let warm = scenarios.iter().filter(|scenario| scenario.durability == durability);
+        let warm: Vec<_> = warm.copied().filter(|scenario| !work::is_alone(scenario)).collect();
+        if !warm.is_empty() {
+            bench.run_warm(durability, &warm, &mut outcomes)?;
+        }
+    }
+    for scenario in scenarios.iter().copied().filter(|scenario| work::is_alone(scenario)) {
+        bench.run_alone(scenario, &mut outcomes)?;
+    }
+    bench.progress.clear();
+    // In the order of the table, whatever the order of running was.
+    outcomes
+        .sort_by_key(|outcome| SCENARIOS.iter().position(|scenario| scenario.name == outcome.scenario.name));
+    report::write(&outcomes, options.merge, options.dry_run)?;
+    Ok(true)
+}
+
+struct Bench {
+    home: PathBuf,
+    logs: PathBuf,
+    pairs: usize,
+    warm_seconds: f64,
+    progress: Progress,
+}
+
+impl Bench {
+    /// Scenarios that share two warm processes.
+    fn run_warm(
+        &self,
+        durability: Durability,
+        scenarios: &[&'static Scenario],
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Trouble> {
+        let home = fresh_dir(&self.home.join(format!("{durability:?}")))?;
+        let mut ottla = Peer::new(Kind::Ottla, durability, true, &home, &self.logs)?;
+        let mut kafka = Peer::new(Kind::Kafka, durability, true, &home, &self.logs)?;
+        ottla.broker.start()?;
+        kafka.broker.start()?;
+        self.progress.show("warming the JVM");
+        work::warm(&mut kafka, self.warm_seconds)?;
+        for &scenario in scenarios {
+            let mut pairs = Vec::new();
+            for _ in 0..self.pairs {
+                self.progress.show(scenario.name);
+                let pair = (work::run(&mut ottla, scenario)?, work::run(&mut kafka, scenario)?);
+                pairs.push(pair);
+                self.progress.step();
+            }
+            self.finish(scenario, pairs, outcomes);
+        }
+        ottla.broker.stop()?;
+        kafka.broker.stop()?;
+        Ok(())
+    }
+
+    /// A scenario that has a process of its own for each run.
+    fn run_alone(&self, scenario: &'static Scenario, outcomes: &mut Vec<Outcome>) -> Result<(), Trouble> {
+        let mut pairs = Vec::new();
+        for _ in 0..self.pairs {
+            self.progress.show(scenario.name);
+            let run = |kind| work::run_alone(kind, scenario, &self.home, &self.logs);
+            pairs.push((run(Kind::Ottla)?, run(Kind::Kafka)?));
+            self.progress.step();
+        }
+        self.finish(scenario, pairs, outcomes);
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        scenario: &'static Scenario,
+        pairs: Vec<(Figures, Figures)>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let outcome = Outcome { scenario, pairs };
+        self.progress.clear();
+        println!("{}", report::line(&outcome));
+        outcomes.push(outcome);
+    }
+}
+
+/// How far the whole is, on the terminal's last line.
+struct Progress {
+    done: std::cell::Cell<usize>,
+    all: usize,
+    begun: Instant,
+}
+
+impl Progress {
+    const WIDTH: usize = 24;
+
+    fn step(&self) {
+        self.done.set(self.done.get() + 1);
+    }
+
+    fn show(&self, what: &str) {
+        if !std::io::stdout().is_terminal() {
+            return;
+        }
+        let filled = (self.done.get() * Self::WIDTH).checked_div(self.all).unwrap_or(0);
+        let bar: String = (0..Self::WIDTH).map(|at| if at < filled { '█' } else { '░' }).collect();
+        let seconds = self.begun.elapsed().as_secs();
+        print!(
+            "\r\x1b[K{bar} {}/{} {:>3}:{:02} {what}",
+            self.done.get(),
+            self.all,
+            seconds / 60,
+            seconds % 60
+        );
+        // A terminal that has gone away is no reason to stop measuring.
+        let _ = std::io::stdout().flush();
+    }
+
+    fn clear(&self) {
+        if std::io::stdout().is_terminal() {
+            print!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! From pairs to pages: `results.json` (everything), the tables of `README.md` between two marks, and the plots.
+//!
+//! The tables are made from the JSON alone, so results of several runs can be merged, each with its own date and commit.
+
+use super::figure::{self, Figure, Spread};
+use super::scenario::{Goal, SCENARIOS};
+use super::{Outcome, machine, plot};
+use crate::steps::{Doing, Trouble};
+use crate::workspace;
+use serde_json::{Map, Value, json};
+use std::fs;
+
+const FOLDER: &str = "docs/benchmarks";
+const BEGIN: &str = "<!-- results: begin -->";
+const END: &str = "<!-- results: end -->";
+
+/// Writes what was measured, and prints the tables.
+pub fn write(outcomes: &[Outcome], merge: bool, dry_run: bool) -> Result<(), Trouble> {
+    let folder = workspace::root().join(FOLDER);
+    let place = folder.join("results.json");
+    let mut all = Map::new();
+    if merge && let Ok(text) = fs::read_to_string(&place) {
+        all = serde_json::from_str(&text)
+            .map_err(|error| Trouble::new(format!("{}: {error}", place.display())))?;
+    }
+    let machine = machine::describe();
+    for outcome in outcomes {
+        all.insert(outcome.scenario.name.to_owned(), entry(outcome, &machine));
+    }
+    let tables = tables(&all);
+    println!("{tables}");
+    if dry_run {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&all).map_err(Trouble::new)?;
+    fs::write(&place, text + "\n").doing(format!("writing {}", place.display()))?;
+    fs::write(folder.join("ratios.svg"), plot::ratios(&all))?;
+    fs::write(folder.join("latency.svg"), plot::latencies(&all))?;
+    let page = folder.join("README.md");
+    let text = fs::read_to_string(&page).doing(format!("reading {}", page.display()))?;
+    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+        return Err(Trouble::new(format!("{}: the marks {BEGIN} and {END} are missing", page.display())));
+    };
+    fs::write(&page, format!("{}{BEGIN}\n{tables}{}", &text[..begin], &text[end..])).doing("writing the page")
+}
+
+/// One line about one scenario, as it ends.
+pub fn line(outcome: &Outcome) -> String {
+    let goals = outcome.scenario.goals.iter().map(|goal| {
+        let ratio = ratio(outcome, goal.figure);
+        let ratio = ratio.map_or("?".to_owned(), |ratio| format!("{:.3}", ratio.median));
+        format!("{} {ratio} (goal {:.3})", goal.figure.name, goal.ratio)
+    });
+    let goals: Vec<String> = goals.collect();
+    format!("{:<46} {}", outcome.scenario.name, goals.join(", "))
+}
+
+fn ratio(outcome: &Outcome, figure: &Figure) -> Option<Spread> {
+    Spread::of(
+        outcome.pairs.iter().filter_map(|(ottla, kafka)| Some(ottla.get(figure)? / kafka.get(figure)?)),
+    )
+}
+
+fn entry(outcome: &Outcome, machine: &Value) -> Value {
+    let mut figures = Map::new();
+    for figure in figure::ALL {
+        let side = |values: Vec<f64>| Spread::of(values).map(|spread| spread.median);
+        let ottla = side(outcome.pairs.iter().filter_map(|(ottla, _)| ottla.get(figure)).collect());
+        let kafka = side(outcome.pairs.iter().filter_map(|(_, kafka)| kafka.get(figure)).collect());
+        let (Some(ottla), Some(kafka), Some(ratio)) = (ottla, kafka, ratio(outcome, figure)) else {
+            continue;
+        };
+        let ratio = json!({ "median": ratio.median, "min": ratio.min, "max": ratio.max });
+        let mut entry = json!({ "ottla": ottla, "kafka": kafka, "ratio": ratio });
+        if let Some(goal) = outcome.scenario.goals.iter().find(|goal| goal.figure == figure) {
+            entry["goal"] = json!(goal.ratio);
+        }
+        figures.insert(figure.key.to_owned(), entry);
+    }
+    let pairs: Vec<Value> = outcome
+        .pairs
+        .iter()
+        .map(|(ottla, kafka)| json!({ "ottla": ottla.json(), "kafka": kafka.json() }))
+        .collect();
+    json!({
+        "what": outcome.scenario.what,
+        "work": format!("{:?}", outcome.scenario.work),
+        "placement": format!("{:?}", outcome.scenario.placement),
+        "durability": format!("{:?}", outcome.scenario.durability),
+        "machine": machine,
+        "figures": figures,
+        "pairs": pairs,
+    })
+}
+
+/// Both tables: goals, and everything else.
+fn tables(all: &Map<String, Value>) -> String {
+    let mut text = String::from(
+        "### Goals\n\nRatio is Ottla divided by Apache Kafka, the median of the pairs (smallest to largest). A ratio in bold meets its \
+         goal.\n\n| work | figure | Ottla | Kafka | ratio | goal |\n|---|---|---|---|---|---|\n",
+    );
+    for (what, figure, entry) in rows(all) {
+        let Some(goal) = entry["goal"].as_f64() else { continue };
+        let met = is_met(figure, entry, goal);
+        let sign = if figure.more_is_better { "≥" } else { "≤" };
+        let goal = if figure.more_is_better { format!("{goal:.1}") } else { format!("1/{:.0}", 1.0 / goal) };
+        text.push_str(&format!("{} {sign} {goal} |\n", row(what, figure, entry, met)));
+    }
+    text.push_str("\n### Everything that was measured\n\n| work | figure | Ottla | Kafka | ratio |\n|---|---|---|---|---|\n");
+    for (what, figure, entry) in rows(all) {
+        text.push_str(&format!("{}\n", row(what, figure, entry, false)));
+    }
+    text.push_str("\n### When and where\n\n");
+    text.push_str(&machines(all));
+    text
+}
+
+/// Whether the median of the ratios meets the goal.
+pub fn is_met(figure: &Figure, entry: &Value, goal: f64) -> bool {
+    let ratio = entry["ratio"]["median"].as_f64().unwrap_or(f64::NAN);
+    if figure.more_is_better { ratio >= goal } else { ratio <= goal }
+}
+
+fn row(what: &str, figure: &Figure, entry: &Value, bold: bool) -> String {
+    let value = |side: &str| number(entry[side].as_f64().unwrap_or(f64::NAN));
+    let part = |name: &str| number(entry["ratio"][name].as_f64().unwrap_or(f64::NAN));
+    let mark = if bold { "**" } else { "" };
+    let unit = if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
+    format!(
+        "| {what} | {} | {}{unit} | {}{unit} | {mark}{}{mark} ({}–{}) |",
+        figure.name,
+        value("ottla"),
+        value("kafka"),
+        part("median"),
+        part("min"),
+        part("max"),
+    )
+}
+
+/// Three digits that matter.
+fn number(value: f64) -> String {
+    let digits = if value == 0.0 { 0 } else { (2 - value.abs().log10().floor() as i32).clamp(0, 4) as usize };
+    format!("{value:.digits$}")
+}
+
+/// Every scenario's figures, in the order of the scenarios and of the figures.
+pub fn rows(all: &Map<String, Value>) -> Vec<(&str, &'static Figure, &Value)> {
+    let mut rows = Vec::new();
+    for scenario in SCENARIOS {
+        let Some(entry) = all.get(scenario.name) else { continue };
+        let what = entry["what"].as_str().unwrap_or(scenario.what);
+        for figure in figure::ALL {
+            if let Some(found) = entry["figures"].get(figure.key) {
+                rows.push((what, figure, found));
+            }
+        }
+    }
+    rows
+}
+
+fn machines(all: &Map<String, Value>) -> String {
+    let mut text = String::from(
+        "| scenario | date | Ottla | Apache Kafka | machine | load at the end |\n|---|---|---|---|---|---|\n",
+    );
+    for scenario in SCENARIOS {
+        let Some(entry) = all.get(scenario.name) else { continue };
+        let of = |key: &str| entry["machine"][key].as_str().unwrap_or_default().to_owned();
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {} on {} | {} CPUs, {}, {} GiB, Linux {} | {} |\n",
+            scenario.name,
+            of("date"),
+            of("ottla"),
+            of("kafka"),
+            of("java"),
+            entry["machine"]["cpus"],
+            of("processor"),
+            entry["machine"]["memory_gib"],
+            of("kernel"),
+            of("load"),
+        ));
+    }
+    text
+}
+
+/// Goals of all scenarios with the figures that were measured for them.
+pub fn goals(all: &Map<String, Value>) -> Vec<(&'static str, &'static Goal, &Value)> {
+    let mut goals = Vec::new();
+    for scenario in SCENARIOS {
+        for goal in scenario.goals {
+            if let Some(found) =
+                all.get(scenario.name).and_then(|entry| entry["figures"].get(goal.figure.key))
+            {
+                goals.push((scenario.name, goal, found));
+            }
+        }
+    }
+    goals
+}
