@@ -11,6 +11,7 @@ use ottla_storage::{FlushDone, FlushJob};
 use crate::api::fetch::PendingFetch;
 use crate::call::Deferred;
 use crate::partition::Partition;
+use crate::quorum::{Cleaning, SnapshotJob};
 use crate::store::Birth;
 
 /// Milliseconds since the Unix epoch.
@@ -130,6 +131,10 @@ pub enum ReadTask {
     InOrder(Deferred),
     /// The checkpoints are due.
     Checkpoint,
+    /// A snapshot of the metadata.
+    Snapshot(Box<SnapshotJob>),
+    /// Snapshots, and the metadata log before them, that newer snapshots stand for.
+    Clean(Box<Cleaning>),
     /// Partitions were deleted: that their names are free has to be durable.
     Forget,
     /// Directories of deleted partitions, to be removed.

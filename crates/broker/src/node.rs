@@ -89,6 +89,8 @@ impl Broker {
                     out.push(Effect::Report(error));
                 }
             }
+            ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
+            ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
             ReadTask::Forget => {
                 let synced = self.store.sync_root().map_err(|error| error.to_string());
                 let forgotten = synced.and_then(|()| self.store.forget().map_err(|error| error.to_string()));
@@ -131,6 +133,7 @@ impl Broker {
         if let Some(at) = self.store.next_due() {
             out.push(Effect::Tick { at });
         }
+        self.on_quorum_tick(now, out);
         self.groups.on_tick(self, now, out);
     }
 

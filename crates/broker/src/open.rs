@@ -104,10 +104,10 @@ impl Broker {
         };
         let quorum = Quorum::open(&store, &config, identity, now).map_err(OpenError::Damaged)?;
         let image = quorum.committed_image();
-        if let Some((feature, level)) = image.unsupported_features().first() {
-            return Err(OpenError::Unserved(format!(
-                "this cluster uses {feature} at level {level}, which this version does not serve; downgrade the feature first"
-            )));
+        for (feature, level) in image.unserved_features() {
+            store.report(format!(
+                "{feature} is finalised at level {level}, which this version does not serve; what it left in the logs is kept as it is"
+            ));
         }
         let broker = Arc::new(Broker {
             cluster_id: meta.cluster_id.clone(),
@@ -197,6 +197,12 @@ fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
         let dirs = config.log_dirs.join(",");
         return Err(OpenError::Unserved(format!(
             "log.dirs={dirs}: this version serves one log directory; name one"
+        )));
+    }
+    if config.metadata_log_dir != config.log_dirs[0] {
+        return Err(OpenError::Unserved(format!(
+            "metadata.log.dir={}: this version keeps the metadata log in the log directory; leave the key out",
+            config.metadata_log_dir
         )));
     }
     if !config.is_cluster_of_one() {

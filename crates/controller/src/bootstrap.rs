@@ -13,6 +13,7 @@ use ottla_protocol::messages::config_record::ConfigRecord;
 use ottla_protocol::messages::end_transaction_record::EndTransactionRecord;
 use ottla_protocol::messages::feature_level_record::FeatureLevelRecord;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
+use ottla_protocol::messages::user_scram_credential_record::UserScramCredentialRecord;
 use std::borrow::Cow;
 
 /// The records that `format` writes into the first checkpoint: metadata.version first, then every other feature above
@@ -31,6 +32,31 @@ pub fn bootstrap_records(
     let others = others.map(of).filter(|(_, level)| *level > 0);
     let levels = std::iter::once((features::METADATA_VERSION, metadata_version.0)).chain(others);
     levels.map(|(name, level)| feature_level(name, level)).collect()
+}
+
+/// A copy of a record that `format` may have written: a feature level, or a SCRAM credential. `None` for any other.
+pub fn first_record(record: &MetadataRecord<'_>) -> Option<MetadataRecord<'static>> {
+    let text = |text: &str| Cow::Owned(text.to_owned());
+    let bytes = |bytes: &[u8]| Cow::Owned(bytes.to_vec());
+    Some(match record {
+        MetadataRecord::FeatureLevelRecord(record) => {
+            MetadataRecord::FeatureLevelRecord(FeatureLevelRecord {
+                name: text(&record.name),
+                feature_level: record.feature_level,
+            })
+        }
+        MetadataRecord::UserScramCredentialRecord(record) => {
+            MetadataRecord::UserScramCredentialRecord(UserScramCredentialRecord {
+                name: text(&record.name),
+                mechanism: record.mechanism,
+                salt: bytes(&record.salt),
+                stored_key: bytes(&record.stored_key),
+                server_key: bytes(&record.server_key),
+                iterations: record.iterations,
+            })
+        }
+        _ => return None,
+    })
 }
 
 fn feature_level(name: &'static str, level: i16) -> MetadataRecord<'static> {

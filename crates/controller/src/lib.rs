@@ -30,7 +30,7 @@ mod tests;
 
 pub use allocate_producer_ids::{PRODUCER_ID_BLOCK_SIZE, allocate_producer_ids};
 pub use alter_configs::alter_configs;
-pub use bootstrap::{activation, bootstrap_records};
+pub use bootstrap::{activation, bootstrap_records, first_record};
 pub use broker_lifecycle::{
     begin_controlled_shutdown, fence_broker, leads_any, unfence_broker, unregister_broker,
 };

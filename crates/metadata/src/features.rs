@@ -107,6 +107,11 @@ impl Feature {
         (self.supported_min..=self.supported_max).contains(&level)
     }
 
+    /// Whether the level exists in the release that this software is compatible with, supported or not.
+    pub fn is_known(&self, level: i16) -> bool {
+        self.supports(level) || self.levels.iter().any(|known| known.level == level)
+    }
+
     /// The metadata.version that `level` can not do without, if the level exists.
     pub fn needs(&self, level: i16) -> Option<MetadataVersion> {
         self.levels.iter().find(|l| l.level == level).map(|l| l.needs)
@@ -122,6 +127,15 @@ pub fn find(name: &str) -> Option<&'static Feature> {
 /// highest level is 0 are left out, as Kafka does.
 pub fn supported() -> impl Iterator<Item = (&'static str, i16, i16)> {
     FEATURES.iter().filter(|f| f.supported_max > 0).map(|f| (f.name, f.supported_min, f.supported_max))
+}
+
+/// What a node announces in its registration when a cluster (a data directory of Apache Kafka, say) has finalised more than this software
+/// serves: the level that is finalised is tolerated. Its records are kept and left alone, and its APIs are not announced, so that clients
+/// do not use it.
+pub fn tolerated(finalised: impl Fn(&str) -> i16) -> impl Iterator<Item = (&'static str, i16, i16)> {
+    let widened =
+        FEATURES.iter().map(move |f| (f.name, f.supported_min, f.supported_max.max(finalised(f.name))));
+    widened.filter(|(_, _, max)| *max > 0)
 }
 
 /// The levels that a fresh cluster finalises in its metadata log: metadata.version first, then the other features

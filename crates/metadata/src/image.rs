@@ -5,7 +5,7 @@
 //! are ordered by key: two nodes that replayed the same records walk them in the same order.
 
 use crate::broker::{Broker, ControllerNode};
-use crate::features;
+use crate::features::{self, Feature};
 use crate::metadata_version::MetadataVersion;
 use crate::quota::{QuotaEntity, Quotas};
 use crate::resource::{ConfigMap, ResourceType};
@@ -113,11 +113,19 @@ impl Image {
         self.feature_level(features::ELIGIBLE_LEADER_REPLICAS_VERSION) >= 1
     }
 
-    /// The finalised levels that this software can not run with. A node with such an image must not serve.
-    pub fn unsupported_features(&self) -> Vec<(Arc<str>, i16)> {
-        let supports = |name: &str, level| features::find(name).is_some_and(|f| f.supports(level));
-        let unsupported = self.features.iter().filter(|(name, level)| !supports(name, **level));
-        unsupported.map(|(name, level)| (name.clone(), *level)).collect()
+    /// The finalised levels that no release up to this one knows. A node with such an image must not serve.
+    pub fn unknown_features(&self) -> Vec<(Arc<str>, i16)> {
+        self.features_that(|feature, level| feature.is_none_or(|feature| !feature.is_known(level)))
+    }
+
+    /// The finalised levels that this software does not serve, though it can leave alone what they mean.
+    pub fn unserved_features(&self) -> Vec<(Arc<str>, i16)> {
+        self.features_that(|feature, level| feature.is_some_and(|feature| !feature.supports(level)))
+    }
+
+    fn features_that(&self, wanted: impl Fn(Option<&Feature>, i16) -> bool) -> Vec<(Arc<str>, i16)> {
+        let found = self.features.iter().filter(|(name, level)| wanted(features::find(name), **level));
+        found.map(|(name, level)| (name.clone(), *level)).collect()
     }
 
     // ---- nodes ----------------------------------------------------------------------------------------------------

@@ -92,6 +92,13 @@ pub fn run(seed: u64) -> Result<Report, String> {
         ("log.segment.bytes", segment_bytes),
         ("log.index.interval.bytes", index_interval),
         ("group.initial.rebalance.delay.ms", "0"),
+        // Snapshots of the metadata after every few topics, or never.
+        (
+            "metadata.log.max.record.bytes.between.snapshots",
+            if shape.once_in(2) { "1000" } else { "20971520" },
+        ),
+        ("internal.metadata.log.segment.bytes", "4000"),
+        ("metadata.max.retention.bytes", "6000"),
     ];
     let mut scenario = Scenario {
         world: World::new(seed, &settings)?,

@@ -10,6 +10,8 @@ use ottla_broker::{
     Broker, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token,
 };
 use ottla_metadata::config::BrokerConfig;
+#[cfg(test)]
+use ottla_storage::Disk;
 use ottla_storage::{DiskCounters, SimDisk};
 
 use crate::dice::Dice;
@@ -171,6 +173,12 @@ impl World {
                 held.append(&mut waiting);
             }
         }
+    }
+
+    /// The names in a directory.
+    #[cfg(test)]
+    pub fn files(&self, dir: &str) -> Vec<String> {
+        self.disk.list(std::path::Path::new(dir)).expect("a directory")
     }
 
     /// The answer to a request, if it is there.

@@ -27,7 +27,8 @@ pub use compact::{
 pub use config::{CompactionRules, LogConfig, RetentionRules, TargetCompression};
 pub use dir::{
     Checkpoint, CleanShutdown, LogDir, LogDirError, MetaProperties, MetaPropertiesError, PartitionDir,
-    PartitionDirKind, PartitionName, QuorumState, read_partition_metadata, write_partition_metadata,
+    PartitionDirKind, PartitionName, QuorumState, SnapshotWriter, list_snapshots, open_snapshot,
+    read_partition_metadata, remove_partial_snapshots, remove_snapshot, write_partition_metadata,
 };
 pub use disk::{Disk, DiskCounters, File, Lock, OpenMode, SimDisk, Usage};
 pub use epochs::EpochEntry;

@@ -190,9 +190,11 @@ fn features_are_finalised() {
     assert!(finalised.elr_enabled());
     assert_eq!(finalised.feature_level("kraft.version"), 0);
     assert!(!finalised.features().contains_key("group.version"));
-    let unsupported: Vec<_> =
-        finalised.unsupported_features().iter().map(|(name, _)| name.to_string()).collect();
-    assert_eq!(unsupported, ["some.future.feature"]);
+    let unknown: Vec<_> = finalised.unknown_features().iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(unknown, ["some.future.feature"]);
+    let of_kafka = image(&[feature("metadata.version", 33), feature("share.version", 2)]);
+    assert_eq!(of_kafka.unknown_features(), []);
+    assert_eq!(image(&[feature("share.version", 3)]).unknown_features().len(), 1);
     assert_eq!(image(&[]).metadata_version(), None);
     refused(&[feature("x", -1)], ReplayError::FeatureLevel("x".to_owned(), -1));
 }

@@ -5,6 +5,7 @@ mod groups;
 mod offsets;
 mod produce;
 mod restart;
+mod snapshots;
 mod topics;
 mod wire;
 
@@ -29,7 +30,13 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let mut rig = Rig { world: World::new(1, SETTINGS).expect("an empty disk starts") };
+        Rig::with(&[])
+    }
+
+    /// A node with more settings than the usual ones.
+    fn with(more: &[(&str, &str)]) -> Rig {
+        let settings = [SETTINGS, more].concat();
+        let mut rig = Rig { world: World::new(1, &settings).expect("an empty disk starts") };
         let topic = CreatableTopic {
             name: "t".into(),
             num_partitions: 2,

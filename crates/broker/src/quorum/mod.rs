@@ -5,6 +5,9 @@
 //! next decision builds on them; when raft says that they are committed they are replayed into the image that everybody reads, this
 //! node acts on what changed, and only then does the response leave.
 
+mod history;
+mod snapshots;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -13,34 +16,34 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use ottla_controller::{
     Controller, Decision, InternalTopic, MAX_RECORDS_PER_BATCH, Registration, Settings, TableRules,
-    bootstrap_records,
+    bootstrap_records, first_record,
 };
 use ottla_metadata::config::BrokerConfig;
 use ottla_metadata::topic_name::CONSUMER_OFFSETS;
-use ottla_metadata::{Image, MetadataVersion, Replayer, features, record_version};
+use ottla_metadata::{Image, MetadataVersion, Replayer, features};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
 use ottla_protocol::messages::broker_registration_request::{BrokerRegistrationRequest, Feature, Listener};
+use ottla_protocol::messages::kraft_version_record::KRaftVersionRecord;
 use ottla_protocol::messages::leader_change_message::{LeaderChangeMessage, Voter};
 use ottla_protocol::messages::metadata_record::MetadataRecord;
-use ottla_protocol::records::{self, BatchBuilder, BatchOptions, ControlType, control_batch};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, ControlType, control_batch};
 use ottla_protocol::{Message, Uuid, Writer};
 use ottla_raft::{EpochLog, Event, OffsetAndEpoch, Raft, ReplicaKey};
-use ottla_storage::{AppendOrigin, Disk, FlushDone, Log, QuorumState as QuorumFile};
+use ottla_storage::{AppendOrigin, Disk, FlushDone, Log, QuorumState as QuorumFile, SnapshotId};
+
+use history::{History, QuorumProtocol};
+use snapshots::Snapshots;
+pub(crate) use snapshots::{Cleaning, SnapshotJob};
 
 use crate::Broker;
 use crate::api::Circumstance;
 use crate::call::{Call, Deferred};
 use crate::config_rules::ServedRules;
-use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
+use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis, ReadTask};
 use crate::open::CLUSTER_METADATA_DIR;
 use crate::sessions::lock;
 use crate::store::Store;
-
-/// Bytes read at once while the metadata log is replayed.
-const REPLAY_BYTES: usize = 8 << 20;
-/// Bytes of one decompressed batch of the metadata log.
-const REPLAY_BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// What happens once everything appended so far is committed.
 #[derive(Debug)]
@@ -79,13 +82,27 @@ struct State {
     /// The committed image under construction.
     committed: Replayer,
     high_watermark: i64,
-    /// Appended and not committed: end offset of each batch, and its records with their offsets.
-    uncommitted: VecDeque<(i64, Vec<(i64, MetadataRecord<'static>)>)>,
+    /// When the last committed batch was appended.
+    committed_timestamp: Millis,
+    /// Appended and not committed.
+    uncommitted: VecDeque<Uncommitted>,
+    protocol: QuorumProtocol,
+    snapshots: Snapshots,
     /// Who waits for the high watermark to reach an offset, sorted by it.
     waiting: VecDeque<(i64, Then)>,
     flushing: bool,
     /// Why the log can not be written any more.
     failed: Option<String>,
+}
+
+/// A batch that was appended and is not committed.
+#[derive(Debug)]
+struct Uncommitted {
+    end_offset: i64,
+    bytes: usize,
+    timestamp: Millis,
+    /// Its records with their offsets.
+    records: Vec<(i64, MetadataRecord<'static>)>,
 }
 
 /// Where flushes happen.
@@ -129,7 +146,15 @@ impl Quorum {
         let disk = store.disk().clone();
         let damaged = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
         let mut log = store.open_metadata_log(&dir, config, now).map_err(|error| damaged(&error))?;
-        let replayed = replay(&mut log, &identity.cluster_id).map_err(|error| damaged(&error))?;
+        let history = History::read(&*disk, &dir, &mut log, &identity.cluster_id, now);
+        let history = history.map_err(|error| damaged(&error))?;
+        let voters = history.protocol.voter_ids().map_err(|error| damaged(&error))?;
+        if voters.is_some_and(|voters| voters != [config.node_id]) {
+            return Err(
+                "the quorum of this cluster has other voters; this version serves a cluster of one node"
+                    .to_owned(),
+            );
+        }
         let remembered = QuorumFile::read(&*disk, &dir).map_err(|error| damaged(&error))?;
         let me = ReplicaKey { id: config.node_id, directory_id: identity.directory_id.0 };
         let settings = ottla_raft::Settings {
@@ -143,21 +168,30 @@ impl Quorum {
             seed: identity.seed,
         };
         let rules = Box::new(ServedRules(TableRules::new((**config).clone())));
-        let controller = Controller::new(replayed.clone(), Settings::of(config), rules, identity.seed);
+        let controller =
+            Controller::new(history.replayer.clone(), Settings::of(config), rules, identity.seed);
         let mut state = State {
             raft: Raft::new(settings, remembered.map(remembered_state).unwrap_or_default()),
             high_watermark: 0,
-            committed: replayed,
+            committed_timestamp: history.last_timestamp,
+            committed: history.replayer,
             log,
             dir,
             disk,
             controller,
             uncommitted: VecDeque::new(),
+            protocol: history.protocol,
+            snapshots: Snapshots::new(
+                history.snapshots,
+                history.bytes_since_snapshot,
+                config.metadata_log.clone(),
+                now,
+            ),
             waiting: VecDeque::new(),
             flushing: false,
             failed: None,
         };
-        state.begin(config, &identity, now)?;
+        state.begin(config, &identity, &history.bootstrap, now)?;
         Ok(Quorum { state: Mutex::new(state) })
     }
 
@@ -175,7 +209,13 @@ impl Quorum {
 
 impl State {
     /// Election, first records, registration: what a node does before it serves.
-    fn begin(&mut self, config: &BrokerConfig, identity: &Identity, now: Millis) -> Result<(), String> {
+    fn begin(
+        &mut self,
+        config: &BrokerConfig,
+        identity: &Identity,
+        bootstrap: &[Bytes],
+        now: Millis,
+    ) -> Result<(), String> {
         self.drive(Event::Start, now, &mut Flushing::Inline)?;
         let Some(_) = self.raft.leading_epoch() else {
             return Err(
@@ -183,16 +223,21 @@ impl State {
                     .to_owned(),
             );
         };
-        let bootstrap = bootstrap_records(MetadataVersion::LATEST, &[]);
+        let bootstrap = first_records(bootstrap)?;
         let activation = self.controller.activation(&bootstrap);
         self.append(activation, now, &mut Flushing::Inline)?;
+        if let Some((feature, level)) = self.controller.context().image.unknown_features().first() {
+            return Err(format!(
+                "this cluster has {feature} at level {level}, which only a later release knows; downgrade the feature first"
+            ));
+        }
         let me = NodeId(config.node_id);
-        let request = registration_request(config, identity);
+        let request = registration_request(config, identity, self.controller.context().image);
         let registration = Registration {
             version: 4,
             next_offset: self.log.log_end_offset(),
             has_live_session: false,
-            kraft_version: 0,
+            kraft_version: self.protocol.kraft_version,
         };
         let registered = self.controller.register_broker(&request, registration);
         let registered = registered.map_err(|error| format!("the node can not register: {error}"))?;
@@ -257,18 +302,41 @@ impl State {
     }
 
     fn append_leader_change(&mut self, epoch: i32, granted_by: &[i32], now: Millis) -> Result<(), String> {
-        let voter = |voter_id: i32| Voter { voter_id, ..Default::default() };
+        let version = i16::from(self.protocol.kraft_version > 0);
+        let directory_id = |id: i32| {
+            let voter = self.raft.settings().voters.iter().find(|voter| voter.id == id && version > 0);
+            voter.map_or(Uuid::ZERO, |voter| Uuid(voter.directory_id))
+        };
+        let voter = |voter_id| Voter { voter_id, voter_directory_id: directory_id(voter_id) };
         let message = LeaderChangeMessage {
-            version: 0,
+            version,
             leader_id: self.raft.settings().me.id,
             voters: self.raft.settings().voters.iter().map(|replica| voter(replica.id)).collect(),
             granting_voters: granted_by.iter().map(|id| voter(*id)).collect(),
         };
         let mut writer = Writer::new();
-        message.encode(&mut writer, 0).map_err(|error| error.to_string())?;
+        message.encode(&mut writer, version).map_err(|error| error.to_string())?;
+        self.append_control(ControlType::LeaderChange, &writer.into_bytes(), epoch, now)?;
+        if std::mem::take(&mut self.protocol.is_unwritten) {
+            // What `format` said of the quorum goes into the log, as Kafka's first leader does it.
+            let version = KRaftVersionRecord { version: 0, kraft_version: self.protocol.kraft_version };
+            self.append_control(ControlType::KraftVersion, &snapshots::encode(&version)?, epoch, now)?;
+            if let Some(voters) = self.protocol.voters.clone() {
+                self.append_control(ControlType::KraftVoters, &voters, epoch, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_control(
+        &mut self,
+        control_type: ControlType,
+        value: &[u8],
+        epoch: i32,
+        now: Millis,
+    ) -> Result<(), String> {
         let options = BatchOptions { leader_epoch: epoch, ..Default::default() };
-        let base = self.log.log_end_offset();
-        let batch = control_batch(base, now, ControlType::LeaderChange, &writer.into_bytes(), options);
+        let batch = control_batch(self.log.log_end_offset(), now, control_type, value, options);
         self.append_batch(batch, epoch, Vec::new(), now)
     }
 
@@ -294,11 +362,7 @@ impl State {
             let options = BatchOptions { leader_epoch: epoch, ..Default::default() };
             let mut batch = BatchBuilder::new(base, options);
             for record in &records {
-                let mut writer = Writer::new();
-                record
-                    .encode_framed(record_version(record, version), &mut writer)
-                    .map_err(|error| error.to_string())?;
-                batch.push(now, None, Some(&writer.into_bytes()), &[]);
+                batch.push(now, None, Some(&snapshots::frame(record, version)?), &[]);
             }
             let records = std::mem::replace(&mut records, rest);
             let numbered = (base..).zip(records).collect();
@@ -326,18 +390,58 @@ impl State {
                 .replay(record, *offset)
                 .map_err(|error| format!("a record that we wrote: {error}"))?;
         }
-        self.uncommitted.push_back((info.last_offset + 1, records));
+        let end_offset = info.last_offset + 1;
+        self.uncommitted.push_back(Uncommitted { end_offset, bytes: info.bytes, timestamp: now, records });
         Ok(())
     }
 
     /// Replays what is committed into the committed image.
     fn commit(&mut self) {
-        while let Some((_, records)) = self.uncommitted.pop_front_if(|(end, _)| *end <= self.high_watermark) {
+        let high_watermark = self.high_watermark;
+        while let Some(batch) = self.uncommitted.pop_front_if(|batch| batch.end_offset <= high_watermark) {
+            let Uncommitted { bytes, timestamp, records, .. } = batch;
+            self.snapshots.grow(bytes);
+            self.committed_timestamp = timestamp;
             for (offset, record) in &records {
                 let replayed = self.committed.replay(record, *offset);
                 replayed
                     .unwrap_or_else(|error| panic!("the controller replayed this record before: {error}"));
             }
+        }
+    }
+
+    /// Has a snapshot taken if it is time; a metadata transaction that is open is waited for.
+    fn plan_snapshot(&mut self, now: Millis, out: &mut Effects) {
+        if self.committed.transaction_begin().is_none() && self.snapshots.begin(now) {
+            let end_offset = self.high_watermark;
+            let leader_epoch = self.log.epoch_at(end_offset - 1).unwrap_or(0);
+            let id = SnapshotId { end_offset, leader_epoch };
+            if self.snapshots.contains(id) {
+                return self.snapshots.end(None);
+            }
+            out.push(Effect::Read(ReadTask::Snapshot(Box::new(SnapshotJob {
+                disk: self.disk.clone(),
+                dir: self.dir.clone(),
+                id,
+                image: self.committed.image().clone(),
+                protocol: self.protocol.clone(),
+                last_timestamp: self.committed_timestamp,
+                now,
+            }))));
+        } else if let Some(at) = self.snapshots.due_at().filter(|at| *at > now) {
+            out.push(Effect::Tick { at });
+        }
+    }
+
+    /// Lets go of what newer snapshots stand for.
+    fn clean_snapshots(&mut self, now: Millis, out: &mut Effects) {
+        match self.snapshots.clean(&mut self.log, &self.disk, &self.dir, now) {
+            Ok(Some(cleaning)) => out.push(Effect::Read(ReadTask::Clean(Box::new(cleaning)))),
+            Ok(None) => {}
+            Err(error) => out.push(Effect::Report(error)),
+        }
+        if let Some(at) = self.snapshots.clean_at().filter(|at| *at > now) {
+            out.push(Effect::Tick { at });
         }
     }
 
@@ -364,11 +468,23 @@ impl State {
             leader_id: state.leader.unwrap_or(-1),
             leader_epoch: state.epoch,
             voted_id: state.voted.map_or(-1, |voted| voted.id),
-            voted_directory_id: Uuid::ZERO,
+            voted_directory_id: state.voted.map_or(Uuid::ZERO, |voted| Uuid(voted.directory_id)),
             current_voters: self.raft.settings().voters.iter().map(|voter| voter.id).collect(),
-            data_version: 0,
+            data_version: i16::from(self.protocol.kraft_version > 0),
         }
     }
+}
+
+/// The records that a cluster begins with: what `format` left, or those of a fresh cluster.
+fn first_records(found: &[Bytes]) -> Result<Vec<MetadataRecord<'static>>, String> {
+    if found.is_empty() {
+        return Ok(bootstrap_records(MetadataVersion::LATEST, &[]));
+    }
+    let read = |value: &Bytes| {
+        let record = MetadataRecord::decode_framed(value).map_err(|error| error.to_string())?;
+        first_record(&record).ok_or_else(|| format!("the first checkpoint holds {record:?}"))
+    };
+    found.iter().map(read).collect()
 }
 
 /// What the file says, as raft remembers it.
@@ -384,14 +500,18 @@ fn remembered_state(file: QuorumFile) -> ottla_raft::QuorumState {
 fn registration_request<'a>(
     config: &'a BrokerConfig,
     identity: &'a Identity,
+    image: &Image,
 ) -> BrokerRegistrationRequest<'a> {
     let network = &config.network;
     let for_brokers = network
         .advertised_listeners
         .iter()
         .filter(|endpoint| !network.controller_listener_names.contains(&endpoint.name));
-    let features = features::supported().map(|(name, min_supported_version, max_supported_version)| {
-        Feature { name: name.into(), min_supported_version, max_supported_version }
+    let features = features::tolerated(|name| image.feature_level(name));
+    let features = features.map(|(name, min_supported_version, max_supported_version)| Feature {
+        name: name.into(),
+        min_supported_version,
+        max_supported_version,
     });
     BrokerRegistrationRequest {
         broker_id: config.node_id,
@@ -411,42 +531,6 @@ fn registration_request<'a>(
         log_dirs: vec![identity.directory_id],
         previous_broker_epoch: identity.previous_broker_epoch,
     }
-}
-
-/// Reads the whole metadata log.
-fn replay(log: &mut Log, cluster_id: &str) -> Result<Replayer, String> {
-    let mut replayer = Replayer::new(Image::empty(cluster_id));
-    let mut offset = log.log_start_offset();
-    while offset < log.log_end_offset() {
-        let chunk =
-            log.read(offset, REPLAY_BYTES, log.log_end_offset(), true).map_err(|error| error.to_string())?;
-        let bytes = chunk.records.read().map_err(|error| error.to_string())?;
-        let before = offset;
-        for batch in records::batches(&bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            offset = offset.max(batch.header().next_offset());
-            if batch.header().is_control() {
-                continue;
-            }
-            let set = batch.records(REPLAY_BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
-            for record in set.iter() {
-                let record = record.map_err(|error| format!("{error:?}"))?;
-                let value = record
-                    .value
-                    .ok_or_else(|| format!("the record at offset {} has no value", record.offset))?;
-                let decoded = MetadataRecord::decode_framed(value);
-                let decoded =
-                    decoded.map_err(|error| format!("the record at offset {}: {error}", record.offset))?;
-                let replayed = replayer.replay(&decoded, record.offset);
-                replayed.map_err(|error| format!("the record at offset {}: {error}", record.offset))?;
-            }
-        }
-        if offset == before {
-            return Err(format!("there is no batch at offset {offset}"));
-        }
-    }
-    replayer.take_delta();
-    Ok(replayer)
 }
 
 impl Broker {
@@ -555,6 +639,7 @@ impl Broker {
                 state.begin_flush(out);
             }
             state.commit();
+            state.plan_snapshot(now, out);
             let delta = state.committed.take_delta();
             if !delta.is_empty() {
                 self.apply(&state.committed.image().clone(), &delta, now, out);
@@ -562,6 +647,25 @@ impl Broker {
             state.release(out, &mut again);
         }
         self.go_on(again, now, out);
+    }
+
+    /// Time passed: a snapshot may be due, or one may have become too old.
+    pub(crate) fn on_quorum_tick(&self, now: Millis, out: &mut Effects) {
+        let state = &mut *lock(&self.quorum.state);
+        state.plan_snapshot(now, out);
+        state.clean_snapshots(now, out);
+    }
+
+    /// A snapshot was written, or could not be.
+    pub(crate) fn on_snapshot(&self, job: SnapshotJob, now: Millis, out: &mut Effects) {
+        let written = job.run();
+        let state = &mut *lock(&self.quorum.state);
+        if let Err(error) = &written {
+            out.push(Effect::Report(format!("no snapshot of the metadata could be taken: {error}")));
+        }
+        state.snapshots.end(written.ok());
+        state.clean_snapshots(now, out);
+        state.plan_snapshot(now, out);
     }
 
     /// Handles requests again, outside the lock.
