@@ -66,8 +66,12 @@ impl DeleteJob {
     /// Removes the files, oldest first and each segment durably, for a log whose start no checkpoint tells: whenever the power fails,
     /// what is left has no hole.
     pub fn remove_in_order(self) -> Result<(), StorageError> {
+        if !self.is_empty() {
+            // As in `mark`: the segment behind may be new.
+            self.place.sync().map_err(|error| StorageError::at(&self.place.dir, &error))?;
+        }
         for base_offset in self.base_offsets {
-            let one = DeleteJob { place: self.place.clone(), base_offsets: vec![base_offset] };
+            let one = DeleteJob { place: self.place.clone(), base_offsets: vec![base_offset], marked: false };
             one.each(|path| crate::disk::remove_if_exists(&*one.place.disk, path))?;
         }
         Ok(())
