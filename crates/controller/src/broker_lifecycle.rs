@@ -7,9 +7,9 @@
 
 use crate::context::{Context, Decision};
 use crate::error::ApiError;
-use crate::partition_change::{Election, PartitionChange};
 use ottla_metadata::{Broker, Partition, Topic};
 use ottla_protocol::ErrorCode;
+use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, PartitionId};
 use ottla_protocol::messages::broker_registration_change_record::BrokerRegistrationChangeRecord;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
@@ -47,6 +47,27 @@ pub fn begin_controlled_shutdown(context: &Context<'_>, broker: NodeId) -> Resul
     }
     records.extend(leave_isr(context, broker));
     Ok(Decision::splittable(records, ()))
+}
+
+/// Directories of the broker failed (KIP-858): it leaves the ISRs of what was in them, then its registration loses them.
+pub(crate) fn directories_failed(
+    context: &Context<'_>,
+    broker: &Broker,
+    failed: &[Uuid],
+) -> Vec<MetadataRecord<'static>> {
+    let (offline, online): (Vec<Uuid>, Vec<Uuid>) =
+        broker.log_dirs.iter().copied().partition(|dir| failed.contains(dir));
+    if offline.is_empty() {
+        return Vec::new();
+    }
+    let was_there = |partition: &Partition| {
+        let directory = partition.directory_of(broker.id);
+        partition.isr.contains(&broker.id) && directory.is_some_and(|directory| offline.contains(&directory))
+    };
+    let mut records =
+        partition_records(context, Step { away: Some(broker.id), ..Step::default() }, was_there);
+    records.push(registration_change(broker, |change| change.log_dirs = online));
+    records
 }
 
 /// UnregisterBroker (64): the broker will not come back.
@@ -141,32 +162,15 @@ fn partition_record(
     index: PartitionId,
     partition: &Partition,
 ) -> Option<MetadataRecord<'static>> {
-    let may_lead = |broker: NodeId| {
-        let gone = step.away == Some(broker) || step.lost == Some(broker);
+    let may_lead = |id: NodeId, directory: Uuid| {
+        let gone = step.away == Some(id) || step.lost == Some(id);
         // The one that is being unfenced still shows as fenced.
-        let back = || context.image.broker(broker).is_some_and(|broker| !broker.in_controlled_shutdown);
-        let alive = context.image.is_active(broker) || (step.back == Some(broker) && back());
-        !gone && alive && has_online_dir(context, partition, broker)
+        let back = |broker: &Broker| step.back == Some(id) && !broker.in_controlled_shutdown;
+        let broker = context.image.broker(id);
+        !gone && broker.is_some_and(|b| (b.is_active() || back(b)) && b.has_online_dir(directory))
     };
-    let stays = |broker: &NodeId| step.away != Some(*broker) && step.lost != Some(*broker);
-    let change = PartitionChange {
-        partition,
-        topic_id: topic.id,
-        index,
-        isr: partition.isr.iter().copied().filter(stays).collect(),
-        election: if context.unclean_election(topic) { Election::Unclean } else { Election::Online },
-        unclean_shutdown: step.lost,
-        elr_enabled: context.image.elr_enabled(),
-        min_isr: context.min_isr(topic),
-        metadata_version: context.metadata_version(),
-        may_lead: &may_lead,
-    };
+    let mut change = context.partition_change(topic, index, partition, &may_lead);
+    change.target.isr.retain(|member| step.away != Some(*member) && step.lost != Some(*member));
+    change.unclean_shutdown = step.lost;
     change.record().map(MetadataRecord::PartitionChangeRecord)
-}
-
-/// Whether the broker has the directory in which it keeps this replica.
-fn has_online_dir(context: &Context<'_>, partition: &Partition, broker: NodeId) -> bool {
-    let directory = partition.directory_of(broker);
-    let registered = context.image.broker(broker);
-    directory.zip(registered).is_some_and(|(directory, broker)| broker.has_online_dir(directory))
 }

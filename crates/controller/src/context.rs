@@ -4,8 +4,10 @@
 //! can not both create the same topic; answers wait for the commit, decisions do not.
 
 use crate::error::ApiError;
-use ottla_metadata::{ConfigMap, Image, MetadataVersion, ResourceType};
-use ottla_protocol::ids::NodeId;
+use crate::partition_change::{Election, PartitionChange};
+use ottla_metadata::{ConfigMap, Image, MetadataVersion, Partition, ResourceType, Topic};
+use ottla_protocol::Uuid;
+use ottla_protocol::ids::{NodeId, PartitionId};
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 
 /// How many records one request of a user may write, and how many belong into one batch (Kafka's
@@ -114,7 +116,7 @@ impl Context<'_> {
 
     /// `min.insync.replicas` of a topic: that of the topic, this node, the cluster or the file, but never more than
     /// the topic has replicas.
-    pub(crate) fn min_isr(&self, topic: &ottla_metadata::Topic) -> usize {
+    pub(crate) fn min_isr(&self, topic: &Topic) -> usize {
         let key = "min.insync.replicas";
         let value = self.image.layered_topic_config(&topic.name, key, self.settings.node_id, key);
         let value =
@@ -123,10 +125,38 @@ impl Context<'_> {
     }
 
     /// `unclean.leader.election.enable` of a topic.
-    pub(crate) fn unclean_election(&self, topic: &ottla_metadata::Topic) -> bool {
+    pub(crate) fn unclean_election(&self, topic: &Topic) -> bool {
         let key = "unclean.leader.election.enable";
         let value = self.image.layered_topic_config(&topic.name, key, self.settings.node_id, key);
         value.map_or(self.settings.unclean_leader_election, |text| text.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether a broker may lead with a replica in this directory: alive, staying, and the directory online.
+    pub(crate) fn may_lead(&self, broker: NodeId, directory: Uuid) -> bool {
+        let registered = self.image.broker(broker);
+        registered.is_some_and(|broker| broker.is_active() && broker.has_online_dir(directory))
+    }
+
+    /// A change of a partition that stays as it is so far. Who lacks records may lead if the topic allows it.
+    pub(crate) fn partition_change<'p>(
+        &self,
+        topic: &Topic,
+        index: PartitionId,
+        partition: &'p Partition,
+        may_lead: &'p dyn Fn(NodeId, Uuid) -> bool,
+    ) -> PartitionChange<'p> {
+        PartitionChange {
+            partition,
+            topic_id: topic.id,
+            index,
+            target: partition.clone(),
+            election: if self.unclean_election(topic) { Election::Unclean } else { Election::Online },
+            unclean_shutdown: None,
+            elr_enabled: self.image.elr_enabled(),
+            min_isr: self.min_isr(topic),
+            metadata_version: self.metadata_version(),
+            may_lead,
+        }
     }
 
     /// The broker must be registered with this epoch.

@@ -23,9 +23,9 @@ impl ApiError {
         ApiError { code, message: code.message().to_owned() }
     }
 
-    /// The message as responses carry it.
-    pub(crate) fn text(&self) -> Option<Cow<'static, str>> {
-        Some(Cow::Owned(self.message.clone()))
+    /// The message as responses carry it: none where it says no more than the code, for which clients have their own words.
+    pub fn text(&self) -> Option<Cow<'static, str>> {
+        (self.message != self.code.message()).then(|| Cow::Owned(self.message.clone()))
     }
 }
 

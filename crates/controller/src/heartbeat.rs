@@ -9,7 +9,9 @@
 //! The tricky idea: a broker that leads nothing any more may stop only when every active broker has read that far
 //! in the metadata log; else some would still send it requests. That offset is soft state, so the caller supplies it.
 
-use crate::broker_lifecycle::{begin_controlled_shutdown, fence_broker, leads_any, unfence_broker};
+use crate::broker_lifecycle::{
+    begin_controlled_shutdown, directories_failed, fence_broker, leads_any, unfence_broker,
+};
 use crate::context::{Context, Decision};
 use crate::error::ApiError;
 use ottla_protocol::ErrorCode;
@@ -52,6 +54,9 @@ pub fn heartbeat(
         (fenced, may_stop) = (true, request.want_shut_down);
     } else if request.want_shut_down {
         step = begin_controlled_shutdown(context, id)?;
+    }
+    if context.metadata_version().supports_directory_assignment() {
+        step.records.extend(directories_failed(context, broker, &request.offline_log_dirs));
     }
     step.records.extend(cordoned(context, request, broker.cordoned_log_dirs.as_deref(), &broker.log_dirs));
     let response = BrokerHeartbeatResponse {

@@ -6,6 +6,9 @@
 
 mod allocate_producer_ids;
 mod alter_configs;
+mod alter_partition;
+mod alter_partition_reassignments;
+mod assign_replicas_to_dirs;
 mod bootstrap;
 mod broker_lifecycle;
 mod configs;
@@ -15,13 +18,20 @@ mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod dice;
+mod draft;
+mod elect_leaders;
 mod error;
 mod heartbeat;
 mod incremental_alter_configs;
 mod internal_topics;
+mod leader_balance;
+mod list_partition_reassignments;
 mod partition_change;
 mod placement;
+mod racks;
+mod reassignment;
 mod register_broker;
+mod register_controller;
 mod rules;
 mod update_features;
 
@@ -30,6 +40,9 @@ mod tests;
 
 pub use allocate_producer_ids::{PRODUCER_ID_BLOCK_SIZE, allocate_producer_ids};
 pub use alter_configs::alter_configs;
+pub use alter_partition::alter_partition;
+pub use alter_partition_reassignments::alter_partition_reassignments;
+pub use assign_replicas_to_dirs::assign_replicas_to_dirs;
 pub use bootstrap::{activation, bootstrap_records, first_record};
 pub use broker_lifecycle::{
     begin_controlled_shutdown, fence_broker, leads_any, unfence_broker, unregister_broker,
@@ -43,13 +56,17 @@ pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
 pub use delete_topics::delete_topics;
 pub use dice::Dice;
+pub use elect_leaders::elect_leaders;
 pub use error::ApiError;
 pub use heartbeat::heartbeat;
 pub use incremental_alter_configs::incremental_alter_configs;
 pub use internal_topics::{
     InternalTopic, auto_create, consumer_offsets, share_group_state, transaction_state,
 };
+pub use leader_balance::{MAX_ELECTIONS_PER_ROUND, balance_leaders, elect_unclean_leaders};
+pub use list_partition_reassignments::list_partition_reassignments;
 pub use partition_change::{Election, PartitionChange};
 pub use register_broker::{Registration, register_broker};
+pub use register_controller::{register_controller, unregister_controller};
 pub use rules::TableRules;
 pub use update_features::update_features;

@@ -1,12 +1,17 @@
-//! How one partition answers to a change of its surroundings: a broker fenced, a broker back, an ISR proposed.
+//! How one partition answers to a change of its surroundings: a broker fenced, a broker back, an ISR proposed, replicas moved.
 //!
 //! The tricky idea (KIP-966): when the ISR falls below `min.insync.replicas`, no record can be committed any more, so
 //! those who just left still hold every committed record. They are remembered as eligible leader replicas, and may
 //! lead again without loss when the ISR is empty; only a replica that stopped uncleanly is struck from them. If even
 //! they are gone, the last leader is remembered, and is believed (unclean, but least bad) when it alone comes back.
+//!
+//! A caller edits `target`, the partition as it shall become: replicas, ISR, reassignment, recovery. What follows from that (a completed
+//! reassignment, ELR, leader) is worked out here, and the record is the difference.
 
-use ottla_metadata::topic::{LeaderRecoveryState, NO_LEADER, NO_LEADER_CHANGE, NO_RECOVERY_CHANGE, numbers};
+use crate::reassignment;
+use ottla_metadata::topic::{LeaderRecoveryState, NO_LEADER_CHANGE, NO_RECOVERY_CHANGE, numbers};
 use ottla_metadata::{MetadataVersion, Partition};
+use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, PartitionId, TopicId};
 use ottla_protocol::messages::partition_change_record::PartitionChangeRecord;
 use std::collections::BTreeSet;
@@ -30,8 +35,8 @@ pub struct PartitionChange<'a> {
     pub topic_id: TopicId,
     /// Its number.
     pub index: PartitionId,
-    /// The ISR that it shall have.
-    pub isr: Vec<NodeId>,
+    /// The partition as it shall become. Its leader, eligible replicas and epochs are not looked at.
+    pub target: Partition,
     /// Who may be elected.
     pub election: Election,
     /// A replica that stopped without saying so: it may have lost what it held.
@@ -42,8 +47,8 @@ pub struct PartitionChange<'a> {
     pub min_isr: usize,
     /// The cluster's metadata.version.
     pub metadata_version: MetadataVersion,
-    /// Whether a broker may lead this partition now: alive, and the replica's directory online.
-    pub may_lead: &'a dyn Fn(NodeId) -> bool,
+    /// Whether a broker that keeps its replica in this directory may lead now: alive, and the directory online.
+    pub may_lead: &'a dyn Fn(NodeId, Uuid) -> bool,
 }
 
 /// Who leads after an election, and whether it may lose records.
@@ -55,132 +60,154 @@ struct Elected {
 
 impl PartitionChange<'_> {
     /// The record of the change; `None` if everything stays as it is.
-    pub fn record(self) -> Option<PartitionChangeRecord> {
-        let partition = self.partition;
-        let mut isr = self.isr.clone();
-        let mut elr = self.eligible();
-        let mut record = PartitionChangeRecord {
-            partition_id: self.index.0,
-            topic_id: self.topic_id.0,
-            ..Default::default()
-        };
-        let elected = self.elect(&elr);
-        if elected.leader != partition.leader {
-            record.leader = elected.leader.map_or(NO_LEADER, |leader| leader.0);
-            if let Some(leader) = elected.leader {
-                if elr.contains(&leader) {
-                    isr = vec![leader];
-                    elr.retain(|replica| *replica != leader);
-                }
-                if elected.unclean {
-                    record.isr = Some(vec![leader.0]);
-                    if partition.leader_recovery_state != LeaderRecoveryState::Recovering {
-                        record.leader_recovery_state = LeaderRecoveryState::Recovering.code();
-                    }
-                }
+    pub fn record(mut self) -> Option<PartitionChangeRecord> {
+        let before = self.partition;
+        reassignment::complete(&mut self.target);
+        self.target.elr = self.eligible();
+        let elected = self.elect();
+        let names_leader = self.install(elected) || self.loses_replica();
+        if !self.elr_enabled {
+            self.target.elr.clear();
+            // Without eligible replicas an ISR never becomes empty: its last member stays as the only one to wait for.
+            if self.target.isr.is_empty() {
+                self.target.isr.clone_from(&before.isr);
             }
         }
-        if record.isr.is_some() || !self.elr_enabled {
-            elr.clear();
-        }
-        if elr != partition.elr {
-            record.eligible_leader_replicas = Some(numbers(&elr));
-        }
-        // Without eligible replicas an ISR never becomes empty: its last member stays as the only one to wait for.
-        if record.isr.is_none() && (!isr.is_empty() || self.elr_enabled) && isr != partition.isr {
-            record.isr = Some(numbers(&isr));
-        }
-        self.bump_on_shrink(&mut record);
-        self.remember_last_leader(&mut record);
+        let names_leader = names_leader || self.must_bump_for_isr();
+        self.target.last_known_elr = self.last_known(names_leader);
+        let record = self.difference(names_leader);
         (!is_no_change(&record)).then_some(record)
     }
 
     /// The eligible leader replicas after the change, if nobody is elected from among them.
     fn eligible(&self) -> Vec<NodeId> {
-        if !self.elr_enabled {
-            return self.partition.elr.clone();
-        }
-        if self.isr.len() >= self.min_isr {
+        if !self.elr_enabled || self.target.isr.len() >= self.min_isr {
             return Vec::new();
         }
         let candidates: BTreeSet<NodeId> =
             self.partition.elr.iter().chain(&self.partition.isr).copied().collect();
-        let keeps = |replica: &NodeId| !self.isr.contains(replica) && self.unclean_shutdown != Some(*replica);
+        let keeps = |replica: &NodeId| {
+            !self.target.isr.contains(replica)
+                && self.target.replicas.contains(replica)
+                && self.unclean_shutdown != Some(*replica)
+        };
         candidates.into_iter().filter(keeps).collect()
     }
 
-    fn elect(&self, elr: &[NodeId]) -> Elected {
-        let clean = |replica: NodeId| {
-            let complete = self.isr.contains(&replica) || (self.isr.is_empty() && elr.contains(&replica));
-            complete && (self.may_lead)(replica)
+    fn may_lead(&self, replica: NodeId) -> bool {
+        let directory = self.target.directory_of(replica);
+        directory.is_some_and(|directory| (self.may_lead)(replica, directory))
+    }
+
+    fn elect(&self) -> Elected {
+        let target = &self.target;
+        let clean = |replica: &NodeId| {
+            let complete =
+                target.isr.contains(replica) || (target.isr.is_empty() && target.elr.contains(replica));
+            complete && self.may_lead(*replica)
         };
-        let partition = self.partition;
         let preferred = match self.election {
-            Election::Preferred => partition.replicas.first().copied(),
+            Election::Preferred => target.replicas.first().copied(),
             Election::Online | Election::Unclean => None,
         };
-        let candidates =
-            preferred.into_iter().chain(partition.leader).chain(partition.replicas.iter().copied());
-        if let Some(leader) = candidates.into_iter().find(|replica| clean(*replica)) {
+        let mut candidates =
+            preferred.into_iter().chain(self.partition.leader).chain(target.replicas.iter().copied());
+        if let Some(leader) = candidates.find(clean) {
             return Elected { leader: Some(leader), unclean: false };
         }
-        if let Some(leader) = self.last_known_leader(elr) {
+        if let Some(leader) = self.last_known_leader() {
             return Elected { leader: Some(leader), unclean: true };
         }
-        if self.election == Election::Unclean
-            && let Some(leader) = partition.replicas.iter().copied().find(|replica| (self.may_lead)(*replica))
-        {
-            return Elected { leader: Some(leader), unclean: true };
+        let anybody = target.replicas.iter().copied().find(|replica| self.may_lead(*replica));
+        match anybody.filter(|_| self.election == Election::Unclean) {
+            Some(leader) => Elected { leader: Some(leader), unclean: true },
+            None => Elected { leader: None, unclean: false },
         }
-        Elected { leader: None, unclean: false }
     }
 
     /// The last leader, if nobody else is left and it is back.
-    fn last_known_leader(&self, elr: &[NodeId]) -> Option<NodeId> {
+    fn last_known_leader(&self) -> Option<NodeId> {
+        let nobody_else = self.elr_enabled && self.target.elr.is_empty() && self.target.isr.is_empty();
         match self.partition.last_known_elr.as_slice() {
-            [last] if self.elr_enabled && elr.is_empty() && self.isr.is_empty() && (self.may_lead)(*last) => {
-                Some(*last)
-            }
+            [last] if nobody_else && self.may_lead(*last) => Some(*last),
             _ => None,
         }
     }
 
+    /// Puts the elected one into its office. Whether the record has to name it.
+    fn install(&mut self, elected: Elected) -> bool {
+        let target = &mut self.target;
+        target.leader = elected.leader;
+        if let Some(leader) = elected.leader {
+            if elected.unclean {
+                target.isr = vec![leader];
+                target.elr.clear();
+                target.leader_recovery_state = LeaderRecoveryState::Recovering;
+            } else if target.elr.contains(&leader) {
+                target.isr = vec![leader];
+                target.elr.retain(|replica| *replica != leader);
+            }
+        }
+        elected.leader != self.partition.leader
+    }
+
+    /// Who is no replica any more has to notice: a new leader epoch tells it.
+    fn loses_replica(&self) -> bool {
+        self.partition.replicas.iter().any(|replica| !self.target.replicas.contains(replica))
+    }
+
     /// Brokers before 3.6 needed a new leader epoch with each ISR that lost a member (KAFKA-15021).
-    fn bump_on_shrink(&self, record: &mut PartitionChangeRecord) {
-        if !self.metadata_version.bumps_leader_epoch_on_isr_shrink() || record.leader != NO_LEADER_CHANGE {
-            return;
-        }
-        if let Some(isr) = &record.isr
-            && self.partition.isr.iter().any(|replica| !isr.contains(&replica.0))
-        {
-            record.leader = self.partition.leader_or_none();
-        }
+    fn must_bump_for_isr(&self) -> bool {
+        self.metadata_version.bumps_leader_epoch_on_isr_shrink()
+            && self.partition.isr.iter().any(|replica| !self.target.isr.contains(replica))
     }
 
     /// A partition that loses its leader remembers it, until there is one again.
-    fn remember_last_leader(&self, record: &mut PartitionChangeRecord) {
-        if !self.elr_enabled {
-            return;
-        }
+    fn last_known(&self, names_leader: bool) -> Vec<NodeId> {
         let remembered = &self.partition.last_known_elr;
-        match record.leader {
-            NO_LEADER if remembered.is_empty() => {
-                record.last_known_elr = self.partition.leader.map(|leader| vec![leader.0]);
-            }
-            leader if leader >= 0 && !remembered.is_empty() => record.last_known_elr = Some(Vec::new()),
-            _ => {}
+        if !self.elr_enabled || !names_leader {
+            return remembered.clone();
+        }
+        let kept = |last: &NodeId| self.target.replicas.contains(last);
+        match self.target.leader {
+            Some(_) => Vec::new(),
+            None if remembered.is_empty() => self.partition.leader.into_iter().filter(kept).collect(),
+            None => remembered.iter().copied().filter(kept).collect(),
+        }
+    }
+
+    /// What the record has to say for the partition to become the target.
+    fn difference(&self, names_leader: bool) -> PartitionChangeRecord {
+        let (before, after) = (self.partition, &self.target);
+        let changed = |before: &Vec<NodeId>, after: &Vec<NodeId>| (before != after).then(|| numbers(after));
+        let directories =
+            self.metadata_version.supports_directory_assignment() && before.directories != after.directories;
+        PartitionChangeRecord {
+            partition_id: self.index.0,
+            topic_id: self.topic_id.0,
+            isr: changed(&before.isr, &after.isr),
+            leader: if names_leader { after.leader_or_none() } else { NO_LEADER_CHANGE },
+            replicas: changed(&before.replicas, &after.replicas),
+            removing_replicas: changed(&before.removing_replicas, &after.removing_replicas),
+            adding_replicas: changed(&before.adding_replicas, &after.adding_replicas),
+            leader_recovery_state: match before.leader_recovery_state == after.leader_recovery_state {
+                true => NO_RECOVERY_CHANGE,
+                false => after.leader_recovery_state.code(),
+            },
+            directories: directories.then(|| after.directories.clone()),
+            eligible_leader_replicas: changed(&before.elr, &after.elr),
+            last_known_elr: changed(&before.last_known_elr, &after.last_known_elr),
         }
     }
 }
 
 fn is_no_change(record: &PartitionChangeRecord) -> bool {
-    record.isr.is_none()
-        && record.eligible_leader_replicas.is_none()
-        && record.last_known_elr.is_none()
-        && record.leader == NO_LEADER_CHANGE
-        && record.replicas.is_none()
-        && record.removing_replicas.is_none()
-        && record.adding_replicas.is_none()
-        && record.leader_recovery_state == NO_RECOVERY_CHANGE
-        && record.directories.is_none()
+    let unnamed = PartitionChangeRecord {
+        partition_id: record.partition_id,
+        topic_id: record.topic_id,
+        leader: NO_LEADER_CHANGE,
+        leader_recovery_state: NO_RECOVERY_CHANGE,
+        ..Default::default()
+    };
+    *record == unnamed
 }

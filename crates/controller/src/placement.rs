@@ -1,16 +1,9 @@
-//! Where the replicas of new partitions go: stripes over the brokers, unfenced ones first.
-//!
-//! The tricky idea: partition `p` starts one broker further than partition `p - 1`, from a start that is rolled, so
-//! that leaders spread evenly and two topics do not begin at the same broker; after a full round the brokers are
-//! shuffled, lest the same pairs meet again and again. Racks are not looked at: all brokers count as one rack.
-//!
-//! ```text
-//!   brokers 1 2 3, start 2, factor 2:   p0 [2 3]   p1 [3 1]   p2 [1 2]   (shuffle)   p3 ...
-//! ```
+//! Where the replicas of new partitions go: where an administrator says, or on brokers that take turns ([`Racks`]).
 
 use crate::context::Context;
 use crate::dice::Dice;
 use crate::error::ApiError;
+use crate::racks::Racks;
 use ottla_metadata::{Partition, directory};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::Uuid;
@@ -31,34 +24,18 @@ pub(crate) fn place(
         Ok(factor) if factor > 0 => factor,
         _ => return Err(invalid("it must be at least 1.".to_owned())),
     };
-    let usable =
-        context.image.brokers().values().filter(|b| !b.in_controlled_shutdown && b.has_uncordoned_dir());
-    let (fenced, unfenced): (Vec<_>, Vec<_>) =
-        usable.map(|b| (b.fenced, b.id)).partition(|(fenced, _)| *fenced);
-    let ids = |brokers: Vec<(bool, NodeId)>| brokers.into_iter().map(|(_, id)| id).collect::<Vec<_>>();
-    let (mut fenced, mut unfenced) = (ids(fenced), ids(unfenced));
-    if unfenced.is_empty() {
+    let brokers = context.image.brokers().values().map(|broker| &**broker);
+    let usable = brokers.filter(|broker| !broker.in_controlled_shutdown && broker.has_uncordoned_dir());
+    let mut racks = Racks::of(usable, dice);
+    if racks.unfenced() == 0 {
         return Err(invalid("every broker is fenced, or has all its log directories cordoned.".to_owned()));
     }
-    let total = fenced.len() + unfenced.len();
-    if factor > total {
+    if factor > racks.total() {
+        let total = racks.total();
         return Err(invalid(format!("only {total} broker(s) can take replicas.")));
     }
-    let (mut start, fenced_start) = (dice.below(unfenced.len()), dice.below(fenced.len().max(1)));
-    let mut placed = Vec::with_capacity(partitions);
-    for partition in 0..partitions {
-        if partition > 0 && partition.is_multiple_of(unfenced.len()) && unfenced.len() > 1 {
-            dice.shuffle(&mut unfenced);
-            dice.shuffle(&mut fenced);
-        }
-        let first = unfenced.iter().cycle().skip(start).take(unfenced.len());
-        let then =
-            fenced.iter().cycle().skip(fenced_start + partition % fenced.len().max(1)).take(fenced.len());
-        let replicas = first.chain(then).take(factor).copied().collect();
-        placed.push(new_partition(context, replicas).expect("the first replica is active"));
-        start = (start + 1) % unfenced.len();
-    }
-    Ok(placed)
+    let next = |_| new_partition(context, racks.place(factor, dice)).expect("the first replica is active");
+    Ok((0..partitions).map(next).collect())
 }
 
 /// Makes partition `index` on replicas that an administrator chose. `expected` is the replication factor of the other
@@ -69,6 +46,21 @@ pub(crate) fn assign(
     replicas: &[i32],
     expected: Option<usize>,
 ) -> Result<Partition, ApiError> {
+    check_assignment(context, replicas)?;
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
+    if let Some(factor) = expected.filter(|factor| *factor != replicas.len()) {
+        let given = replicas.len();
+        return invalid(format!(
+            "The assignment gives partition {index} {given} replica(s); other partitions have {factor}."
+        ));
+    }
+    let replicas = replicas.iter().map(|id| NodeId(*id)).collect();
+    let nobody = format!("Every broker assigned to partition {index} is fenced or in controlled shutdown.");
+    new_partition(context, replicas).ok_or_else(|| ApiError::new(ErrorCode::InvalidReplicaAssignment, nobody))
+}
+
+/// Whether replicas may be put on these brokers: registered, with room, and each once.
+pub(crate) fn check_assignment(context: &Context<'_>, replicas: &[i32]) -> Result<(), ApiError> {
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
     if replicas.is_empty() {
         return invalid("The assignment gives a partition no replicas.".to_owned());
@@ -88,15 +80,7 @@ pub(crate) fn assign(
             return invalid(format!("The assignment puts two replicas of a partition on broker {id}."));
         }
     }
-    if let Some(factor) = expected.filter(|factor| *factor != replicas.len()) {
-        let given = replicas.len();
-        return invalid(format!(
-            "The assignment gives partition {index} {given} replica(s); other partitions have {factor}."
-        ));
-    }
-    let replicas = replicas.iter().map(|id| NodeId(*id)).collect();
-    let nobody = format!("Every broker assigned to partition {index} is fenced or in controlled shutdown.");
-    new_partition(context, replicas).ok_or_else(|| ApiError::new(ErrorCode::InvalidReplicaAssignment, nobody))
+    Ok(())
 }
 
 /// A new partition on these replicas; the active ones are in sync and the first of them leads. `None` if there is none.

@@ -1,21 +1,27 @@
 //! Tests over the whole crate: a cluster made of records, a request, and what is decided.
 
 mod alter_configs;
+mod alter_partition;
+mod assign_replicas_to_dirs;
 mod bootstrap;
 mod brokers;
+mod controllers;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
-
+mod elections;
 mod internal_topics;
+mod model;
 mod partition_change;
 mod placement;
 mod producer_ids;
 mod random;
+mod reassignments;
 mod update_features;
 
 use crate::{Controller, Decision, Registration, Settings, TableRules};
 use ottla_metadata::config::BrokerConfig;
+use ottla_metadata::topic::{NO_LEADER_CHANGE, NO_RECOVERY_CHANGE};
 use ottla_metadata::{Image, MetadataVersion, Partition, Replayer, features};
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, PartitionId};
@@ -24,6 +30,7 @@ use ottla_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use ottla_protocol::messages::metadata_record::MetadataRecord;
+use ottla_protocol::messages::partition_change_record::PartitionChangeRecord;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -47,10 +54,19 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Bootstrapped, without brokers.
     pub(super) fn bare(chosen: &[(&str, i16)], settings: Settings, seed: u64) -> Cluster {
+        Cluster::at(MetadataVersion::LATEST, chosen, settings, seed)
+    }
+
+    /// Without brokers, at an older metadata.version.
+    pub(super) fn with_metadata_version(level: i16) -> Cluster {
+        Cluster::at(MetadataVersion(level), &[], Settings::default(), 42)
+    }
+
+    fn at(level: MetadataVersion, chosen: &[(&str, i16)], settings: Settings, seed: u64) -> Cluster {
         let replayer = Replayer::new(Image::empty("cluster"));
         let mut cluster =
             Cluster { controller: Controller::new(replayer, settings, rules(), seed), log: Vec::new() };
-        let bootstrap = crate::bootstrap_records(MetadataVersion::LATEST, chosen);
+        let bootstrap = crate::bootstrap_records(level, chosen);
         let activation = cluster.controller.activation(&bootstrap);
         cluster.append(activation);
         cluster
@@ -123,6 +139,21 @@ impl Cluster {
 
     pub(super) fn broker_epoch(&self, id: i32) -> i64 {
         self.controller.image().broker(NodeId(id)).expect("registered").broker_epoch
+    }
+
+    /// What changes when a partition changes without anybody asking.
+    pub(super) fn change(&mut self, topic: &str, index: i32, set: impl FnOnce(&mut PartitionChangeRecord)) {
+        let topic_id = self.controller.image().topic_id(topic).expect("there").0;
+        let mut record = PartitionChangeRecord {
+            topic_id,
+            partition_id: index,
+            leader: NO_LEADER_CHANGE,
+            leader_recovery_state: NO_RECOVERY_CHANGE,
+            ..Default::default()
+        };
+        set(&mut record);
+        let records = vec![MetadataRecord::PartitionChangeRecord(record)];
+        self.append(Decision { records, atomic: true, response: () });
     }
 
     /// What changes when somebody sets a value without asking.

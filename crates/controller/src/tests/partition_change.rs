@@ -37,12 +37,12 @@ impl Default for Wish<'_> {
 
 /// The partition after the change; `None` if there is no record.
 fn after(before: &Partition, wish: &Wish<'_>) -> Option<Partition> {
-    let may_lead = |id: NodeId| wish.alive.contains(&id.0);
+    let may_lead = |id: NodeId, _: Uuid| wish.alive.contains(&id.0);
     let change = PartitionChange {
         partition: before,
         topic_id: TopicId(Uuid::ZERO),
         index: PartitionId(0),
-        isr: nodes(wish.isr),
+        target: Partition { isr: nodes(wish.isr), ..before.clone() },
         election: wish.election,
         unclean_shutdown: None,
         elr_enabled: wish.elr,
