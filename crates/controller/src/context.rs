@@ -34,6 +34,16 @@ impl<R> Decision<R> {
         Decision { records, atomic: true, response }
     }
 
+    /// Nothing changes.
+    pub fn without_records(response: R) -> Decision<R> {
+        Decision::atomic(Vec::new(), response)
+    }
+
+    /// The same decision with another answer.
+    pub fn map<S>(self, answer: impl FnOnce(R) -> S) -> Decision<S> {
+        Decision { records: self.records, atomic: self.atomic, response: answer(self.response) }
+    }
+
     /// Records that may be split.
     pub(crate) fn splittable(records: Vec<MetadataRecord<'static>>, response: R) -> Decision<R> {
         Decision { records, atomic: false, response }

@@ -5,9 +5,11 @@
 //! the metadata log and replays them here at once, and answers when they are committed.
 
 mod allocate_producer_ids;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition;
 mod alter_partition_reassignments;
+mod alter_user_scram_credentials;
 mod assign_replicas_to_dirs;
 mod bootstrap;
 mod broker_lifecycle;
@@ -39,9 +41,11 @@ mod update_features;
 mod tests;
 
 pub use allocate_producer_ids::{PRODUCER_ID_BLOCK_SIZE, allocate_producer_ids};
+pub use alter_client_quotas::alter_client_quotas;
 pub use alter_configs::alter_configs;
 pub use alter_partition::alter_partition;
 pub use alter_partition_reassignments::alter_partition_reassignments;
+pub use alter_user_scram_credentials::alter_user_scram_credentials;
 pub use assign_replicas_to_dirs::assign_replicas_to_dirs;
 pub use bootstrap::{activation, bootstrap_records, first_record};
 pub use broker_lifecycle::{

@@ -80,6 +80,11 @@ impl MetadataVersion {
         Some(MetadataVersion(Self::MINIMUM.0 + index as i16))
     }
 
+    /// SCRAM credentials are kept (KIP-900).
+    pub fn supports_scram(self) -> bool {
+        self.0 >= 11
+    }
+
     /// An ISR that shrinks had to bump the leader epoch before 3.6-IV0 (KAFKA-15021).
     pub fn bumps_leader_epoch_on_isr_shrink(self) -> bool {
         self.0 < 12

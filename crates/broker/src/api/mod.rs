@@ -12,28 +12,42 @@ use crate::call::{Call, ReplyTo, read_body};
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, Response, Token};
 
+pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
+pub(crate) mod alter_partition_reassignments;
+pub(crate) mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
 pub(crate) mod consumer_group_describe;
 pub(crate) mod consumer_group_heartbeat;
+pub(crate) mod create_acls;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+pub(crate) mod delegation_tokens;
+pub(crate) mod delete_acls;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_acls;
+pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_producers;
 pub(crate) mod describe_topic_partitions;
+pub(crate) mod describe_user_scram_credentials;
+pub(crate) mod elect_leaders;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
 pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
+pub(crate) mod list_config_resources;
 pub(crate) mod list_offsets;
+pub(crate) mod list_partition_reassignments;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod unregister_broker;
+pub(crate) mod update_features;
 
 /// What is served: API, first and last version. Exactly what is complete.
 pub const SERVED: &[(ApiKey, i16, i16)] = &[
@@ -56,18 +70,35 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::DescribeAcls, 1, 3),
+    (ApiKey::CreateAcls, 1, 3),
+    (ApiKey::DeleteAcls, 1, 3),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::DescribeLogDirs, 1, 5),
     (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::CreateDelegationToken, 1, 3),
+    (ApiKey::RenewDelegationToken, 1, 2),
+    (ApiKey::ExpireDelegationToken, 1, 2),
+    (ApiKey::DescribeDelegationToken, 1, 3),
     (ApiKey::DeleteGroups, 0, 3),
+    (ApiKey::ElectLeaders, 0, 2),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::AlterPartitionReassignments, 0, 1),
+    (ApiKey::ListPartitionReassignments, 0, 0),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::AlterClientQuotas, 0, 1),
+    (ApiKey::DescribeUserScramCredentials, 0, 0),
+    (ApiKey::AlterUserScramCredentials, 0, 0),
+    (ApiKey::UpdateFeatures, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::UnregisterBroker, 0, 0),
     (ApiKey::ConsumerGroupHeartbeat, 0, 1),
     (ApiKey::ConsumerGroupDescribe, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
+    (ApiKey::ListConfigResources, 0, 1),
 ];
 
 /// Where and how a request is handled.
@@ -171,6 +202,35 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         ApiKey::DescribeTopicPartitions => {
             describe_topic_partitions::handle(broker, call, read_body(body, version)?)
         }
+        ApiKey::DescribeAcls => describe_acls::handle(broker, call, read_body(body, version)?),
+        ApiKey::CreateAcls => create_acls::handle(broker, call, read_body(body, version)?),
+        ApiKey::DeleteAcls => delete_acls::handle(broker, call, read_body(body, version)?),
+        ApiKey::CreateDelegationToken => delegation_tokens::create(broker, call, read_body(body, version)?),
+        ApiKey::RenewDelegationToken => delegation_tokens::renew(broker, call, read_body(body, version)?),
+        ApiKey::ExpireDelegationToken => delegation_tokens::expire(broker, call, read_body(body, version)?),
+        ApiKey::DescribeDelegationToken => {
+            delegation_tokens::describe(broker, call, read_body(body, version)?)
+        }
+        ApiKey::ElectLeaders => elect_leaders::handle(broker, call, read_body(body, version)?),
+        ApiKey::AlterPartitionReassignments => {
+            alter_partition_reassignments::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::ListPartitionReassignments => {
+            list_partition_reassignments::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::DescribeClientQuotas => {
+            describe_client_quotas::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::AlterClientQuotas => alter_client_quotas::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeUserScramCredentials => {
+            describe_user_scram_credentials::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::AlterUserScramCredentials => {
+            alter_user_scram_credentials::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::UpdateFeatures => update_features::handle(broker, call, read_body(body, version)?),
+        ApiKey::UnregisterBroker => unregister_broker::handle(broker, call, read_body(body, version)?),
+        ApiKey::ListConfigResources => list_config_resources::handle(broker, call, read_body(body, version)?),
         other => unreachable!("{other:?} is not in the table of what is served"),
     }
     Ok(())

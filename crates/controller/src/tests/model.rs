@@ -32,7 +32,9 @@ impl Model {
     /// Compares the images before and after one step.
     pub(super) fn step(&mut self, before: &Image, after: &Image, step: &Step, elr: bool, at: &str) {
         if let Some(broker) = step.lost {
-            self.complete.values_mut().for_each(|holders| drop(holders.remove(&broker)));
+            for holders in self.complete.values_mut() {
+                holders.remove(&broker);
+            }
         }
         self.complete.retain(|(topic, _), _| after.topic(*topic).is_some());
         for (topic, index, now) in after.partitions() {

@@ -42,8 +42,11 @@ fn alter(cluster: &mut Cluster, index: i32, replicas: Option<&[i32]>) -> i16 {
     alter_all(cluster, &[("t", index, replicas)], true)[0]
 }
 
-/// What is on its way, as (partition, replicas, adding, removing).
-fn listed(cluster: &Cluster, asked: Option<&[i32]>) -> Vec<(i32, Vec<i32>, Vec<i32>, Vec<i32>)> {
+/// A partition on its way: its number, replicas, and those that are added and removed.
+type Ongoing = (i32, Vec<i32>, Vec<i32>, Vec<i32>);
+
+/// What is on its way.
+fn listed(cluster: &Cluster, asked: Option<&[i32]>) -> Vec<Ongoing> {
     let topics = asked.map(|indexes| {
         let topic = |name: &str| ListPartitionReassignmentsTopics {
             name: name.to_owned().into(),

@@ -1,10 +1,14 @@
 //! Behaviours that clients rely on, each as a few requests to the real broker: what waits, what wakes it, what is refused.
 
+mod cluster;
 mod fetch;
 mod groups;
 mod offsets;
+mod partitions;
 mod produce;
+mod quotas;
 mod restart;
+mod security;
 mod snapshots;
 mod topics;
 mod wire;

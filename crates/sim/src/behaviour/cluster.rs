@@ -1,0 +1,78 @@
+//! What an operator does to the cluster as a whole: features, resources with configurations, brokers that are gone.
+
+use super::Rig;
+use crate::client::read;
+use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
+use ottla_protocol::messages::list_config_resources_response::ListConfigResourcesResponse;
+use ottla_protocol::messages::unregister_broker_request::UnregisterBrokerRequest;
+use ottla_protocol::messages::unregister_broker_response::UnregisterBrokerResponse;
+use ottla_protocol::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
+use ottla_protocol::messages::update_features_response::UpdateFeaturesResponse;
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+
+fn resources(rig: &mut Rig, kinds: &[i8], version: i16) -> Result<Vec<(i8, String)>, i16> {
+    let answer = rig.ask(&ListConfigResourcesRequest { resource_types: kinds.to_vec() }, version);
+    let response: ListConfigResourcesResponse<'_> = read(&answer, version).expect("a response");
+    let told = response.config_resources.iter();
+    let told = told.map(|resource| (resource.resource_type, resource.resource_name.to_string())).collect();
+    if response.error_code == 0 { Ok(told) } else { Err(response.error_code) }
+}
+
+#[test]
+fn resources_with_configurations() {
+    let mut rig = Rig::new();
+    let topic = (TOPIC, "t".to_owned());
+    let (broker, logger) = ((BROKER, "1".to_owned()), (BROKER_LOGGER, "1".to_owned()));
+    assert_eq!(resources(&mut rig, &[TOPIC], 1), Ok(vec![topic.clone()]));
+    assert_eq!(resources(&mut rig, &[TOPIC, BROKER], 1), Ok(vec![broker.clone(), topic.clone()]));
+    assert_eq!(resources(&mut rig, &[], 1), Ok(vec![logger, broker, topic]));
+    assert_eq!(resources(&mut rig, &[CLIENT_METRICS], 1), Ok(vec![]));
+    assert_eq!(resources(&mut rig, &[3], 1), Err(ErrorCode::UnsupportedVersion.code()));
+    assert_eq!(resources(&mut rig, &[], 0), Ok(vec![]), "version 0 knows client metrics alone");
+}
+
+#[test]
+fn a_broker_that_is_alive_is_not_forgotten() {
+    let mut rig = Rig::new();
+    let mut unregister = |broker_id: i32| {
+        let answer = rig.ask(&UnregisterBrokerRequest { broker_id }, 0);
+        let response: UnregisterBrokerResponse<'_> = read(&answer, 0).expect("a response");
+        assert!(response.error_message.is_some());
+        response.error_code
+    };
+    assert_eq!(unregister(1), ErrorCode::InvalidRequest.code());
+    assert_eq!(unregister(7), ErrorCode::BrokerIdNotRegistered.code());
+}
+
+/// The code of the whole, and those of the features (none from version 2 on).
+fn update(rig: &mut Rig, feature: &'static str, level: i16, kind: i8, version: i16) -> (i16, Vec<i16>) {
+    let update = FeatureUpdateKey {
+        feature: feature.into(),
+        max_version_level: level,
+        allow_downgrade: version == 0 && kind != 1,
+        upgrade_type: if version == 0 { 1 } else { kind },
+    };
+    let request = UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() };
+    let answer = rig.ask(&request, version);
+    let response: UpdateFeaturesResponse<'_> = read(&answer, version).expect("a response");
+    (response.error_code, response.results.iter().map(|result| result.error_code).collect())
+}
+
+#[test]
+fn features_go_up_and_down_where_they_can() {
+    let mut rig = Rig::new();
+    let elr = "eligible.leader.replicas.version";
+    let refused = ErrorCode::InvalidUpdateVersion.code();
+    let (upgrade, downgrade) = (1, 2);
+    assert_eq!(update(&mut rig, elr, 0, downgrade, 1), (0, vec![0]));
+    assert_eq!(update(&mut rig, elr, 1, upgrade, 2), (0, vec![]));
+    assert_eq!(update(&mut rig, elr, 0, downgrade, 0), (0, vec![0]));
+    assert_eq!(update(&mut rig, elr, 9, upgrade, 2), (refused, vec![]));
+    assert_eq!(update(&mut rig, "metadata.version", 99, upgrade, 2), (refused, vec![]));
+    assert_eq!(update(&mut rig, "nobody.knows.this", 1, upgrade, 2), (refused, vec![]));
+}

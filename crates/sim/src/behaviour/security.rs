@@ -1,0 +1,160 @@
+//! Credentials, access control and tokens on a node without security: credentials are kept for those who will check them; what nothing
+//! would enforce is refused as Kafka refuses it.
+
+use super::Rig;
+use crate::client::read;
+use crate::world::Death;
+use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::alter_user_scram_credentials_request::{
+    AlterUserScramCredentialsRequest, ScramCredentialDeletion, ScramCredentialUpsertion,
+};
+use ottla_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResponse;
+use ottla_protocol::messages::create_acls_request::{AclCreation, CreateAclsRequest};
+use ottla_protocol::messages::create_acls_response::CreateAclsResponse;
+use ottla_protocol::messages::create_delegation_token_request::CreateDelegationTokenRequest;
+use ottla_protocol::messages::create_delegation_token_response::CreateDelegationTokenResponse;
+use ottla_protocol::messages::delete_acls_request::{DeleteAclsFilter, DeleteAclsRequest};
+use ottla_protocol::messages::delete_acls_response::DeleteAclsResponse;
+use ottla_protocol::messages::describe_acls_request::DescribeAclsRequest;
+use ottla_protocol::messages::describe_acls_response::DescribeAclsResponse;
+use ottla_protocol::messages::describe_delegation_token_request::DescribeDelegationTokenRequest;
+use ottla_protocol::messages::describe_delegation_token_response::DescribeDelegationTokenResponse;
+use ottla_protocol::messages::describe_user_scram_credentials_request::{
+    DescribeUserScramCredentialsRequest, UserName,
+};
+use ottla_protocol::messages::describe_user_scram_credentials_response::DescribeUserScramCredentialsResponse;
+use ottla_protocol::messages::expire_delegation_token_request::ExpireDelegationTokenRequest;
+use ottla_protocol::messages::expire_delegation_token_response::ExpireDelegationTokenResponse;
+use ottla_protocol::messages::renew_delegation_token_request::RenewDelegationTokenRequest;
+use ottla_protocol::messages::renew_delegation_token_response::RenewDelegationTokenResponse;
+
+const SHA_256: i8 = 1;
+const SHA_512: i8 = 2;
+
+fn upsertion(name: &'static str, mechanism: i8, iterations: i32) -> ScramCredentialUpsertion<'static> {
+    ScramCredentialUpsertion {
+        name: name.into(),
+        mechanism,
+        iterations,
+        salt: (&b"salt"[..]).into(),
+        salted_password: (&b"salted"[..]).into(),
+    }
+}
+
+fn deletion(name: &'static str, mechanism: i8) -> ScramCredentialDeletion<'static> {
+    ScramCredentialDeletion { name: name.into(), mechanism }
+}
+
+/// The code of each user, in their order.
+fn alter(
+    rig: &mut Rig,
+    deletions: Vec<ScramCredentialDeletion<'static>>,
+    upsertions: Vec<ScramCredentialUpsertion<'static>>,
+) -> Vec<(String, i16)> {
+    let answer = rig.ask(&AlterUserScramCredentialsRequest { deletions, upsertions }, 0);
+    let response: AlterUserScramCredentialsResponse<'_> = read(&answer, 0).expect("a response");
+    response.results.iter().map(|result| (result.user.to_string(), result.error_code)).collect()
+}
+
+/// A user, the code, and the (mechanism, iterations) of the credentials.
+type Told = (String, i16, Vec<(i8, i32)>);
+
+fn describe(rig: &mut Rig, users: Option<&[&'static str]>) -> Vec<Told> {
+    let users =
+        users.map(|users| users.iter().map(|user| UserName { name: (*user).into() }).collect::<Vec<_>>());
+    let answer = rig.ask(&DescribeUserScramCredentialsRequest { users }, 0);
+    let response: DescribeUserScramCredentialsResponse<'_> = read(&answer, 0).expect("a response");
+    assert_eq!(response.error_code, 0);
+    let told = response.results.iter().map(|result| {
+        let infos = result.credential_infos.iter().map(|info| (info.mechanism, info.iterations));
+        (result.user.to_string(), result.error_code, infos.collect())
+    });
+    told.collect()
+}
+
+#[test]
+fn credentials_are_kept_and_told_without_their_keys() {
+    let mut rig = Rig::new();
+    let told =
+        alter(&mut rig, vec![], vec![upsertion("ann", SHA_256, 4096), upsertion("bob", SHA_512, 8192)]);
+    assert_eq!(told, [("ann".to_owned(), 0), ("bob".to_owned(), 0)]);
+    alter(&mut rig, vec![], vec![upsertion("ann", SHA_512, 5000)]);
+    rig.world.restart(Death::Kill).expect("it starts again");
+    let all = [
+        ("ann".to_owned(), 0, vec![(SHA_256, 4096), (SHA_512, 5000)]),
+        ("bob".to_owned(), 0, vec![(SHA_512, 8192)]),
+    ];
+    assert_eq!(describe(&mut rig, None), all);
+    assert_eq!(describe(&mut rig, Some(&[])), all);
+    let not_found = ErrorCode::ResourceNotFound.code();
+    let duplicate = ErrorCode::DuplicateResource.code();
+    assert_eq!(describe(&mut rig, Some(&["eve"])), [("eve".to_owned(), not_found, vec![])]);
+    assert_eq!(describe(&mut rig, Some(&["bob", "bob"])), [("bob".to_owned(), duplicate, vec![])]);
+    assert_eq!(alter(&mut rig, vec![deletion("ann", SHA_256)], vec![]), [("ann".to_owned(), 0)]);
+    assert_eq!(alter(&mut rig, vec![deletion("ann", SHA_256)], vec![]), [("ann".to_owned(), not_found)]);
+    assert_eq!(describe(&mut rig, Some(&["ann"])), [("ann".to_owned(), 0, vec![(SHA_512, 5000)])]);
+}
+
+#[test]
+fn credentials_that_are_no_good() {
+    let mut rig = Rig::new();
+    let mut refused =
+        |upsertion: ScramCredentialUpsertion<'static>| alter(&mut rig, vec![], vec![upsertion])[0].1;
+    assert_eq!(refused(upsertion("", SHA_256, 4096)), ErrorCode::UnacceptableCredential.code());
+    assert_eq!(refused(upsertion("a", 3, 4096)), ErrorCode::UnsupportedSaslMechanism.code());
+    assert_eq!(refused(upsertion("a", SHA_256, 4095)), ErrorCode::UnacceptableCredential.code());
+    assert_eq!(refused(upsertion("a", SHA_256, 16385)), ErrorCode::UnacceptableCredential.code());
+    let twice = alter(&mut rig, vec![], vec![upsertion("a", SHA_256, 4096), upsertion("a", SHA_512, 4096)]);
+    assert_eq!(twice, [("a".to_owned(), ErrorCode::DuplicateResource.code())]);
+    assert_eq!(describe(&mut rig, None), []);
+}
+
+#[test]
+fn access_control_without_an_authorizer() {
+    let mut rig = Rig::new();
+    let disabled = ErrorCode::SecurityDisabled.code();
+    for version in 1..=3 {
+        let asked = DescribeAclsRequest {
+            resource_type_filter: 1,
+            pattern_type_filter: 1,
+            operation: 1,
+            permission_type: 1,
+            ..Default::default()
+        };
+        let answer = rig.ask(&asked, version);
+        let told: DescribeAclsResponse<'_> = read(&answer, version).expect("a response");
+        assert_eq!((told.error_code, told.resources.len()), (disabled, 0));
+        let creation = AclCreation { resource_type: 2, resource_name: "t".into(), ..Default::default() };
+        let answer = rig.ask(&CreateAclsRequest { creations: vec![creation.clone(), creation] }, version);
+        let told: CreateAclsResponse<'_> = read(&answer, version).expect("a response");
+        let codes: Vec<i16> = told.results.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [disabled, disabled]);
+        let filters = vec![DeleteAclsFilter { resource_type_filter: 1, ..Default::default() }];
+        let answer = rig.ask(&DeleteAclsRequest { filters }, version);
+        let told: DeleteAclsResponse<'_> = read(&answer, version).expect("a response");
+        assert_eq!((told.filter_results.len(), told.filter_results[0].error_code), (1, disabled));
+    }
+}
+
+#[test]
+fn nobody_gets_a_token_for_nobody() {
+    let mut rig = Rig::new();
+    let refused = ErrorCode::DelegationTokenRequestNotAllowed.code();
+    for version in 1..=3 {
+        let answer = rig.ask(&CreateDelegationTokenRequest::default(), version);
+        let told: CreateDelegationTokenResponse<'_> = read(&answer, version).expect("a response");
+        assert_eq!((told.error_code, &*told.principal_name), (refused, "ANONYMOUS"));
+        assert_eq!((told.expiry_timestamp_ms, told.hmac.len()), (-1, 0));
+        let answer = rig.ask(&DescribeDelegationTokenRequest::default(), version);
+        let told: DescribeDelegationTokenResponse<'_> = read(&answer, version).expect("a response");
+        assert_eq!((told.error_code, told.tokens.len()), (refused, 0));
+    }
+    for version in 1..=2 {
+        let answer = rig.ask(&RenewDelegationTokenRequest::default(), version);
+        let told: RenewDelegationTokenResponse = read(&answer, version).expect("a response");
+        assert_eq!((told.error_code, told.expiry_timestamp_ms), (refused, -1));
+        let answer = rig.ask(&ExpireDelegationTokenRequest::default(), version);
+        let told: ExpireDelegationTokenResponse = read(&answer, version).expect("a response");
+        assert_eq!((told.error_code, told.expiry_timestamp_ms), (refused, -1));
+    }
+}
