@@ -16,6 +16,7 @@ use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::open::group_config;
 use crate::partition::{Partition, Topic};
 use crate::topics::TopicPartitions;
+use crate::upkeep::Doomed;
 
 impl Broker {
     /// Makes this node what `image` says, given what changed. The new image is visible to requests when this returns, and everything
@@ -70,12 +71,13 @@ impl Broker {
                     PartitionDirKind::Delete,
                     self.unique(topic.topic.id),
                 ) {
-                    Ok(Some(path)) => self.store.doom(path, now + delay, out),
+                    Ok(Some(path)) => self.store.doom(Doomed::Directory(path), now + delay, out),
                     Ok(None) => {}
                     Err(error) => out.push(Effect::Report(format!("{name}-{}: {error}", partition.index))),
                 }
             }
         }
+        self.upkeep.forget(gone.iter().flat_map(|topic| &topic.partitions));
         out.push(Effect::Read(ReadTask::Forget));
         for offsets in gone.iter().filter(|topic| &*topic.topic.name == CONSUMER_OFFSETS) {
             offsets.partitions.iter().for_each(|partition| self.groups.resign(partition.index, out));

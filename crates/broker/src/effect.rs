@@ -2,7 +2,6 @@
 //! Each effect may be performed the moment it is pushed; the broker never relies on their order.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ottla_protocol::Chain;
@@ -13,6 +12,7 @@ use crate::call::Deferred;
 use crate::partition::Partition;
 use crate::quorum::{Cleaning, SnapshotJob};
 use crate::store::Birth;
+use crate::upkeep::Chore;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;
@@ -74,6 +74,8 @@ pub enum Effect {
     Flush(FlushTask),
     /// Run [`crate::Broker::on_read`] with this task on a reader thread.
     Read(ReadTask),
+    /// Run [`crate::Broker::on_chore`] with this chore on a background thread, which may take minutes.
+    Chore(Chore),
     /// Call [`crate::Broker::on_tick`] no later than `at`. Only the earliest need be remembered: every call asks for the next one.
     Tick {
         /// When.
@@ -137,6 +139,4 @@ pub enum ReadTask {
     Clean(Box<Cleaning>),
     /// Partitions were deleted: that their names are free has to be durable.
     Forget,
-    /// Directories of deleted partitions, to be removed.
-    Remove(Vec<PathBuf>),
 }

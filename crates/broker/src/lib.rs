@@ -23,9 +23,11 @@ mod quorum;
 mod sessions;
 mod store;
 mod topics;
+mod upkeep;
 
 pub use api::SERVED;
 pub use connection::Connection;
 pub use effect::{Effect, Effects, FlushOutcome, FlushTask, Millis, ReadTask, Response, Token};
 pub use node::Broker;
 pub use open::{NodeConfig, OpenError};
+pub use upkeep::Chore;

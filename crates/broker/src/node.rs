@@ -24,6 +24,7 @@ use crate::quorum::Quorum;
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
+use crate::upkeep::{Chore, Upkeep};
 
 /// One node of a cluster.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) upkeep: Upkeep,
     /// What arose while the node started; it goes out with the first tick.
     pub(crate) startup: Mutex<Effects>,
 }
@@ -93,16 +95,12 @@ impl Broker {
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
             ReadTask::Forget => {
                 let synced = self.store.sync_root().map_err(|error| error.to_string());
-                let forgotten = synced.and_then(|()| self.store.forget().map_err(|error| error.to_string()));
+                let forgotten = synced.and_then(|()| {
+                    self.store.forget().map_err(|error| error.to_string())?;
+                    self.upkeep.write_checkpoint(&self.store).map_err(|error| error.to_string())
+                });
                 if let Err(error) = forgotten {
                     out.push(Effect::Report(error));
-                }
-            }
-            ReadTask::Remove(paths) => {
-                for path in paths {
-                    if let Err(error) = self.store.disk().remove_dir_all(&path) {
-                        out.push(Effect::Report(format!("{}: {error}", path.display())));
-                    }
                 }
             }
             ReadTask::Request(deferred) => {
@@ -125,7 +123,7 @@ impl Broker {
         }
         let doomed = self.store.due_removals(now);
         if !doomed.is_empty() {
-            out.push(Effect::Read(ReadTask::Remove(doomed)));
+            out.push(Effect::Chore(Chore::removal(doomed)));
         }
         if self.store.take_due_checkpoint(now) {
             out.push(Effect::Read(ReadTask::Checkpoint));
@@ -134,6 +132,7 @@ impl Broker {
             out.push(Effect::Tick { at });
         }
         self.on_quorum_tick(now, out);
+        self.upkeep.plan(&self.config, now, out);
         self.groups.on_tick(self, now, out);
     }
 

@@ -11,7 +11,7 @@ use ottla_metadata::config::{BrokerConfig, ConsumerGroupSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
 use ottla_protocol::Uuid;
-use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
+use ottla_storage::{Disk, HashSecret, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
 
 use crate::Broker;
 use crate::coordination::Coordinators;
@@ -23,6 +23,7 @@ use crate::quorum::{Identity, Quorum};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
+use crate::upkeep::Upkeep;
 
 /// The name of the metadata log's directory.
 pub(crate) const CLUSTER_METADATA_DIR: &str = "__cluster_metadata-0";
@@ -109,6 +110,8 @@ impl Broker {
                 "{feature} is finalised at level {level}, which this version does not serve; what it left in the logs is kept as it is"
             ));
         }
+        let secret = HashSecret(dice.next(), dice.next());
+        let upkeep = Upkeep::new(&config, store.cleaned_offsets(), secret, now);
         let broker = Arc::new(Broker {
             cluster_id: meta.cluster_id.clone(),
             image: ArcSwap::new(Arc::new(Image::empty(&meta.cluster_id))),
@@ -122,6 +125,7 @@ impl Broker {
             ),
             purgatory: Purgatory::new(),
             producer_ids: ProducerIds::default(),
+            upkeep,
             startup: Mutex::default(),
             store,
             config,
@@ -186,6 +190,8 @@ impl Broker {
             }
         }
         self.store.retain_hints(|name| kept.contains(name));
+        self.upkeep.retain(|name| kept.contains(name));
+        self.upkeep.write_checkpoint(&self.store)?;
         let root = self.store.root().to_path_buf();
         self.store.sync_root().map_err(|error| OpenError::Directory(LogDirError::Io(root, error)))
     }

@@ -18,6 +18,7 @@ use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
 use crate::store::{Birth, Store};
 
 mod disk;
+mod upkeep;
 
 /// What all partitions of a topic share.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ struct Core {
     fetches: Vec<Arc<PendingFetch>>,
     fetches_purged_len: usize,
     flush: Flush,
+    /// The disk did not take the last append, which was reported; it may take the next one.
+    append_failed: bool,
     /// Whether anybody read or wrote since the last checkpoint.
     used: bool,
 }
@@ -191,6 +194,7 @@ impl Partition {
             fetches: Vec::new(),
             fetches_purged_len: 0,
             flush: Flush::Idle,
+            append_failed: false,
             used: false,
         };
         Arc::new(Partition { topic, index, store, core: Mutex::new(core), settling: Mutex::default() })
@@ -262,12 +266,13 @@ impl Partition {
         let info = match log.append(records, origin, leader_epoch, now) {
             Ok(info) => info,
             Err(error) => {
-                if error.is_storage_failure() {
+                if error.is_storage_failure() && !std::mem::replace(&mut core.append_failed, true) {
                     out.push(Effect::Report(format!("{}-{}: {error}", self.topic.name, self.index)));
                 }
                 return Err(AppendRefusal::Invalid(error));
             }
         };
+        core.append_failed = false;
         let required = info.last_offset + 1;
         if !info.duplicate {
             core.uncommitted.push_back((required, info.bytes as u64));
@@ -337,15 +342,19 @@ impl Partition {
         let slice = match cached {
             Some(slice) => slice,
             None if !request.may_wait => return None,
-            None => {
+            None => loop {
+                let swaps = core.log.as_ref().map(Log::swaps);
                 drop(core);
                 let slice = match self.read_disk(offset, max_bytes, bound, one) {
                     Ok(slice) => slice,
                     Err(error) => return Some(PartitionRead::failed(error)),
                 };
                 core = self.lock();
-                slice
-            }
+                // With a segment that was compacted meanwhile, the list of its aborted transactions went as well.
+                if swaps == core.log.as_ref().map(Log::swaps) {
+                    break slice;
+                }
+            },
         };
         if let (true, Some(log)) = (request.committed_only, core.log.as_ref()) {
             read.aborted = log.aborted_transactions(offset, slice.next_offset);

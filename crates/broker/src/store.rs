@@ -1,6 +1,6 @@
 //! The node's log directory as its partitions need it: where a log lives, how it opens, when it is flushed, what the checkpoints say.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,14 +13,15 @@ use ottla_protocol::records::TimestampType;
 use ottla_storage::disk::read_file;
 use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode, PartitionDir,
-    PartitionDirKind, PartitionName, StorageError, TailBudget, TargetCompression, Usage,
-    read_partition_metadata, write_partition_metadata,
+    Checkpoint, CompactionRules, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode,
+    PartitionDir, PartitionDirKind, PartitionName, RetentionRules, StorageError, TailBudget,
+    TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
 };
 
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::{Partition, Topic};
 use crate::sessions::lock;
+use crate::upkeep::Doomed;
 
 /// The largest batch of the metadata log, in bytes (Kafka: `MAX_BATCH_SIZE_BYTES`).
 const METADATA_BATCH_BYTES_MAX: u32 = 8 << 20;
@@ -73,7 +74,7 @@ pub(crate) struct Store {
     /// `log.flush.offset.checkpoint.interval.ms`.
     checkpoint_interval_ms: Millis,
     /// Directories set aside, by the time at which they are removed.
-    doomed: Mutex<VecDeque<(Millis, PathBuf)>>,
+    doomed: Mutex<BTreeMap<(Millis, u64), Doomed>>,
 }
 
 impl Store {
@@ -89,6 +90,10 @@ impl Store {
         }
         for (name, offset) in log_starts {
             hints.entry(name).or_default().log_start_offset = offset;
+        }
+        // What this one says only explains gaps that Kafka's compaction leaves.
+        for (name, offset) in dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default() {
+            hints.entry(name).or_default().cleaned_offset = offset;
         }
         for found in dir.partitions()? {
             if found.kind == PartitionDirKind::Current {
@@ -209,7 +214,9 @@ impl Store {
         if pass.forgotten.is_empty() {
             return Ok(());
         }
-        for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark] {
+        for checkpoint in
+            [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark, Checkpoint::Cleaner]
+        {
             let mut offsets = match self.dir.read_checkpoint(checkpoint) {
                 // Nobody believes a damaged one.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
@@ -280,20 +287,25 @@ impl Store {
         std::mem::take(&mut lock(&self.reports))
     }
 
-    /// Removes a directory that was set aside, at `at`.
-    pub fn doom(&self, path: PathBuf, at: Millis, out: &mut Effects) {
-        lock(&self.doomed).push_back((at, path));
+    /// Removes what was set aside, at `at`.
+    pub fn doom(&self, what: Doomed, at: Millis, out: &mut Effects) {
+        let mut doomed = lock(&self.doomed);
+        let number =
+            doomed.range((at, 0)..=(at, u64::MAX)).next_back().map_or(0, |((_, number), _)| number + 1);
+        doomed.insert((at, number), what);
         out.push(Effect::Tick { at });
     }
 
-    /// Directories whose time has come.
-    pub fn due_removals(&self, now: Millis) -> Vec<PathBuf> {
+    /// What is to be removed by now.
+    pub fn due_removals(&self, now: Millis) -> Vec<Doomed> {
         let mut doomed = lock(&self.doomed);
-        let mut due = Vec::new();
-        while let Some((_, path)) = doomed.pop_front_if(|(at, _)| *at <= now) {
-            due.push(path);
-        }
-        due
+        let later = doomed.split_off(&(now + 1, 0));
+        std::mem::replace(&mut *doomed, later).into_values().collect()
+    }
+
+    /// Up to where logs were compacted when the node started. A damaged checkpoint costs a longer compaction.
+    pub fn cleaned_offsets(&self) -> BTreeMap<PartitionName, i64> {
+        self.dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default()
     }
 
     /// What a log needs to know of its topic's configuration.
@@ -323,6 +335,19 @@ impl Store {
             timestamp_before_max_ms: settings.timestamp_before_max_ms,
             timestamp_after_max_ms: settings.timestamp_after_max_ms,
             compacted: settings.cleanup.compact,
+            compaction: CompactionRules {
+                dirty_ratio_min: settings.min_cleanable_dirty_ratio,
+                lag_min_ms: settings.min_compaction_lag_ms,
+                lag_max_ms: settings.max_compaction_lag_ms,
+                delete_retention_ms: settings.delete_retention_ms,
+            },
+            retention: match settings.cleanup.delete {
+                true => RetentionRules {
+                    ms: settings.retention_ms,
+                    bytes: settings.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+                },
+                false => RetentionRules::default(),
+            },
             strict_validation: settings.strict_validation,
             producer_id_expiration_ms: self.producer_id_expiration_ms,
             tail_cache_bytes: TAIL_CACHE_BYTES,
@@ -408,7 +433,7 @@ impl Store {
     /// When the next flush, removal or checkpoint is due.
     pub fn next_due(&self) -> Option<Millis> {
         let flush = lock(&self.flushes).keys().next().map(|(at, _)| *at);
-        let removal = lock(&self.doomed).front().map(|(at, _)| *at);
+        let removal = lock(&self.doomed).keys().next().map(|(at, _)| *at);
         let checkpoint = *lock(&self.checkpoint_due);
         flush.into_iter().chain(removal).chain(checkpoint).min()
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_broker::{
-    Broker, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token,
+    Broker, Chore, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token,
 };
 use ottla_metadata::config::BrokerConfig;
 #[cfg(test)]
 use ottla_storage::Disk;
-use ottla_storage::{DiskCounters, SimDisk};
+use ottla_storage::{DiskCounters, Pace, SimDisk};
 
 use crate::dice::Dice;
 
@@ -47,8 +47,18 @@ pub(crate) struct World {
 enum Todo {
     Flush(FlushTask),
     Read(ReadTask),
+    Chore(Chore),
     Deadline(Token),
     Tick,
+}
+
+/// Background work goes on without a pause.
+struct Unhurried;
+
+impl Pace for Unhurried {
+    fn pass(&self, _bytes: usize) -> bool {
+        true
+    }
 }
 
 /// How a node dies.
@@ -200,6 +210,11 @@ impl World {
                 // On a disk thread, but under locks that loops take.
                 self.at_once(|broker, now, out| broker.on_flushed(outcome, now, out))
             }
+            Todo::Chore(chore) => {
+                let mut out = Effects::new();
+                self.broker.as_ref().expect("a node runs").on_chore(chore, &Unhurried, self.now, &mut out);
+                out
+            }
             Todo::Read(task) => {
                 let mut out = Effects::new();
                 self.broker.as_ref().expect("a node runs").on_read(task, self.now, &mut out);
@@ -254,6 +269,10 @@ impl World {
                 Effect::Read(task) => {
                     let took = self.dice.below(10) as i64;
                     self.plan(self.now + took, Todo::Read(task));
+                }
+                Effect::Chore(chore) => {
+                    let took = self.dice.below(50) as i64;
+                    self.plan(self.now + took, Todo::Chore(chore));
                 }
                 Effect::Report(line) => self.reports.push(line),
                 Effect::Halt(reason) => panic!("the node halts: {reason}"),

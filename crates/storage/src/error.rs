@@ -202,7 +202,7 @@ impl AppendError {
         }
     }
 
-    /// Whether the log is lost to this process.
+    /// Whether it was the disk. The log is lost to this process, unless [`crate::Log::failure`] says nothing: then the disk was full.
     pub fn is_storage_failure(&self) -> bool {
         matches!(self, AppendError::Storage(_))
     }

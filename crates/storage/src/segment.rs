@@ -394,15 +394,31 @@ impl ActiveSegment {
         }
     }
 
-    /// Ends the segment: trims it and writes its indexes. The files returned are not durable yet.
-    pub(crate) fn seal(mut self, place: &Place) -> io::Result<(SealedSegment, Vec<Arc<dyn File>>)> {
+    /// Trims the segment and writes its indexes, so that it can be sealed. The files returned are not durable yet.
+    pub(crate) fn write_to_seal(&mut self, place: &Place) -> io::Result<Vec<Arc<dyn File>>> {
         self.trim()?;
         let mut unsynced = self.write_indexes(place)?;
+        unsynced.extend(self.files.as_ref().map(|files| files.log.clone()));
+        Ok(unsynced)
+    }
+
+    /// Cuts off what a write left that failed.
+    pub(crate) fn cut_back(&mut self) -> io::Result<()> {
+        match &mut self.files {
+            Some(files) => {
+                files.allocated = 0;
+                files.log.set_len(u64::from(self.size))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the segment, which is loaded and written out.
+    pub(crate) fn seal(mut self) -> SealedSegment {
         let files = self.files.take().expect("the caller loaded it");
-        unsynced.push(files.log.clone());
         let mut sealed = SealedSegment::new(self.base_offset, self.size, self.aborted);
         sealed.max_timestamp = Some(files.indexer.max_timestamp);
         sealed.age = Age::of(&files.indexer);
-        Ok((sealed, unsynced))
+        sealed
     }
 }

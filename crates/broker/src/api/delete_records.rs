@@ -28,10 +28,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DeleteRecord
         let partitions = topic.partitions.iter().map(|asked| {
             let deleted = table
                 .partition_by_name(&topic.name, asked.partition_index)
-                .and_then(|partition| delete(broker, &partition, asked, now));
+                .and_then(|partition| Ok((delete(broker, &partition, asked, now)?, partition)));
             let (low_watermark, error_code) = match deleted {
-                Ok((low_watermark, job)) => {
-                    jobs.push(job);
+                Ok(((low_watermark, job), partition)) => {
+                    jobs.push((partition, job));
                     (low_watermark, 0)
                 }
                 Err(error) => (-1, error.code()),
@@ -41,13 +41,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DeleteRecord
         topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions: partitions.collect() });
     }
     let mut response = DeleteRecordsResponse { topics, ..Default::default() };
-    // The files go once the new start is on disk: a crash in between finds them below it and removes them.
-    let checkpointed = broker.write_checkpoints(now);
-    let removed = checkpointed.and_then(|()| {
-        jobs.into_iter()
-            .try_for_each(|mut job| job.mark().and_then(|()| job.remove()))
-            .map_err(|error| error.to_string())
-    });
+    let removed = broker.dispose_of(jobs, now, call.out);
     if let Err(error) = removed {
         call.out.push(crate::Effect::Report(error));
         for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {

@@ -68,14 +68,18 @@ impl Partition {
     ) -> Result<Slice, ErrorCode> {
         let mut at = offset;
         loop {
-            let job = {
+            let plan = || {
                 let mut core = self.lock();
                 let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
-                log.begin_read(at, max_bytes, bound, one).map_err(|error| error.code())?
+                log.begin_read(at, max_bytes, bound, one).map_err(|error| error.code())
             };
-            let Some(mut job) = job else { return Ok(Slice::empty(at)) };
-            // Opening a segment may mean to mend its index, which is for one thread to do.
+            let Some(mut job) = plan()? else { return Ok(Slice::empty(at)) };
+            // Opening a segment may mean to mend its index, which is for one thread to do; and its files may be changing their names.
             let alone = job.opens_files().then(|| lock(&self.settling));
+            if alone.is_some() {
+                let Some(again) = plan()? else { return Ok(Slice::empty(at)) };
+                job = again;
+            }
             let slice = job.run().map_err(|_| ErrorCode::KafkaStorageError)?;
             if alone.is_some()
                 && let Some(log) = self.lock().log.as_mut()
@@ -96,12 +100,16 @@ impl Partition {
         lookup: Lookup,
         now: Millis,
     ) -> Result<(Option<FoundOffset>, Positions), ErrorCode> {
-        let (job, positions) =
-            self.with_log(current_leader_epoch, now, |log, positions| (log.begin_lookup(lookup), positions))?;
+        let positions = self.with_log(current_leader_epoch, now, |_, positions| positions)?;
         let failed = |error: StorageError| self.unusable("can not be searched", &error);
         let looked = {
             let _alone = lock(&self.settling);
-            job.map_err(failed)?.run().map_err(failed)?
+            let job = {
+                let mut core = self.lock();
+                let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+                log.begin_lookup(lookup).map_err(failed)?
+            };
+            job.run().map_err(failed)?
         };
         let found = looked.found;
         if let Some(log) = self.lock().log.as_mut() {

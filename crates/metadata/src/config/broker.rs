@@ -265,7 +265,7 @@ pub struct TransactionSettings {
 }
 
 /// Compaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CleanerSettings {
     /// Whether compaction runs.
     pub enabled: bool,
@@ -273,6 +273,10 @@ pub struct CleanerSettings {
     pub threads: i32,
     /// Memory for maps of keys, of all threads together.
     pub dedupe_buffer_bytes: i64,
+    /// How full a map may get, 0 to 1.
+    pub load_factor: f64,
+    /// Most bytes read and written in a second, of each thread.
+    pub io_max_bytes_per_second: f64,
     /// Rest when there is nothing to do.
     pub backoff_ms: i64,
 }
@@ -280,6 +284,8 @@ pub struct CleanerSettings {
 /// Checkpoints, retention and recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionSettings {
+    /// Time from the start to the first search for segments to delete.
+    pub initial_delay_ms: i64,
     /// Time between two searches for segments to delete.
     pub check_interval_ms: i64,
     /// Time between two checkpoints of the recovery points.

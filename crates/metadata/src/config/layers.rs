@@ -92,6 +92,13 @@ impl Layers {
         Ok(i32::try_from(number).unwrap_or_else(|_| panic!("{key} is not an int key")))
     }
 
+    pub(super) fn double(&self, key: &str) -> Result<f64, ConfigError> {
+        match self.value(key)? {
+            Some(Value::Double(number)) => Ok(number),
+            other => panic!("{key} is not a double key: {other:?}"),
+        }
+    }
+
     pub(super) fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
         match self.value(key)? {
             Some(Value::Boolean(value)) => Ok(value),

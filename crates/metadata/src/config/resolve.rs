@@ -130,9 +130,12 @@ impl BrokerConfig {
                 enabled: layers.boolean("log.cleaner.enable")?,
                 threads: layers.int("log.cleaner.threads")?,
                 dedupe_buffer_bytes: layers.long("log.cleaner.dedupe.buffer.size")?,
+                load_factor: layers.double("log.cleaner.io.buffer.load.factor")?,
+                io_max_bytes_per_second: layers.double("log.cleaner.io.max.bytes.per.second")?,
                 backoff_ms: layers.long("log.cleaner.backoff.ms")?,
             },
             retention: RetentionSettings {
+                initial_delay_ms: layers.long("log.initial.task.delay.ms")?,
                 check_interval_ms: layers.long("log.retention.check.interval.ms")?,
                 recovery_point_checkpoint_interval_ms: layers
                     .int("log.flush.offset.checkpoint.interval.ms")?,

@@ -20,6 +20,7 @@ mod frames;
 mod inbox;
 mod node;
 mod outbox;
+mod pace;
 mod pipeline;
 mod pool;
 mod slab;

@@ -3,14 +3,14 @@
 //! The tricky idea: `perform` is the one place where the broker's effects become deeds. It never waits, so it can be called on any
 //! thread: answers go to the loop that owns the connection, disk work to the queues, the next tick to loop 0.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ottla_broker::{Broker, Effect, Effects, FlushTask, Millis, ReadTask};
+use ottla_broker::{Broker, Chore, Effect, Effects, FlushTask, Millis, ReadTask};
 use ottla_protocol::FileRange;
 use tokio::sync::Notify;
 
@@ -18,6 +18,7 @@ use super::admission::{Admission, Permit};
 use super::census::Census;
 use super::event_loop::{self, EventLoop};
 use super::inbox::{Inbox, Message};
+use super::pace::Throttle;
 use super::pool::Pool;
 use super::slab::Key;
 use super::timers::Timer;
@@ -50,6 +51,9 @@ pub struct Node {
     inboxes: Vec<Inbox>,
     flushes: Pool<FlushTask>,
     reads: Pool<ReadJob>,
+    chores: Pool<Chore>,
+    /// Chores end where they are.
+    is_stopping: AtomicBool,
     tick_at: AtomicI64,
     halted: Mutex<Option<String>>,
     on_halt: Notify,
@@ -82,6 +86,8 @@ impl Node {
             inboxes: (0..limits.loops).map(|_| Inbox::default()).collect(),
             flushes: Pool::new(JOBS_MAX),
             reads: Pool::new(JOBS_MAX),
+            chores: Pool::new(JOBS_MAX),
+            is_stopping: AtomicBool::new(false),
             tick_at: AtomicI64::new(NEVER),
             halted: Mutex::default(),
             on_halt: Notify::new(),
@@ -103,6 +109,13 @@ impl Node {
             threads
                 .workers
                 .push(spawn(format!("read-{index}"), move || node.reads.work(|job| node.read(job)))?);
+        }
+        // One more than compact, so that retention has its turn.
+        for index in 0..=self.broker.config().cleaner.threads {
+            let node = Arc::clone(self);
+            threads
+                .workers
+                .push(spawn(format!("chore-{index}"), move || node.chores.work(|chore| node.chore(chore)))?);
         }
         // Arms the broker's own timers.
         let mut effects = Effects::new();
@@ -139,6 +152,7 @@ impl Node {
                 Effect::Resume { token } => posts.push((token.shard, Message::Resume { token })),
                 Effect::Flush(task) => self.flushes.push(task),
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
+                Effect::Chore(chore) => self.chores.push(chore),
                 Effect::Tick { at } => self.schedule_tick(at),
                 Effect::Report(text) => crate::info!("{text}"),
                 Effect::Halt(reason) => self.halt(reason),
@@ -163,6 +177,13 @@ impl Node {
         let outcome = task.run();
         let mut effects = Effects::new();
         self.broker.on_flushed(outcome, self.clock.now(), &mut effects);
+        self.perform(effects, None);
+    }
+
+    fn chore(&self, chore: Chore) {
+        let pace = Throttle::new(self.broker.config().cleaner.io_max_bytes_per_second, &self.is_stopping);
+        let mut effects = Effects::new();
+        self.broker.on_chore(chore, &pace, self.clock.now(), &mut effects);
         self.perform(effects, None);
     }
 
@@ -246,6 +267,7 @@ impl NodeThreads {
     /// wait for time to pass, such as long polls, are not waited for.
     pub fn stop(self) {
         let NodeThreads { node, loops, workers } = self;
+        node.is_stopping.store(true, Ordering::Relaxed);
         node.tell_all(|| Message::Stop);
         let deadline = Instant::now() + DRAIN_MAX;
         while !node.is_quiet() && Instant::now() < deadline {
@@ -254,6 +276,7 @@ impl NodeThreads {
         node.tell_all(|| Message::End);
         node.flushes.close();
         node.reads.close();
+        node.chores.close();
         for thread in loops.into_iter().chain(workers) {
             // A thread that panics takes the process with it.
             let _ = thread.join();

@@ -11,6 +11,7 @@ mod restart;
 mod security;
 mod snapshots;
 mod topics;
+mod upkeep;
 mod wire;
 
 use crate::client::{body, frame, read};

@@ -1,7 +1,8 @@
 //! Appending: as a leader, who assigns offsets, and as a follower, who takes them.
 //!
 //! The one tricky idea: everything that can refuse a batch happens before the first byte is written; after it only the disk can fail, and
-//! then the log is out of use. So memory and file never disagree about what was appended.
+//! then the log is out of use. So memory and file never disagree about what was appended. A full disk is the exception: what did not fit
+//! is cut off again, and the next append tries anew.
 
 use std::io::{self, IoSlice};
 
@@ -168,7 +169,7 @@ impl Log {
     pub fn roll(&mut self, now: i64) -> Result<(), StorageError> {
         self.check_healthy()?;
         if self.active.size > 0 {
-            self.try_roll(self.log_end_offset, now).map_err(|error| self.fail(error))?;
+            self.try_roll(self.log_end_offset, now).map_err(|error| self.fail_unless_full(error))?;
         }
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Log {
     fn write(&mut self, batch: &Prepared, end: Option<TxnEnd>, now: i64) -> Result<(), StorageError> {
         let header = &batch.header;
         assert!(header.base_offset >= self.log_end_offset, "a log is appended to at its end");
-        self.try_write(batch, now).map_err(|error| self.fail(error))?;
+        self.try_write(batch, now).map_err(|error| self.fail_unless_full(error))?;
         self.changed = true;
         if header.leader_epoch >= 0 {
             self.epochs.assign(header.leader_epoch, header.base_offset);
@@ -264,6 +265,13 @@ impl Log {
 
     pub(super) fn try_roll(&mut self, base_offset: i64, now: i64) -> io::Result<()> {
         assert!(base_offset >= self.log_end_offset, "a segment begins where the log ends, or after a gap");
+        // What may fail for want of space comes first: then nothing has changed.
+        let mut unsynced = Vec::new();
+        if self.active.size > 0 {
+            self.active.load(&self.place, &self.config)?;
+            unsynced = self.active.write_to_seal(&self.place)?;
+        }
+        unsynced.push(self.place.write(base_offset, names::PRODUCER_SNAPSHOT, &self.producers.snapshot())?);
         if self.active.size == 0 {
             // Nothing in it: it begins elsewhere.
             if base_offset != self.active.base_offset && self.active.files.is_some() {
@@ -274,16 +282,14 @@ impl Log {
                 (self.log_start_offset, self.synced_offset) = (base_offset, base_offset);
             }
         } else {
-            self.active.load(&self.place, &self.config)?;
             let full = std::mem::replace(&mut self.active, ActiveSegment::empty(base_offset, now));
-            let (sealed, unsynced) = full.seal(&self.place)?;
-            self.sealed.push(sealed);
-            self.unsynced.extend(unsynced);
+            self.sealed.push(full.seal());
         }
+        self.unsynced.extend(unsynced);
         self.unsynced_dir = true;
         self.log_end_offset = base_offset;
         self.producers.set_end_offset(base_offset);
-        self.write_snapshot(base_offset)
+        Ok(())
     }
 
     /// Makes sure that the active segment has its file open.
@@ -298,8 +304,8 @@ impl Log {
         if !self.is_name_durable() {
             self.place.sync()?;
         }
-        self.unsynced_segment = true;
         let log = self.place.open(self.active.base_offset, names::LOG, OpenMode::Truncate)?;
+        self.unsynced_segment = true;
         self.active.files = Some(ActiveFiles::new(log, Indexer::default()));
         self.unsynced_dir = true;
         Ok(())

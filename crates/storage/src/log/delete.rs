@@ -54,6 +54,17 @@ impl DeleteJob {
         })
     }
 
+    /// As [`DeleteJob::mark`], where the new log start could not be made durable, for want of space: segment by segment, each durably,
+    /// so that power loss in between leaves no hole. It may bring segments back that were not renamed yet.
+    pub fn mark_in_order(&mut self) -> Result<(), StorageError> {
+        for base_offset in &self.base_offsets {
+            DeleteJob { place: self.place.clone(), base_offsets: vec![*base_offset], marked: self.marked }
+                .mark()?;
+        }
+        self.marked = true;
+        Ok(())
+    }
+
     /// Removes the files that [`DeleteJob::mark`] renamed; usually `file.delete.delay.ms` later.
     pub fn remove(self) -> Result<(), StorageError> {
         self.each(|path| {

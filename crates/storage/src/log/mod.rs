@@ -181,11 +181,16 @@ impl Log {
         let idle =
             self.synced_offset == self.log_end_offset && self.unsynced.is_empty() && self.flushing.is_none();
         if idle && self.active.size > 0 && self.active.files.is_some() {
-            let released = self.active.trim().and_then(|()| self.active.write_indexes(&self.place));
-            released.map_err(|error| self.fail(error))?;
-            // Not synced: only a clean shutdown makes anybody trust these files, and it writes them again.
-            self.changed = true;
-            self.active.files = None;
+            match self.active.trim().and_then(|()| self.active.write_indexes(&self.place)) {
+                Ok(_) => {
+                    // Not synced: only a clean shutdown makes anybody trust these files, and it writes them again.
+                    self.changed = true;
+                    self.active.files = None;
+                }
+                // The indexes stay in memory until there is space for them.
+                Err(error) if is_full(&error) => {}
+                Err(error) => return Err(self.fail(error)),
+            }
         }
         Ok(())
     }
@@ -515,6 +520,15 @@ impl Log {
         self.failed.get_or_insert(error).clone()
     }
 
+    /// As [`Log::fail`], unless there was no space and the file could be cut back to its last batch: then nothing has changed, and the
+    /// next try may succeed.
+    fn fail_unless_full(&mut self, error: io::Error) -> StorageError {
+        if is_full(&error) && self.active.cut_back().is_ok() {
+            return StorageError::at(&self.place.dir, &error);
+        }
+        self.fail(error)
+    }
+
     fn assert_invariants(&self) {
         let first = self.sealed.first().map_or(self.active.base_offset, |segment| segment.base_offset);
         assert!(first <= self.log_start_offset, "the log starts in its first segment or later");
@@ -524,6 +538,11 @@ impl Log {
         assert!(self.sealed.last().is_none_or(|last| last.base_offset < self.active.base_offset));
         assert!(self.producers.end_offset() <= self.log_end_offset, "producers know only what is in the log");
     }
+}
+
+/// Whether there was no space: what the disk holds is still known.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -20,13 +20,16 @@ impl Log {
             Err(survey) => return Ok(Surveyed::Unknown(survey)),
         };
         let offset = if expired > self.sealed.len() {
-            self.end_with_empty_segment(now).map_err(|error| self.fail(error))?;
             self.log_end_offset
         } else if expired > 0 {
             self.next_base(expired - 1)
         } else {
             self.log_start_offset
         };
+        let whole = expired > self.sealed.len();
+        if whole || (self.active.size == 0 && offset >= self.active.base_offset) {
+            self.end_with_empty_segment(now).map_err(|error| self.fail_unless_full(error))?;
+        }
         match self.advance_log_start_offset(offset.max(self.log_start_offset)) {
             Ok(job) => Ok(Surveyed::Known(job)),
             Err(ReadError::Storage(error)) => Err(error),
@@ -69,8 +72,9 @@ impl Log {
 
     /// The file of the empty segment is what tells the next process where the log ends.
     fn end_with_empty_segment(&mut self, now: i64) -> io::Result<()> {
-        self.active.load(&self.place, &self.config)?;
-        self.try_roll(self.log_end_offset, now)?;
+        if self.active.size > 0 {
+            self.try_roll(self.log_end_offset, now)?;
+        }
         self.create_active()
     }
 }

@@ -4,6 +4,7 @@ mod compaction;
 mod compaction_crash;
 mod compaction_model;
 mod crash;
+mod full_disk;
 mod hostile;
 mod keeping;
 mod model;

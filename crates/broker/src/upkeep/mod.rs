@@ -1,0 +1,189 @@
+//! Upkeep of the logs: what has to be done to them from time to time, whatever clients do. Retention deletes, compaction rewrites, and
+//! files that nobody may need any more are removed.
+//!
+//! The one tricky idea: the broker says *that* a chore is due ([`crate::Effect::Chore`]) and does it when a background thread comes back
+//! with it. A chore looks for itself what there is to do, so one that is late, or lost with the process, costs nothing.
+
+mod compaction;
+mod retention;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use ottla_metadata::config::BrokerConfig;
+use ottla_storage::{Checkpoint, DeleteJob, HashSecret, LogDirError, Pace, PartitionName};
+
+use crate::Broker;
+use crate::effect::{Effect, Effects, Millis};
+use crate::partition::Partition;
+use crate::sessions::lock;
+use crate::store::Store;
+
+/// Work for a background thread; it may take minutes.
+#[derive(Debug)]
+pub struct Chore(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Retention,
+    Compaction,
+    Removal(Vec<Doomed>),
+}
+
+/// What is to be removed once nobody may need it any more.
+#[derive(Debug)]
+pub(crate) enum Doomed {
+    /// The directory of a deleted partition.
+    Directory(PathBuf),
+    /// Files of deleted segments.
+    Segments(DeleteJob),
+}
+
+/// When chores are due, and what is known between them.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    secret: HashSecret,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None`: it is being done.
+    retention_at: Option<Millis>,
+    compaction_at: Millis,
+    compactions: i32,
+    /// Partitions that are being compacted.
+    busy: BTreeSet<PartitionName>,
+    /// Partitions that compaction failed on; they are left alone until the node is started again.
+    uncleanable: BTreeSet<PartitionName>,
+    /// Up to where partitions are compacted.
+    cleaned: BTreeMap<PartitionName, i64>,
+    /// Something in `cleaned` is not on disk.
+    cleaned_changed: bool,
+}
+
+impl Upkeep {
+    pub(crate) fn new(
+        config: &BrokerConfig,
+        cleaned: BTreeMap<PartitionName, i64>,
+        secret: HashSecret,
+        now: Millis,
+    ) -> Upkeep {
+        let state = State {
+            retention_at: Some(now + config.retention.initial_delay_ms),
+            compaction_at: now + config.cleaner.backoff_ms,
+            compactions: 0,
+            busy: BTreeSet::new(),
+            uncleanable: BTreeSet::new(),
+            cleaned,
+            cleaned_changed: false,
+        };
+        Upkeep { secret, state: Mutex::new(state) }
+    }
+
+    /// Asks for the chores that are due, and for the next tick.
+    pub(crate) fn plan(&self, config: &BrokerConfig, now: Millis, out: &mut Effects) {
+        let mut state = lock(&self.state);
+        if state.retention_at.take_if(|at| *at <= now).is_some() {
+            out.push(Effect::Chore(Chore(Kind::Retention)));
+        }
+        let may_compact = config.cleaner.enabled && state.compactions < config.cleaner.threads;
+        if may_compact && state.compaction_at <= now {
+            state.compactions += 1;
+            // If there is enough to do for more than one thread, the others join one by one.
+            state.compaction_at = now + config.cleaner.backoff_ms.max(1);
+            out.push(Effect::Chore(Chore(Kind::Compaction)));
+        }
+        let compaction_at = may_compact.then_some(state.compaction_at);
+        if let Some(at) = state.retention_at.into_iter().chain(compaction_at).min() {
+            out.push(Effect::Tick { at });
+        }
+    }
+
+    fn is_busy(&self, name: &PartitionName) -> bool {
+        lock(&self.state).busy.contains(name)
+    }
+
+    /// Forgets partitions that are gone: what is known of them must not be taken for the next ones of their names.
+    pub(crate) fn forget<'p>(&self, gone: impl Iterator<Item = &'p Arc<Partition>>) {
+        let mut state = lock(&self.state);
+        for name in gone.map(|partition| name_of(partition)) {
+            state.uncleanable.remove(&name);
+            state.cleaned_changed |= state.cleaned.remove(&name).is_some();
+        }
+    }
+
+    /// Forgets all but those that were found when the node started.
+    pub(crate) fn retain(&self, keep: impl Fn(&PartitionName) -> bool) {
+        let mut state = lock(&self.state);
+        let known = state.cleaned.len();
+        state.cleaned.retain(|name, _| keep(name));
+        state.cleaned_changed |= state.cleaned.len() != known;
+    }
+
+    /// Writes down up to where partitions are compacted, if that changed.
+    pub(crate) fn write_checkpoint(&self, store: &Store) -> Result<(), LogDirError> {
+        let mut state = lock(&self.state);
+        if std::mem::take(&mut state.cleaned_changed) {
+            let written = store.dir().write_checkpoint(Checkpoint::Cleaner, &state.cleaned);
+            state.cleaned_changed = written.is_err();
+            written?;
+        }
+        Ok(())
+    }
+}
+
+impl Chore {
+    pub(crate) fn removal(doomed: Vec<Doomed>) -> Chore {
+        Chore(Kind::Removal(doomed))
+    }
+}
+
+impl Broker {
+    /// Performs an [`Effect::Chore`], on a thread that may wait for the disk and for `pace`.
+    pub fn on_chore(&self, chore: Chore, pace: &dyn Pace, now: Millis, out: &mut Effects) {
+        match chore.0 {
+            Kind::Retention => self.retain_all(now, out),
+            Kind::Compaction => self.compact_dirtiest(pace, now, out),
+            Kind::Removal(doomed) => self.remove(doomed, out),
+        }
+    }
+
+    fn remove(&self, doomed: Vec<Doomed>, out: &mut Effects) {
+        for doomed in doomed {
+            let removed = match doomed {
+                Doomed::Directory(path) => {
+                    let removed = self.store.disk().remove_dir_all(&path);
+                    removed.map_err(|error| format!("{}: {error}", path.display()))
+                }
+                Doomed::Segments(job) => job.remove().map_err(|error| error.to_string()),
+            };
+            if let Err(error) = removed {
+                out.push(Effect::Report(format!("what was deleted can not be removed: {error}")));
+            }
+        }
+    }
+
+    /// Makes a new log start durable, and then sets aside the files that lie before it. They are removed after `file.delete.delay.ms`.
+    pub(crate) fn dispose_of(
+        &self,
+        deleted: Vec<(Arc<Partition>, DeleteJob)>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(), String> {
+        // A crash in between finds the files below the log start and removes them. On a full disk there may be no space for a checkpoint,
+        // and this is what makes some.
+        let checkpointed = self.write_checkpoints(now);
+        for (partition, mut job) in deleted.into_iter().filter(|(_, job)| !job.is_empty()) {
+            partition.mark_deleted(&mut job, checkpointed.is_ok()).map_err(|error| error.to_string())?;
+            let at = now + partition.settings().file_delete_delay_ms;
+            self.store.doom(Doomed::Segments(job), at, out);
+        }
+        checkpointed
+    }
+}
+
+fn name_of(partition: &Partition) -> PartitionName {
+    PartitionName::new(&*partition.topic.name, partition.index)
+}
