@@ -65,16 +65,7 @@ fn section(
     changes: bool,
     synonyms: impl Fn(&Definition) -> Vec<String>,
 ) {
-    let count = |effect: Effect| table.public().filter(|definition| definition.effect == effect).count();
-    let (honoured, accepted, refused) =
-        (count(Effect::Honoured), count(Effect::Accepted), count(Effect::Refused));
-    let total = table.public().count();
     writeln!(out, "## {title}\n").expect("a string");
-    writeln!(
-        out,
-        "{total} keys: {honoured} honoured, {accepted} accepted without effect, {refused} refused.\n"
-    )
-    .expect("a string");
     rows(out, table.public(), changes, &synonyms);
     let mut hidden = table.all().iter().filter(|definition| definition.internal).peekable();
     if hidden.peek().is_some() {

@@ -70,6 +70,13 @@ pub enum Effect {
         /// The request that held it.
         token: Token,
     },
+    /// Hand over no further request of this connection before `until`: its client used more than its quota. What is under way is answered.
+    Mute {
+        /// A request of the connection.
+        token: Token,
+        /// When it may go on.
+        until: Millis,
+    },
     /// Run the task on a disk thread, then hand the outcome to [`crate::Broker::on_flushed`].
     Flush(FlushTask),
     /// Run [`crate::Broker::on_read`] with this task on a reader thread.

@@ -20,6 +20,7 @@ mod partition;
 mod producer_ids;
 mod purgatory;
 mod quorum;
+mod quotas;
 mod sessions;
 mod store;
 mod topics;

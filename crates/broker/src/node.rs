@@ -21,6 +21,7 @@ use crate::partition::{Partition, Wakes};
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
 use crate::quorum::Quorum;
+use crate::quotas::ClientQuotas;
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
@@ -42,6 +43,7 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) quotas: ClientQuotas,
     pub(crate) upkeep: Upkeep,
     /// What arose while the node started; it goes out with the first tick.
     pub(crate) startup: Mutex<Effects>,

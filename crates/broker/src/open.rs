@@ -20,6 +20,7 @@ use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
+use crate::quotas::{ClientQuotas, Windows};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
@@ -124,6 +125,10 @@ impl Broker {
                 dice.next(),
             ),
             purgatory: Purgatory::new(),
+            quotas: ClientQuotas::new(Windows {
+                count: i64::from(config.quotas.window_count),
+                length_ms: i64::from(config.quotas.window_seconds) * 1_000,
+            }),
             producer_ids: ProducerIds::default(),
             upkeep,
             startup: Mutex::default(),

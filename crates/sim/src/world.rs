@@ -33,6 +33,9 @@ pub(crate) struct World {
     tick: Option<(Millis, u64)>,
     /// Requests that wait while their connection is on hold; `None`: it is not.
     held: Option<VecDeque<(Token, Bytes)>>,
+    /// Requests that wait while their connection is muted, and until when it is.
+    muted: VecDeque<(Token, Bytes)>,
+    pub muted_until: Millis,
     /// Answers that clients have not looked at.
     answers: BTreeMap<Token, Response>,
     next_slot: u64,
@@ -50,6 +53,7 @@ enum Todo {
     Chore(Chore),
     Deadline(Token),
     Tick,
+    Unmute,
 }
 
 /// Background work goes on without a pause.
@@ -86,6 +90,8 @@ impl World {
             arisen: 0,
             tick: None,
             held: None,
+            muted: VecDeque::new(),
+            muted_until: 0,
             answers: BTreeMap::new(),
             next_slot: 0,
             life: 0,
@@ -123,6 +129,8 @@ impl World {
         self.agenda.clear();
         self.tick = None;
         self.held = None;
+        self.muted.clear();
+        self.muted_until = 0;
         self.answers.clear();
         self.life += 1;
         self.disk = match death {
@@ -151,11 +159,16 @@ impl World {
     pub fn send(&mut self, frame: Bytes) -> Token {
         let token = Token { shard: 0, connection: 0, generation: self.life, slot: self.next_slot };
         self.next_slot += 1;
+        self.offer(token, frame);
+        token
+    }
+
+    fn offer(&mut self, token: Token, frame: Bytes) {
         match &mut self.held {
+            _ if self.muted_until > self.now => self.muted.push_back((token, frame)),
             Some(held) => held.push_back((token, frame)),
             None => self.hand_over(token, frame),
         }
-        token
     }
 
     fn hand_over(&mut self, token: Token, frame: Bytes) {
@@ -178,10 +191,7 @@ impl World {
     fn resume(&mut self) {
         let mut waiting = self.held.take().expect("only a connection on hold is resumed");
         while let Some((token, frame)) = waiting.pop_front() {
-            self.hand_over(token, frame);
-            if let Some(held) = &mut self.held {
-                held.append(&mut waiting);
-            }
+            self.offer(token, frame);
         }
     }
 
@@ -221,6 +231,14 @@ impl World {
                 out
             }
             Todo::Deadline(token) => self.at_once(|broker, now, out| broker.on_deadline(token, now, out)),
+            Todo::Unmute => {
+                if self.muted_until <= self.now {
+                    for (token, frame) in std::mem::take(&mut self.muted) {
+                        self.offer(token, frame);
+                    }
+                }
+                return true;
+            }
             Todo::Tick => {
                 self.tick = None;
                 self.at_once(|broker, now, out| broker.on_tick(now, out))
@@ -260,6 +278,11 @@ impl World {
                     assert!(self.held.is_none(), "nothing is handed over on hold");
                     self.held = Some(VecDeque::new());
                 }
+                Effect::Mute { token, until } if token.generation == self.life => {
+                    self.muted_until = self.muted_until.max(until);
+                    self.plan(until, Todo::Unmute);
+                }
+                Effect::Mute { .. } => {}
                 Effect::Resume { token } if token.generation == self.life => self.resume(),
                 Effect::Resume { .. } => {}
                 Effect::Flush(task) => {

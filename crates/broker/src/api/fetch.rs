@@ -19,6 +19,7 @@ use crate::Broker;
 use crate::call::{Call, ReplyTo};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::partition::{Partition, PartitionRead, ReadRequest};
+use crate::quotas::Flow;
 use crate::sessions::{Footing, Key, News, Wanted, lock};
 
 /// First version that names topics by id.
@@ -30,6 +31,8 @@ pub struct PendingFetch {
     reply: ReplyTo,
     footing: Footing,
     targets: Vec<Target>,
+    /// Who pays for it.
+    client_id: Box<str>,
     committed_only: bool,
     min_bytes: i64,
     max_bytes: usize,
@@ -123,13 +126,15 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         })
         .collect();
     let limit = broker.config().requests.fetch_max_bytes;
+    let granted = broker.quotas.fetch_bytes_max(&broker.image(), call.client_id);
     let fetch = Arc::new(PendingFetch {
         reply: call.reply,
         footing,
         targets,
+        client_id: call.client_id.into(),
         committed_only: request.isolation_level == 1,
         min_bytes: i64::from(request.min_bytes),
-        max_bytes: usize::try_from(request.max_bytes.clamp(0, limit)).unwrap_or(0),
+        max_bytes: usize::try_from(request.max_bytes.clamp(0, limit)).unwrap_or(0).min(granted),
         deadline: call.now + i64::from(request.max_wait_ms.max(0)),
         gathered: AtomicI64::new(0),
         answered: AtomicBool::new(false),
@@ -158,7 +163,7 @@ pub(crate) fn advance(
         let notable = reads.iter().any(|read| read.error != ErrorCode::None || read.diverging.is_some());
         let enough = i64::try_from(bytes).unwrap_or(i64::MAX) >= fetch.min_bytes;
         if enough || notable || reads.is_empty() || now >= fetch.deadline {
-            return answer(broker, fetch, reads, out);
+            return answer(broker, fetch, reads, now, out);
         }
         fetch.gathered.store(bytes as i64, Ordering::Release);
         // Registered before it is parked: whoever wakes it must find it.
@@ -204,11 +209,13 @@ fn look(fetch: &PendingFetch, may_wait: bool, now: Millis) -> Option<Vec<Partiti
     Some(reads)
 }
 
-fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, out: &mut Effects) {
+fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, now: Millis, out: &mut Effects) {
     if fetch.answered.swap(true, Ordering::AcqRel) {
         return;
     }
     broker.purgatory().leave(fetch.reply.token);
+    let bytes = reads.iter().map(|read| read.records.len()).sum();
+    let throttle_time_ms = broker.charge(Flow::Fetch, &fetch.client_id, bytes, fetch.reply.token, now, out);
     let mut session = match &fetch.footing {
         Footing::Sessionless => None,
         Footing::Begun(session, _) | Footing::Continued(session, _) => Some(lock(session)),
@@ -240,8 +247,12 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, out:
         }
     }
     drop(session);
-    let response =
-        FetchResponse { session_id: fetch.footing.session_id(), responses: topics, ..Default::default() };
+    let response = FetchResponse {
+        throttle_time_ms,
+        session_id: fetch.footing.session_id(),
+        responses: topics,
+        ..Default::default()
+    };
     fetch.reply.send(&response, out);
 }
 

@@ -20,6 +20,7 @@ use crate::Broker;
 use crate::call::{Call, ReplyTo};
 use crate::effect::{Effect, Effects, Response};
 use crate::partition::{AppendRefusal, Committed, Partition};
+use crate::quotas::Flow;
 use crate::sessions::lock;
 
 /// First version that names topics by id.
@@ -101,6 +102,9 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
     if call.must_leave(targets.iter().flatten().flatten()) {
         return call.on_reader_thread_in_order();
     }
+    let bytes = call.frame.len();
+    let throttle_time_ms =
+        broker.charge(Flow::Produce, call.client_id, bytes, call.reply.token, call.now, call.out);
     let pending = (acks == -1).then(|| PendingProduce::new(call.reply));
     let mut results = Vec::with_capacity(request.topic_data.len());
     for ((position, topic), targets) in request.topic_data.iter().enumerate().zip(targets) {
@@ -119,7 +123,11 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
     let Some(pending) = waits else {
         let responses =
             topics.map(|(topic, results)| topic_response(topic.name.clone(), topic.topic_id, results));
-        return call.respond(&ProduceResponse { responses: responses.collect(), ..Default::default() });
+        return call.respond(&ProduceResponse {
+            responses: responses.collect(),
+            throttle_time_ms,
+            ..Default::default()
+        });
     };
     // The frame is gone by the time of the answer: names are copied.
     let responses = topics.map(|(topic, results)| {
@@ -131,7 +139,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
         at: call.now + i64::from(request.timeout_ms.max(0)),
     });
     let mut state = lock(&pending.state);
-    state.response = Some(ProduceResponse { responses: responses.collect(), ..Default::default() });
+    state.response =
+        Some(ProduceResponse { responses: responses.collect(), throttle_time_ms, ..Default::default() });
     // Everything may have been settled in the meantime.
     if state.waiting.is_empty() {
         pending.answer(broker, &mut state, call.out);

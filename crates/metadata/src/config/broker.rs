@@ -46,6 +46,8 @@ pub struct BrokerConfig {
     pub offsets: OffsetsTopicSettings,
     /// Transactions, their topic, and producer ids (`transaction.*`, `producer.id.*`).
     pub transactions: TransactionSettings,
+    /// Client quotas (`quota.window.*`).
+    pub quotas: QuotaSettings,
     /// Compaction (`log.cleaner.*`).
     pub cleaner: CleanerSettings,
     /// Checkpoints, retention and recovery.
@@ -262,6 +264,15 @@ pub struct TransactionSettings {
     pub partition_verification: bool,
     /// Time after which an idle producer's state is forgotten.
     pub producer_id_expiration_ms: i32,
+}
+
+/// How client quotas are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaSettings {
+    /// Windows that are kept.
+    pub window_count: i32,
+    /// Seconds of one window.
+    pub window_seconds: i32,
 }
 
 /// Compaction.

@@ -25,8 +25,8 @@ mod topic;
 
 pub use broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    NetworkSettings, OffsetsTopicSettings, QuorumSettings, ReplicationSettings, RequestSettings,
-    RetentionSettings, Roles, TransactionSettings,
+    NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, ReplicationSettings,
+    RequestSettings, RetentionSettings, Roles, TransactionSettings,
 };
 pub use definition::{Allowed, ConfigType, Definition, Effect, Importance, Update, Value};
 pub use describe::{

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    OffsetsTopicSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles,
+    OffsetsTopicSettings, QuotaSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles,
     TransactionSettings,
 };
 use super::definition::Effect;
@@ -125,6 +125,10 @@ impl BrokerConfig {
                     .int("transaction.remove.expired.transaction.cleanup.interval.ms")?,
                 partition_verification: layers.boolean("transaction.partition.verification.enable")?,
                 producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
+            },
+            quotas: QuotaSettings {
+                window_count: layers.int("quota.window.num")?,
+                window_seconds: layers.int("quota.window.size.seconds")?,
             },
             cleaner: CleanerSettings {
                 enabled: layers.boolean("log.cleaner.enable")?,

@@ -147,7 +147,8 @@ impl Task {
 
     /// Whether the next request may be handed to the broker.
     fn may_handle(&self) -> bool {
-        self.may_read() && !self.pipeline.is_refusing() && !self.pipeline.is_held()
+        let waits = self.pipeline.is_held() || self.pipeline.muted_until().is_some();
+        self.may_read() && !self.pipeline.is_refusing() && !waits
     }
 
     fn may_read(&self) -> bool {

@@ -85,6 +85,7 @@ impl EventLoop {
                             pipeline.resume();
                         }
                     }
+                    Message::Mute { token, until } => self.mute(token, until),
                     Message::Piece { key, piece } => {
                         if let Some(pipeline) = self.pipeline(key) {
                             pipeline.bring(piece);
@@ -135,6 +136,7 @@ impl EventLoop {
                 Some(Timer::Request(token)) => self.fire_request(token, now),
                 Some(Timer::Idle(key)) => self.fire_idle(key, now),
                 Some(Timer::Stuck(key)) => self.fire_stuck(key, now),
+                Some(Timer::Muted(key)) => self.fire_muted(key, now),
             }
         }
     }
@@ -186,6 +188,24 @@ impl EventLoop {
         }
     }
 
+    /// Reads no further request of a connection for a while.
+    pub fn mute(&self, token: Token, until: Millis) {
+        let key = key_of(token);
+        if let Some(pipeline) = self.pipeline(key)
+            && pipeline.mute(until)
+        {
+            self.arm(until, Timer::Muted(key));
+        }
+    }
+
+    fn fire_muted(&self, key: Key, now: Millis) {
+        let Some(pipeline) = self.pipeline(key) else { return };
+        match pipeline.muted_until() {
+            Some(until) if until > now => self.arm(until, Timer::Muted(key)),
+            _ => pipeline.unmute(),
+        }
+    }
+
     /// Adds a deadline.
     pub fn arm(&self, at: Millis, timer: Timer) {
         if let Timer::Request(token) = timer
@@ -204,7 +224,7 @@ impl EventLoop {
             Timer::Request(token) => {
                 self.pipeline(key_of(token)).is_some_and(|pipeline| pipeline.is_open(token.slot))
             }
-            Timer::Idle(key) | Timer::Stuck(key) => self.pipeline(key).is_some(),
+            Timer::Idle(key) | Timer::Stuck(key) | Timer::Muted(key) => self.pipeline(key).is_some(),
         }
     }
 

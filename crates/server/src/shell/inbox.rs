@@ -44,6 +44,13 @@ pub enum Message {
         /// The request that had put it on hold.
         token: Token,
     },
+    /// Requests of a connection may not be handled for a while.
+    Mute {
+        /// A request of the connection.
+        token: Token,
+        /// When it may go on.
+        until: Millis,
+    },
     /// A piece of a file, for one of your connections to send; `None`: it could not be read.
     Piece {
         /// The connection.

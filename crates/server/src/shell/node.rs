@@ -149,6 +149,10 @@ impl Node {
                 Effect::Hold { token } => {
                     here.expect("a connection is put on hold by the loop that reads from it").hold(token);
                 }
+                Effect::Mute { token, until } => match here {
+                    Some(here) if here.index == token.shard => here.mute(token, until),
+                    _ => posts.push((token.shard, Message::Mute { token, until })),
+                },
                 Effect::Resume { token } => posts.push((token.shard, Message::Resume { token })),
                 Effect::Flush(task) => self.flushes.push(task),
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),

@@ -24,6 +24,7 @@ pub struct Pipeline {
     is_closing: Cell<bool>,
     is_refusing: Cell<bool>,
     is_held: Cell<bool>,
+    muted_until: Cell<Option<Millis>>,
     has_unsent: Cell<bool>,
     waits_for_peer: Cell<bool>,
     large_since: Cell<Option<Millis>>,
@@ -106,6 +107,24 @@ impl Pipeline {
     /// Has requests handed over again.
     pub fn resume(&self) {
         self.is_held.set(false);
+        self.wake();
+    }
+
+    /// Has later requests wait until that time, or longer if they do already. Whether nothing was there that ends it.
+    pub fn mute(&self, until: Millis) -> bool {
+        let before = self.muted_until.get();
+        self.muted_until.set(Some(before.map_or(until, |before| before.max(until))));
+        before.is_none()
+    }
+
+    /// Until when requests are not handed over, if they are not.
+    pub fn muted_until(&self) -> Option<Millis> {
+        self.muted_until.get()
+    }
+
+    /// Has requests handed over again, unless something else holds them.
+    pub fn unmute(&self) {
+        self.muted_until.set(None);
         self.wake();
     }
 

@@ -22,6 +22,8 @@ pub enum Timer {
     Idle(Key),
     /// A peer may have stopped in the middle of something.
     Stuck(Key),
+    /// A muted connection may go on.
+    Muted(Key),
 }
 
 /// Deadlines, earliest first.

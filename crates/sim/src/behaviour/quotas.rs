@@ -1,6 +1,6 @@
-//! Client quotas: set, described by filters, kept over a restart, removed.
+//! Client quotas: set, described by filters, kept over a restart, removed; and what they cost who uses more.
 
-use super::Rig;
+use super::{Rig, batch, fetch, partition_of, records_len};
 use crate::client::read;
 use crate::world::Death;
 use ottla_protocol::ErrorCode;
@@ -10,6 +10,10 @@ use ottla_protocol::messages::alter_client_quotas_request::{
 use ottla_protocol::messages::alter_client_quotas_response::AlterClientQuotasResponse;
 use ottla_protocol::messages::describe_client_quotas_request::{ComponentData, DescribeClientQuotasRequest};
 use ottla_protocol::messages::describe_client_quotas_response::DescribeClientQuotasResponse;
+use ottla_protocol::messages::fetch_response::FetchResponse;
+use ottla_protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
+use ottla_protocol::messages::produce_request::ProduceRequest;
+use ottla_protocol::messages::produce_response::ProduceResponse;
 
 type Pairs<'a> = &'a [(&'a str, Option<&'a str>)];
 
@@ -160,4 +164,63 @@ fn one_request_names_an_entity_once_and_may_only_ask() {
     assert_eq!(ask(vec![entry("producer_byte_rate")], true), (vec![0], vec![]));
     let set = vec!["user=<default> producer_byte_rate:5".to_owned()];
     assert_eq!(ask(vec![entry("producer_byte_rate")], false), (vec![0], set));
+}
+
+/// Produces one record of so many bytes with acks=all; the pause that the answer tells.
+fn produce(rig: &mut Rig, bytes: usize) -> i64 {
+    let records = batch(&["x".repeat(bytes).as_str()], rig.world.now);
+    let token = rig.produce(0, -1, &records);
+    let answer =
+        rig.answer::<ProduceRequest<'_>>(token, 9, 100).expect("answered at once, whatever it costs");
+    let response: ProduceResponse<'_> = read(&answer, 9).expect("a response");
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    i64::from(response.throttle_time_ms)
+}
+
+/// How long a request is not answered that would be answered at once.
+fn waits(rig: &mut Rig) -> i64 {
+    let begun = rig.world.now;
+    rig.ask(&ListConfigResourcesRequest::default(), 1);
+    rig.world.now - begun
+}
+
+#[test]
+fn who_produces_too_much_is_answered_and_then_muted() {
+    let mut rig = Rig::new();
+    assert_eq!(alter(&mut rig, &[("client-id", Some("sim"))], "producer_byte_rate", Some(1_000.0), 1), 0);
+    assert_eq!((produce(&mut rig, 5_000), waits(&mut rig)), (0, 0), "ten seconds are granted");
+    let pause = produce(&mut rig, 8_000);
+    assert!((2_000..5_000).contains(&pause), "{pause} ms for 13 kB at 1 kB/s");
+    let waited = waits(&mut rig);
+    assert!((pause - 100..=pause).contains(&waited), "told {pause} ms, waited {waited}");
+    assert_eq!(waits(&mut rig), 0, "once");
+    rig.world.now += 60_000;
+    assert_eq!(produce(&mut rig, 1_000), 0, "long forgotten");
+}
+
+#[test]
+fn who_fetches_too_much_is_answered_and_then_muted() {
+    let mut rig = Rig::new();
+    for _ in 0..3 {
+        assert_eq!(produce(&mut rig, 8_000), 0);
+    }
+    assert_eq!(alter(&mut rig, &[("user", None)], "consumer_byte_rate", Some(1_000.0), 1), 0);
+    let fetched = |rig: &mut Rig, offset: i64| {
+        let answer = rig.ask(&fetch(offset, 0, 1), 11);
+        let response: FetchResponse<'_> = read(&answer, 11).expect("a response");
+        (records_len(partition_of(&response)), i64::from(response.throttle_time_ms))
+    };
+    let (bytes, pause) = fetched(&mut rig, 0);
+    assert!((8_000..10_000).contains(&bytes), "what ten seconds grant, and no more: {bytes}");
+    assert_eq!(pause, 0);
+    let (bytes, pause) = fetched(&mut rig, 1);
+    assert!(bytes > 8_000 && (5_000..8_000).contains(&pause), "{bytes} bytes, {pause} ms");
+    assert_eq!(waits(&mut rig), pause);
+}
+
+#[test]
+fn another_client_does_not_pay() {
+    let mut rig = Rig::new();
+    assert_eq!(alter(&mut rig, &[("client-id", Some("other"))], "producer_byte_rate", Some(1.0), 1), 0);
+    assert_eq!((produce(&mut rig, 100_000), waits(&mut rig)), (0, 0));
 }
