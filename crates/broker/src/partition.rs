@@ -338,7 +338,7 @@ impl Partition {
         }
         let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
         let log = core.log.as_mut().expect("what is committed is in an open log");
-        let cached = log.read_cached(offset, max_bytes, bound, one);
+        let cached = log.read_now(offset, max_bytes, bound, one);
         let slice = match cached {
             Some(slice) => slice,
             None if !request.may_wait => return None,

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ottla_protocol::ReadAt;
 use ottla_storage::{Disk, File, Lock, OpenMode, Usage};
 use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::ReadWriteFlags;
 
 /// Slices that one `pwritev` takes (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
@@ -162,6 +163,10 @@ impl ReadAt for RealFile {
     fn read_exact_at(&self, buf: &mut [u8], position: u64) -> io::Result<()> {
         self.file.read_exact_at(buf, position).map_err(at(&self.path))
     }
+
+    fn read_exact_now(&self, buf: &mut [u8], position: u64) -> io::Result<bool> {
+        read_exact_now(&self.file, buf, position).map_err(at(&self.path))
+    }
 }
 
 impl File for RealFile {
@@ -205,6 +210,22 @@ impl File for RealFile {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, len).map_err(at(&self.path))
     }
+}
+
+/// Reads out of the page cache. A file system that cannot say whether it would wait counts as one that would.
+fn read_exact_now(file: &fs::File, mut buf: &mut [u8], mut position: u64) -> io::Result<bool> {
+    while !buf.is_empty() {
+        match rustix::io::preadv2(file, &mut [IoSliceMut::new(buf)], position, ReadWriteFlags::NOWAIT) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::OPNOTSUPP) => return Ok(false),
+            Ok(count) => {
+                buf = &mut buf[count..];
+                position += count as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
 }
 
 fn write_all_at(file: &fs::File, bufs: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
@@ -254,6 +275,19 @@ mod tests {
         assert_eq!(file.read_at(&mut back, 9010).expect("at the end"), 0);
         assert_eq!(file.read_at(&mut back, 9000).expect("near the end"), 10);
         file.sync_data().expect("synced");
+    }
+
+    #[test]
+    fn what_was_just_written_is_in_memory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = create(&dir, "a");
+        file.write_all_at(&[IoSlice::new(&[7; 10_000])], 0).expect("written");
+        let mut back = [0; 5000];
+        // A file system without the notion says no; one that has it must not say more than is there.
+        if file.read_exact_now(&mut back, 5000).expect("read") {
+            assert_eq!(back, [7; 5000]);
+        }
+        assert!(!file.read_exact_now(&mut back, 5001).expect("behind the end"), "nothing is there to read");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::disk::File;
 use crate::place::Place;
 use crate::scan::{Found, Scan};
 use crate::segment::{SealedFiles, search_target};
-use ottla_protocol::{Chain, Chunk, FileRange};
+use ottla_protocol::{Chain, Chunk, FileRange, ReadAt};
 
 /// Bytes read at a time while looking for a border: an index interval and a bit.
 const BORDER_PIECE: usize = 8 << 10;
@@ -63,6 +63,16 @@ pub(crate) struct Span {
     pub(crate) min_one: bool,
 }
 
+/// A file of which only what is in memory is read; the rest is `WouldBlock`.
+#[derive(Debug)]
+struct InMemory<'f>(&'f dyn ReadAt);
+
+impl ReadAt for InMemory<'_> {
+    fn read_exact_at(&self, buf: &mut [u8], position: u64) -> io::Result<()> {
+        if self.0.read_exact_now(buf, position)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
 /// Where to look for batches and their borders.
 #[derive(Debug)]
 pub(crate) enum Source {
@@ -100,8 +110,22 @@ impl ReadJob {
             let files = SealedFiles::open(place, self.base_offset, self.size, *index_interval_bytes)?;
             self.source = Source::Sealed(files);
         }
+        self.find(&**self.file())
+    }
+
+    /// The same without waiting for the disk. `None`: only [`ReadJob::run`] can tell.
+    pub fn run_now(&self) -> io::Result<Option<Slice>> {
+        let Source::Active { file, .. } = &self.source else { return Ok(None) };
+        match self.find(&InMemory(&**file)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// The batches of the span, whose borders are read from `file`.
+    fn find(&self, file: &dyn ReadAt) -> io::Result<Slice> {
         let Span { offset, bytes_max, end_offset, min_one } = self.span;
-        let mut scan = self.scan_from(self.start_border()?)?;
+        let mut scan = self.scan_from(file, self.start_border()?)?;
         let (start, first) = loop {
             match scan.next_header()? {
                 Found::At(position, header) if header.last_offset() >= offset => break (position, header),
@@ -115,7 +139,7 @@ impl ReadJob {
         if first.last_offset() >= end_offset || start + first.size() as u64 > limit {
             return Ok(Slice::empty(offset));
         }
-        let (end, next_offset) = self.find_end(start, &first, limit)?;
+        let (end, next_offset) = self.find_end(file, start, &first, limit)?;
         let range = FileRange { file: self.file().clone(), position: start, len: (end - start) as usize };
         let mut records = Chain::default();
         records.push_file(range);
@@ -123,14 +147,20 @@ impl ReadJob {
     }
 
     /// Where the last batch ends that fits, and the offset after it.
-    fn find_end(&self, start: u64, first: &BatchHeader, limit: u64) -> io::Result<(u64, i64)> {
+    fn find_end(
+        &self,
+        file: &dyn ReadAt,
+        start: u64,
+        first: &BatchHeader,
+        limit: u64,
+    ) -> io::Result<(u64, i64)> {
         let mut end = start + first.size() as u64;
         let mut next_offset = first.next_offset();
         let skip_to = self.end_border(limit)?;
         if skip_to > end {
             end = skip_to;
         }
-        let mut scan = self.scan_from(end)?;
+        let mut scan = self.scan_from(file, end)?;
         loop {
             match scan.next_header()? {
                 Found::At(position, header)
@@ -184,11 +214,11 @@ impl ReadJob {
         Ok(u64::from(by_bytes.min(by_offset)))
     }
 
-    fn scan_from(&self, position: u64) -> io::Result<Scan<'_>> {
+    fn scan_from<'f>(&self, file: &'f dyn ReadAt, position: u64) -> io::Result<Scan<'f>> {
         if position > u64::from(self.size) {
             return Err(self.damaged(position));
         }
-        Ok(Scan::new(&**self.file(), position, u64::from(self.size), BORDER_PIECE))
+        Ok(Scan::new(file, position, u64::from(self.size), BORDER_PIECE))
     }
 
     fn damaged(&self, position: u64) -> io::Error {

@@ -7,7 +7,7 @@ use std::io;
 
 use ottla_protocol::records::{Batch, BatchHeader, HEADER_BYTES};
 
-use crate::disk::File;
+use ottla_protocol::ReadAt;
 
 /// What the walk found next.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) enum Found<T> {
 /// A walk over the batches of `file` from `position` to `end`.
 #[derive(Debug)]
 pub(crate) struct Scan<'f> {
-    file: &'f dyn File,
+    file: &'f dyn ReadAt,
     position: u64,
     end: u64,
     piece: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Scan<'f> {
 
 impl<'f> Scan<'f> {
     /// Starts a walk that reads at least `piece` bytes at a time.
-    pub(crate) fn new(file: &'f dyn File, position: u64, end: u64, piece: usize) -> Scan<'f> {
+    pub(crate) fn new(file: &'f dyn ReadAt, position: u64, end: u64, piece: usize) -> Scan<'f> {
         assert!(position <= end && piece >= HEADER_BYTES);
         Scan { file, position, end, piece, buffer: Vec::new(), buffer_at: position }
     }

@@ -31,6 +31,8 @@ pub enum Work {
     Fetch { partitions: u32, fill: &'static str, arguments: &'static str },
     /// The same while `produce` runs in the background, at a rate that both brokers manage.
     CatchUp { fill: &'static str, arguments: &'static str, produce: &'static str },
+    /// `ottla-bench fetch` of what `produce` appends meanwhile.
+    Tail { produce: &'static str, arguments: &'static str },
     /// `ottla-bench end-to-end`.
     EndToEnd { arguments: &'static str },
     /// Apache Kafka's own producer, with these properties.
@@ -167,12 +169,24 @@ pub const SCENARIOS: &[Scenario] = &[
         is_core: true,
     },
     Scenario {
-        name: "1-topic-1-partition-1kb-tail-fetch",
-        what: "fetches of 1 MB from what was just written (48 MB, read over and over)",
+        name: "1-topic-1-partition-1kb-1p-10c-tail",
+        what: "10 consumers at the tail of 64 KB batches that arrive 300 times a second (19.7 MB/s in, 197 MB/s out)",
+        work: Work::Tail {
+            produce: "--batch-records 64 --rate 300 --seconds 7",
+            arguments: "--tail --consumers 10 --warmup-seconds 0.5 --seconds 5",
+        },
+        placement: Placement::Apart,
+        durability: Durability::PageCache,
+        goals: &[goal(&figure::CPU_PER_GB, 1.0 / 3.0)],
+        is_core: true,
+    },
+    Scenario {
+        name: "1-topic-1-partition-1kb-warm-fetch",
+        what: "fetches of 1 MB out of the page cache (48 MB, read over and over)",
         work: Work::Fetch {
             partitions: 1,
             fill: "--batch-records 64 --requests 740",
-            arguments: "--again --bytes 3000000000 --warmup-seconds 0.2 --seconds 20",
+            arguments: "--again --bytes 2000000000 --warmup-seconds 0.2 --seconds 20",
         },
         placement: Placement::Apart,
         durability: Durability::PageCache,
@@ -198,7 +212,7 @@ pub const SCENARIOS: &[Scenario] = &[
         work: Work::CatchUp {
             fill: "--batch-records 64 --requests 12000",
             arguments: "--warmup-seconds 0.3 --seconds 60",
-            produce: "--batch-records 16 --connections 2 --acks -1 --rate 500",
+            produce: "--batch-records 16 --connections 2 --acks -1 --rate 500 --warmup-seconds 0.3 --seconds 3",
         },
         placement: Placement::Together,
         durability: Durability::PageCache,

@@ -11,8 +11,9 @@ use crate::steps::{Doing, Trouble, fresh_dir};
 use crate::wire;
 use crate::workspace;
 use ottla_protocol::messages::metadata_request::MetadataRequest;
+use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +43,12 @@ pub fn run(peer: &mut Peer, scenario: &Scenario) -> Result<Figures, Trouble> {
             let report = for_topic(peer, 1, |peer, topic| catch_up(peer, topic, fill, arguments, produce))?;
             Ok(report)
         }
+        Work::Tail { produce, arguments } => for_topic(peer, 1, |peer, topic| {
+            let producer = in_background(peer, topic, produce, cpu)?;
+            let report = peer.load("fetch", topic, arguments, cpu)?;
+            ended(producer)?;
+            Ok(Figures::of_report(&report))
+        }),
         Work::EndToEnd { arguments } => {
             let report = for_topic(peer, 1, |peer, topic| peer.load("end-to-end", topic, arguments, cpu))?;
             Ok(Figures::of_report(&report))
@@ -100,13 +107,27 @@ fn catch_up(
         let report = peer.load("fetch", topic, arguments, None)?;
         reads.extend(Figures::of_report(&report).get(&figure::MB_PER_S));
     }
-    let output = producer.wait_with_output().doing("waiting for ottla-bench")?;
-    let report = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Trouble::new(format!("ottla-bench produce: {error}")))?;
-    let mut figures = Figures::of_report(&report);
+    let mut figures = Figures::of_report(&ended(producer)?);
     let read = figure::Spread::of(reads).ok_or_else(|| Trouble::new("nothing was read"))?;
     figures.set(&figure::MB_PER_S, read.median);
     Ok(figures)
+}
+
+/// Producers that go on by themselves.
+fn in_background(peer: &Peer, topic: &str, produce: &str, cpu: Option<usize>) -> Result<Child, Trouble> {
+    let mut command = peer.generator("produce", topic);
+    command.args(produce.split_whitespace());
+    if let Some(cpu) = cpu {
+        command.args(["--cpu", &cpu.to_string()]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().doing("starting ottla-bench")
+}
+
+/// What they reported at their end.
+fn ended(producer: Child) -> Result<Value, Trouble> {
+    let output = producer.wait_with_output().doing("waiting for ottla-bench")?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| Trouble::new(format!("ottla-bench produce: {error}")))
 }
 
 /// `kafka-producer-perf-test`, which prints a line like `600000 records sent, 98765.4 records/sec (...)` at its end.

@@ -13,6 +13,13 @@ use bytes::{Bytes, BytesMut};
 pub trait ReadAt: Send + Sync + fmt::Debug {
     /// Fills `buf` from `position` on. Fails with `UnexpectedEof` where the file ends too early.
     fn read_exact_at(&self, buf: &mut [u8], position: u64) -> io::Result<()>;
+
+    /// The same, but only if all of it is in memory already, so that nothing waits for the disk. `false`: it is not, or nobody can
+    /// tell, and `buf` holds anything.
+    fn read_exact_now(&self, buf: &mut [u8], position: u64) -> io::Result<bool> {
+        let _ = (buf, position);
+        Ok(false)
+    }
 }
 
 /// A stretch of a file. The holder of the range sees to it that the bytes do not change while it lives.
@@ -32,6 +39,12 @@ impl FileRange {
         let mut buf = BytesMut::zeroed(self.len);
         self.file.read_exact_at(&mut buf, self.position)?;
         Ok(buf.freeze())
+    }
+
+    /// Reads the whole range if it is in memory already.
+    pub fn read_now(&self) -> io::Result<Option<Bytes>> {
+        let mut buf = BytesMut::zeroed(self.len);
+        Ok(self.file.read_exact_now(&mut buf, self.position)?.then(|| buf.freeze()))
     }
 }
 

@@ -202,9 +202,13 @@ impl Task {
     fn send(&mut self, context: &mut Context<'_>) -> Result<(), End> {
         while self.outbox.unsent() > 0 {
             match self.outbox.next_read(&self.event_loop.node.responses) {
-                NextRead::Read(range, permit) => {
-                    self.event_loop.node.read_piece(self.event_loop.index, self.key, range, permit);
-                }
+                NextRead::Read(range, permit) => match range.read_now() {
+                    Ok(Some(bytes)) => self.outbox.on_read(bytes, permit),
+                    // Whatever is wrong will be met, and told, by the thread that may wait.
+                    Ok(None) | Err(_) => {
+                        self.event_loop.node.read_piece(self.event_loop.index, self.key, range, permit);
+                    }
+                },
                 NextRead::Nothing => {}
                 NextRead::Refused if self.event_loop.node.responses.wait(context.waker()) => {}
                 NextRead::Refused => continue,

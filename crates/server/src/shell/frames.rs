@@ -8,13 +8,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
 
 use super::admission::{Admission, Permit};
 
-/// Size of a read buffer: enough for many small requests or a few batches at once.
-pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Size of a read buffer: enough for many small requests or a dozen batches of the usual 16 KB at once.
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffers that a loop keeps for the next reader.
 const READ_BUFFERS_KEPT: usize = 4;
 /// Frames from this size on are handed out as slices of the read buffer; smaller ones are copied, so that a request that is kept
 /// somewhere does not keep a whole read buffer alive.
-const SLICE_FRAME_BYTES_MIN: usize = 32 * 1024;
+const SLICE_FRAME_BYTES_MIN: usize = 128 * 1024;
 /// The beginning of a frame of at most this size is set aside without asking the budget.
 const TINY_FRAME_BYTES: usize = 4 * 1024;
 /// The first step in which the budget is asked for a frame; each further one doubles what there is.
@@ -310,7 +310,7 @@ mod tests {
         reader.rest(&mut buffers);
         assert_eq!(buffers.kept.len(), 1, "given back while the frame is still held");
         drop(kept);
-        reader.space(&mut buffers).put_slice(&frame(40_000, 1));
+        reader.space(&mut buffers).put_slice(&frame(140_000, 1));
         let Ok(Next::Frame(kept)) = reader.next(&admission) else { panic!("a frame") };
         reader.rest(&mut buffers);
         assert_eq!(buffers.kept.len(), 0, "a slice keeps its buffer");

@@ -11,8 +11,9 @@ use ottla_protocol::{Chain, Chunk, FileRange};
 
 use super::admission::{Admission, Permit};
 
-/// The most of a file that is read at once.
-pub const PIECE_BYTES: usize = 1024 * 1024;
+/// The most of a file that is read at once: what is copied out of the page cache should still be in the processor's cache when it is
+/// copied into the socket.
+pub const PIECE_BYTES: usize = 256 * 1024;
 
 /// The sending half of one connection.
 #[derive(Debug, Default)]

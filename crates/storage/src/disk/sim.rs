@@ -39,6 +39,8 @@ struct State {
     faults: Vec<Fault>,
     locked: Vec<Ino>,
     counters: DiskCounters,
+    /// Whether everything is in the page cache, so that reads need not wait.
+    is_resident: bool,
     /// Mutations that may still happen before the power goes (then everything fails).
     fuse: Option<u64>,
     total_bytes: u64,
@@ -65,6 +67,7 @@ impl SimDisk {
             faults: Vec::new(),
             locked: Vec::new(),
             counters: DiskCounters::default(),
+            is_resident: false,
             fuse: None,
             total_bytes: 1 << 40,
             now: 0,
@@ -113,6 +116,11 @@ impl SimDisk {
     /// Sets the time that files written from here on are given.
     pub fn set_time(&self, now: i64) {
         self.lock().now = now;
+    }
+
+    /// Whether all files count as being in memory; at first they do not, so that the paths that wait are the ones that run.
+    pub fn set_resident(&self, is_resident: bool) {
+        self.lock().is_resident = is_resident;
     }
 
     /// What the disk was asked to do so far.
@@ -295,6 +303,10 @@ impl ReadAt for SimFile {
         } else {
             Err(io::Error::from(io::ErrorKind::UnexpectedEof))
         }
+    }
+
+    fn read_exact_now(&self, buf: &mut [u8], position: u64) -> io::Result<bool> {
+        Ok(self.disk.lock().is_resident && self.read_at(buf, position)? == buf.len())
     }
 }
 

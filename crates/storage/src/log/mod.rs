@@ -276,6 +276,24 @@ impl Log {
         self.tail.read(offset, bytes_max, end_offset, min_one)
     }
 
+    /// Like [`Log::read_cached`], and from the active segment's file if what is needed of it is in the page cache. `None`: only the
+    /// disk can tell.
+    pub fn read_now(
+        &mut self,
+        offset: i64,
+        bytes_max: usize,
+        end_offset: i64,
+        min_one: bool,
+    ) -> Option<Slice> {
+        let cached = self.read_cached(offset, bytes_max, end_offset, min_one);
+        if cached.is_some() || offset < self.active.base_offset || self.active.files.is_none() {
+            return cached;
+        }
+        let job = self.begin_read(offset, bytes_max, end_offset, min_one).ok()??;
+        // Whatever is wrong will be met, and told, by the read that may wait.
+        job.run_now().ok()?.filter(|slice| slice.bytes > 0)
+    }
+
     /// Like [`Log::read_cached`], and from the disk if need be: this may wait.
     pub fn read(
         &mut self,

@@ -77,6 +77,25 @@ fn the_tail_is_served_without_the_disk() {
 }
 
 #[test]
+fn what_the_page_cache_holds_of_the_active_segment_is_read_at_once_and_nothing_else() {
+    let (disk, mut log) = fresh(LogConfig { segment_bytes: 2000, tail_cache_bytes: 0, ..small() });
+    fill(&mut log, 50);
+    let begin = log.active.base_offset;
+    assert!((1..45).contains(&begin), "several segments, and some batches in the last one: {begin}");
+    assert!(log.read_now(begin, 10_000, 50, true).is_none(), "nobody knows what is in memory");
+    disk.set_resident(true);
+    for (offset, bytes_max, end) in
+        [(begin, 10_000, 50), (begin + 3, 300, 50), (49, 1, 50), (begin, 10_000, 45)]
+    {
+        let now = log.read_now(offset, bytes_max, end, true).unwrap();
+        let waited = log.read(offset, bytes_max, end, true).unwrap();
+        assert_eq!((now.bytes, now.next_offset), (waited.bytes, waited.next_offset));
+        assert_eq!(bytes_of(now), bytes_of(waited), "offset {offset}");
+    }
+    assert!(log.read_now(begin - 1, 10_000, 50, true).is_none(), "a sealed segment's index is on the disk");
+}
+
+#[test]
 fn a_job_reads_without_the_log_while_it_grows() {
     let (_disk, mut log) = fresh(small());
     fill(&mut log, 5);
