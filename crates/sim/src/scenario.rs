@@ -84,7 +84,15 @@ pub fn run(seed: u64) -> Result<Report, String> {
     // Small segments roll often, large ones never: both happen to users.
     let segment_bytes = if shape.once_in(2) { "1048576" } else { "1073741824" };
     let index_interval = if shape.once_in(2) { "64" } else { "4096" };
+    // Compacted all the time, and the committed offsets with it; or never.
+    let (policy, roll_ms) = if shape.once_in(2) { ("compact", "200") } else { ("delete", "604800000") };
     let settings = [
+        ("log.cleanup.policy", policy),
+        ("log.roll.ms", roll_ms),
+        ("log.cleaner.min.cleanable.ratio", "0"),
+        ("log.cleaner.backoff.ms", "100"),
+        ("log.retention.check.interval.ms", "1000"),
+        ("log.initial.task.delay.ms", "0"),
         ("log.dirs", "/data"),
         ("num.partitions", "3"),
         ("offsets.topic.num.partitions", "2"),
@@ -204,7 +212,8 @@ impl Scenario {
         };
         let mut batch = BatchBuilder::new(0, options);
         for value in first_value..first_value + count {
-            batch.push(self.world.now, None, Some(&value.to_be_bytes()), &[]);
+            // No key twice: compaction, where it runs, writes everything anew and may leave nothing out.
+            batch.push(self.world.now, Some(&value.to_be_bytes()), Some(&value.to_be_bytes()), &[]);
         }
         let batch = batch.finish();
         let request = ProduceRequest {

@@ -116,6 +116,12 @@ impl World {
         Ok(())
     }
 
+    /// The disk, to make it fail.
+    #[cfg(test)]
+    pub fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
     /// The node dies and starts again on what its disk kept. Requests without an answer will never get one.
     pub fn restart(&mut self, death: Death) -> Result<(), String> {
         if death == Death::Shutdown {

@@ -1,4 +1,4 @@
-//! Upkeep: what retention deletes and compaction leaves, as a consumer sees it; before and after every kind of death.
+//! Upkeep: what retention deletes and compaction leaves, as a consumer sees it; before and after every kind of death. And a full disk.
 
 use ottla_protocol::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
@@ -6,6 +6,8 @@ use ottla_protocol::messages::create_topics_request::{
 use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, batches};
 use ottla_protocol::{ErrorCode, Records};
+
+use ottla_storage::disk::{Fault, Operation};
 
 use super::{Rig, fetch, partition_of};
 use crate::client::read;
@@ -153,4 +155,33 @@ fn without_a_policy_nothing_goes() {
     rig.write(&["a"], 40);
     rig.pass(100_000);
     assert_eq!(rig.fetched(0).expect("nothing was deleted").0, 0);
+}
+
+/// Nothing can be written, and everything else goes on: reads, and the retention that makes space. Then the producer's retry succeeds.
+#[test]
+fn a_full_disk_refuses_producers_until_there_is_space() {
+    let mut rig = rig(&[("segment.ms", "5000"), ("retention.ms", "20000"), ("file.delete.delay.ms", "1000")]);
+    rig.write(&["a"], 15);
+    rig.world.disk().inject(Fault::always(Operation::Write, std::io::ErrorKind::StorageFull));
+    let mut builder = BatchBuilder::new(0, BatchOptions::default());
+    builder.push(rig.world.now, Some(b"a"), Some(b"b"), &[]);
+    let record = builder.finish();
+    for _ in 0..3 {
+        assert_eq!(rig.produced(0, -1, &record), (ErrorCode::KafkaStorageError.code(), -1));
+        assert_eq!(rig.fetched(0).expect("reads go on").1.first(), Some(&(0, "a".to_owned())));
+        rig.pass(1000);
+    }
+    let reported =
+        rig.world.reports.iter().filter(|line| line.contains("StorageFull") || line.contains("injected"));
+    assert_eq!(reported.filter(|line| line.starts_with("t-0:")).count(), 1, "{:?}", rig.world.reports);
+    rig.pass(15_000);
+    let refused = rig.fetched(0).expect_err("deleted, though there was no space for a checkpoint");
+    assert_eq!(refused, ErrorCode::OffsetOutOfRange);
+    rig.world.disk().heal();
+    assert_eq!(rig.produced(0, -1, &record), (0, 15));
+    for death in [Death::PowerLoss, Death::Kill, Death::Shutdown] {
+        rig.world.restart(death).expect("the node starts");
+        let (start, seen) = rig.fetched(15).expect("nothing acknowledged is lost");
+        assert!(start > 0 && seen == [(15, "a".to_owned())], "{death:?}: {start} {seen:?}");
+    }
 }
