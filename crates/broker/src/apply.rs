@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ottla_coordinator::{GroupCoordinator, Outcome};
+use ottla_coordinator::{Coordinator, GroupCoordinator, Outcome, TransactionCoordinator, TransactionVersion};
 use ottla_metadata::config::{Durability, TopicConfig};
-use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS};
+use ottla_metadata::features::TRANSACTION_VERSION;
+use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_metadata::{Delta, Image, PartitionChange, ResourceType};
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_storage::PartitionDirKind;
 
 use crate::Broker;
+use crate::coordination::Coordinators;
 use crate::effect::{Effect, Effects, Millis, ReadTask};
-use crate::open::group_config;
+use crate::open::{group_config, transaction_config};
 use crate::partition::{Partition, Topic};
 use crate::topics::TopicPartitions;
 use crate::upkeep::Doomed;
@@ -27,7 +29,18 @@ impl Broker {
         self.configure_topics(image, delta, out);
         self.image.store(Arc::new(image.clone()));
         self.tell_groups_of_topics(image, delta, now, out);
-        self.coordinate_groups(image, delta, now, out);
+        // Groups first: transactions that end may have offsets to decide.
+        let group = |index| self.group_coordinator(index, now);
+        self.coordinate(&self.groups, CONSUMER_OFFSETS, (image, delta), group, now, out);
+        let version = transaction_version(image);
+        let transaction = |_| {
+            TransactionCoordinator::new(transaction_config(&self.config), version, self.producer_ids.clone())
+        };
+        self.coordinate(&self.transactions, TRANSACTION_STATE, (image, delta), transaction, now, out);
+        self.transactions.each(self, now, out, |coordinator| {
+            coordinator.set_version(version);
+            Outcome::default()
+        });
     }
 
     /// Consumer groups look again at topics that came, went, grew or moved.
@@ -80,7 +93,14 @@ impl Broker {
         self.upkeep.forget(gone.iter().flat_map(|topic| &topic.partitions));
         out.push(Effect::Read(ReadTask::Forget));
         for offsets in gone.iter().filter(|topic| &*topic.topic.name == CONSUMER_OFFSETS) {
-            offsets.partitions.iter().for_each(|partition| self.groups.resign(partition.index, out));
+            for partition in &offsets.partitions {
+                self.groups.resign(self, partition.index, now, out);
+            }
+        }
+        for states in gone.iter().filter(|topic| &*topic.topic.name == TRANSACTION_STATE) {
+            for partition in &states.partitions {
+                self.transactions.resign(self, partition.index, now, out);
+            }
         }
         let named: Vec<(Uuid, &str)> =
             gone.iter().map(|topic| (topic.topic.id, &*topic.topic.name)).collect();
@@ -161,23 +181,32 @@ impl Broker {
         Arc::new(settings)
     }
 
-    fn coordinate_groups(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
-        let Some(id) = image.topic_id(CONSUMER_OFFSETS) else { return self.groups.set_partitions(0) };
+    /// Leads the coordinators of the partitions of `topic` that this node leads, and no others.
+    fn coordinate<C: Coordinator>(
+        &self,
+        coordinators: &Coordinators<C>,
+        topic: &str,
+        (image, delta): (&Image, &Delta),
+        new: impl Fn(i32) -> C,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        let Some(id) = image.topic_id(topic) else { return coordinators.set_partitions(0) };
         let topics = self.topics();
         let Some(topic) = topics.by_id(id.0) else { return };
+        // Before anybody is led: what a coordinator begins with may be for another one.
+        coordinators.set_partitions(topic.partitions.len());
         let me = NodeId(self.config.node_id);
         for ((_, index), change) in delta.partitions.iter().filter(|((topic, _), _)| *topic == id) {
             let Ok(partition) = topic.partition(index.0) else { continue };
             if change.new.leader != Some(me) {
-                self.groups.resign(index.0, out);
+                coordinators.resign(self, index.0, now, out);
             } else if change.leader_changed()
-                && let Err(error) =
-                    self.groups.lead(self, partition, self.group_coordinator(index.0, now), now, out)
+                && let Err(error) = coordinators.lead(self, partition, new(index.0), now, out)
             {
                 out.push(Effect::Report(error));
             }
         }
-        self.groups.set_partitions(topic.partitions.len());
     }
 
     fn group_coordinator(&self, index: i32, now: Millis) -> GroupCoordinator {
@@ -190,4 +219,9 @@ impl Broker {
     fn unique(&self, topic_id: Uuid) -> u128 {
         u128::from_be_bytes(topic_id.0)
     }
+}
+
+/// The rules of transactions that the cluster has agreed upon.
+fn transaction_version(image: &Image) -> TransactionVersion {
+    TransactionVersion(image.features().get(TRANSACTION_VERSION).copied().unwrap_or(0))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_protocol::{ApiKey, DecodeError, Message, Reader, Request, Writer};
+use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader, Request, Writer};
+use ottla_storage::Admission;
 
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, ReadTask, Response, Token};
@@ -65,6 +66,8 @@ pub struct Call<'c> {
     pub retried: bool,
     /// Whether this thread may wait for the disk.
     pub may_wait: bool,
+    /// The word of a transaction coordinator that the request waited for.
+    pub admission: Option<Result<Admission, ErrorCode>>,
     /// Deeds that arise.
     pub out: &'c mut Effects,
 }

@@ -9,6 +9,7 @@ use ottla_storage::{FlushDone, FlushJob};
 
 use crate::api::fetch::PendingFetch;
 use crate::call::Deferred;
+use crate::coordination::MarkerWrite;
 use crate::partition::Partition;
 use crate::quorum::{Cleaning, SnapshotJob};
 use crate::store::Birth;
@@ -138,6 +139,8 @@ pub enum ReadTask {
     Request(Deferred),
     /// A request that changes logs which have to be opened first; its connection is on hold meanwhile.
     InOrder(Deferred),
+    /// A transaction marker for a log that has to be opened first.
+    Marker(Box<MarkerWrite>),
     /// The checkpoints are due.
     Checkpoint,
     /// A snapshot of the metadata.

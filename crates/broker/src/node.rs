@@ -4,18 +4,18 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use ottla_coordinator::GroupCoordinator;
+use ottla_coordinator::{GroupCoordinator, TransactionCoordinator};
 use ottla_metadata::Image;
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{BrokerConfig, TopicConfig};
-use ottla_metadata::topic_name::CLUSTER_METADATA;
+use ottla_metadata::topic_name::{CLUSTER_METADATA, CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_protocol::ErrorCode;
 use ottla_storage::PartitionName;
 
 use crate::api::{self, Circumstance};
 use crate::call::Deferred;
 use crate::connection::Connection;
-use crate::coordination::Coordinators;
+use crate::coordination::{Coordinators, MarkerWrite, Parked};
 use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
 use crate::partition::{Partition, Wakes};
 use crate::producer_ids::ProducerIds;
@@ -38,13 +38,16 @@ pub struct Broker {
     pub(crate) topics: ArcSwap<Topics>,
     pub(crate) quorum: Quorum,
     pub(crate) groups: Coordinators<GroupCoordinator>,
+    pub(crate) transactions: Coordinators<TransactionCoordinator>,
+    /// Questions to transaction coordinators that will be asked again.
+    pub(crate) parked: Parked,
     /// Feeds the coordinators that this node will lead.
     pub(crate) coordinator_seed: u64,
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
-    pub(crate) producer_ids: ProducerIds,
     pub(crate) quotas: ClientQuotas,
     pub(crate) upkeep: Upkeep,
+    pub(crate) producer_ids: Arc<ProducerIds>,
     /// What arose while the node started; it goes out with the first tick.
     pub(crate) startup: Mutex<Effects>,
 }
@@ -59,7 +62,7 @@ impl Broker {
         now: Millis,
         out: &mut Effects,
     ) {
-        let at = Circumstance { now, retried: false, may_wait: false };
+        let at = Circumstance::at(now);
         api::dispatch(self, connection, &frame, token, at, out);
     }
 
@@ -106,12 +109,21 @@ impl Broker {
                 }
             }
             ReadTask::Request(deferred) => {
-                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out);
+                self.again(deferred, Circumstance { may_wait: true, ..Circumstance::at(now) }, out);
             }
             ReadTask::InOrder(deferred) => {
                 let token = deferred.token;
-                self.again(deferred, Circumstance { now, retried: false, may_wait: true }, out);
+                self.again(deferred, Circumstance { may_wait: true, ..Circumstance::at(now) }, out);
                 out.push(Effect::Resume { token });
+            }
+            ReadTask::Marker(write) => {
+                let MarkerWrite { partition, marker, waiter } = *write;
+                match partition.settle(now) {
+                    Ok(()) => {
+                        self.write_marker((&partition.topic.name, partition.index), &marker, waiter, now, out)
+                    }
+                    Err(error) => self.on_marker_settled(&waiter, error, now, out),
+                }
             }
         }
     }
@@ -136,6 +148,11 @@ impl Broker {
         self.on_quorum_tick(now, out);
         self.upkeep.plan(&self.config, now, out);
         self.groups.on_tick(self, now, out);
+        self.transactions.on_tick(self, now, out);
+        self.reask_due(now, out);
+        if self.producer_ids.take_starved() {
+            self.allocate_producer_ids(None, now, out);
+        }
     }
 
     /// A connection is gone: nobody waits for its requests any more. `any` names one of its requests, whichever.
@@ -206,10 +223,22 @@ impl Broker {
             api::fetch::advance(self, &fetch, false, now, out);
         }
         if let Some(high_watermark) = wakes.coordinator {
-            self.groups.on_committed(partition.index, high_watermark, out);
+            match &*partition.topic.name {
+                TRANSACTION_STATE => {
+                    self.transactions.on_committed(self, partition.index, high_watermark, now, out)
+                }
+                CONSUMER_OFFSETS => self.groups.on_committed(self, partition.index, high_watermark, now, out),
+                _ => {}
+            }
         }
         if wakes.coordinator_failed {
-            self.groups.resign(partition.index, out);
+            match &*partition.topic.name {
+                TRANSACTION_STATE => self.transactions.resign(self, partition.index, now, out),
+                _ => self.groups.resign(self, partition.index, now, out),
+            }
+        }
+        for (waiter, error) in wakes.markers {
+            self.on_marker_settled(&waiter, error, now, out);
         }
     }
 
@@ -267,6 +296,10 @@ impl Broker {
 
     pub(crate) fn groups(&self) -> &Coordinators<GroupCoordinator> {
         &self.groups
+    }
+
+    pub(crate) fn transactions(&self) -> &Coordinators<TransactionCoordinator> {
+        &self.transactions
     }
 
     pub(crate) fn broker_epoch(&self) -> i64 {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use ottla_coordinator::{ConsumerConfig, MigrationPolicy};
+use ottla_coordinator::{ConsumerConfig, MigrationPolicy, TransactionConfig};
 use ottla_metadata::config::{BrokerConfig, ConsumerGroupSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
@@ -14,10 +14,9 @@ use ottla_protocol::Uuid;
 use ottla_storage::{Disk, HashSecret, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
 
 use crate::Broker;
-use crate::coordination::Coordinators;
+use crate::coordination::{Coordinators, Parked};
 use crate::effect::{Effects, Millis};
 use crate::partition::Partition;
-use crate::producer_ids::ProducerIds;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
 use crate::quotas::{ClientQuotas, Windows};
@@ -119,6 +118,8 @@ impl Broker {
             topics: ArcSwap::new(Arc::new(Topics::default())),
             quorum,
             groups: Coordinators::new(i64::from(config.offsets.commit_timeout_ms)),
+            transactions: Coordinators::new(i64::from(config.network.request_timeout_ms)),
+            parked: Parked::default(),
             coordinator_seed: dice.next(),
             sessions: Sessions::new(
                 usize::try_from(config.requests.fetch_session_slots).unwrap_or(0),
@@ -129,8 +130,8 @@ impl Broker {
                 count: i64::from(config.quotas.window_count),
                 length_ms: i64::from(config.quotas.window_seconds) * 1_000,
             }),
-            producer_ids: ProducerIds::default(),
             upkeep,
+            producer_ids: Arc::default(),
             startup: Mutex::default(),
             store,
             config,
@@ -253,6 +254,17 @@ fn consumer_config(groups: &ConsumerGroupSettings) -> ConsumerConfig {
             _ => MigrationPolicy::Bidirectional,
         },
         regex_refresh_interval_ms: groups.regex_refresh_interval_ms.into(),
+    }
+}
+
+pub(crate) fn transaction_config(config: &BrokerConfig) -> TransactionConfig {
+    let transactions = &config.transactions;
+    TransactionConfig {
+        max_timeout_ms: transactions.max_timeout_ms,
+        id_expiration_ms: i64::from(transactions.transactional_id_expiration_ms),
+        abort_interval_ms: i64::from(transactions.abort_interval_ms),
+        remove_interval_ms: i64::from(transactions.remove_interval_ms),
+        ..TransactionConfig::default()
     }
 }
 

@@ -3,17 +3,19 @@
 //! Everything sits behind one short lock, taken once per batch and never held across a wait. Whoever moves the high watermark takes
 //! the waiters it satisfies out of the lock and wakes them outside ([`Wakes`]): answering may touch other partitions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
+use ottla_protocol::records::BatchHeader;
 use ottla_protocol::{Chain, ErrorCode, Uuid};
-use ottla_storage::{AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
+use ottla_storage::{Admission, AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
 
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::{Entry, PendingProduce};
+use crate::coordination::MarkerWaiter;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
 use crate::store::{Birth, Store};
 
@@ -67,6 +69,8 @@ struct Core {
     flush: Flush,
     /// The disk did not take the last append, which was reported; it may take the next one.
     append_failed: bool,
+    /// Batches of producers (id and epoch) whose transaction is about to begin here, in the order in which they came.
+    admissions: BTreeMap<(i64, i16), VecDeque<Applicant>>,
     /// Whether anybody read or wrote since the last checkpoint.
     used: bool,
 }
@@ -105,6 +109,28 @@ pub(crate) enum Committed {
     Produce(Arc<PendingProduce>, Entry),
     /// The coordinator whose partition this is.
     Coordinator,
+    /// Whoever ends a transaction here.
+    Marker(MarkerWaiter),
+}
+
+/// A batch that waits until its transaction may begin here.
+#[derive(Debug)]
+pub(crate) struct Applicant {
+    pub records: Bytes,
+    pub zstd_allowed: bool,
+    pub produce: Arc<PendingProduce>,
+    pub entry: Entry,
+}
+
+/// What a transactional batch has to wait for.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    /// Nothing: its transaction is open here.
+    Open,
+    /// The coordinator's word, which somebody has to ask for.
+    Ask(Admission),
+    /// The batches before it.
+    Queued,
 }
 
 /// Waiters taken out of the lock, to be woken by whoever moved the high watermark.
@@ -117,6 +143,8 @@ pub(crate) struct Wakes {
     pub coordinator: Option<i64>,
     /// Produces that can no longer succeed.
     pub failed: Vec<(Arc<PendingProduce>, Entry)>,
+    /// Markers that are committed, or will not be.
+    pub markers: Vec<(MarkerWaiter, ErrorCode)>,
     /// The coordinator's records can no longer be committed.
     pub coordinator_failed: bool,
 }
@@ -157,6 +185,8 @@ impl PartitionRead {
 #[derive(Debug)]
 pub(crate) enum AppendRefusal {
     Code(ErrorCode),
+    /// The coordinator of its transaction did not agree.
+    Unverified(ErrorCode),
     Invalid(AppendError),
 }
 
@@ -195,6 +225,7 @@ impl Partition {
             fetches_purged_len: 0,
             flush: Flush::Idle,
             append_failed: false,
+            admissions: BTreeMap::new(),
             used: false,
         };
         Arc::new(Partition { topic, index, store, core: Mutex::new(core), settling: Mutex::default() })
@@ -259,36 +290,71 @@ impl Partition {
         now: Millis,
         out: &mut Effects,
     ) -> Result<(AppendInfo, bool, Wakes), AppendRefusal> {
+        let mut wakes = Wakes::default();
+        let (info, committed) = self.lock().append(self, records, origin, waiter, &mut wakes, now, out)?;
+        Ok((info, committed, wakes))
+    }
+
+    /// A transactional batch wants to be appended. If its transaction is not open here, it is kept until
+    /// [`Partition::on_admission`]; the first one's caller has to ask the transaction's coordinator.
+    pub(crate) fn begin(
+        &self,
+        header: &BatchHeader,
+        bumps_epoch: bool,
+        applicant: Applicant,
+        now: Millis,
+    ) -> Result<Beginning, AppendRefusal> {
         let mut core = self.lock();
         core.check_leader(-1).map_err(AppendRefusal::Code)?;
-        let leader_epoch = core.leader_epoch;
+        if let Some(queue) = core.admissions.get_mut(&(header.producer_id, header.producer_epoch)) {
+            queue.push_back(applicant);
+            return Ok(Beginning::Queued);
+        }
         let log = core.log(self, now).map_err(AppendRefusal::Code)?;
-        let info = match log.append(records, origin, leader_epoch, now) {
-            Ok(info) => info,
-            Err(error) => {
-                if error.is_storage_failure() && !std::mem::replace(&mut core.append_failed, true) {
-                    out.push(Effect::Report(format!("{}-{}: {error}", self.topic.name, self.index)));
-                }
-                return Err(AppendRefusal::Invalid(error));
+        let applied = log.apply_for_admission(header, bumps_epoch, now).map_err(AppendRefusal::Invalid)?;
+        let Some(admission) = applied else { return Ok(Beginning::Open) };
+        core.admissions.insert((header.producer_id, header.producer_epoch), VecDeque::from([applicant]));
+        Ok(Beginning::Ask(admission))
+    }
+
+    /// A coordinator's records want to be part of a transaction here: the admission that they need, if any.
+    pub(crate) fn apply_for_admission(
+        &self,
+        header: &BatchHeader,
+        bumps_epoch: bool,
+        now: Millis,
+    ) -> Result<Option<Admission>, ErrorCode> {
+        let applied = self.with_log(-1, now, |log, _| log.apply_for_admission(header, bumps_epoch, now))?;
+        applied.map_err(|error| error.code())
+    }
+
+    /// The coordinator's word on whether a producer's transaction may begin here. What waited for it is appended, in the order in which
+    /// it came, or refused. Returns who is settled by that; the others wait for their commit.
+    pub(crate) fn on_admission(
+        self: &Arc<Self>,
+        producer: (i64, i16),
+        admitted: Result<Admission, ErrorCode>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> (Vec<(Arc<PendingProduce>, Entry)>, Wakes) {
+        let (mut settled, mut wakes) = (Vec::new(), Wakes::default());
+        let mut core = self.lock();
+        // One lock over all of them: nobody appends in between.
+        for applicant in core.admissions.remove(&producer).unwrap_or_default() {
+            let Applicant { records, zstd_allowed, produce, entry } = applicant;
+            let appended = admitted.map_err(AppendRefusal::Unverified).and_then(|admission| {
+                let origin = AppendOrigin::Client { zstd_allowed, admission: Some(admission) };
+                let waiter = produce.waits_for_commit().then(|| Committed::Produce(produce.clone(), entry));
+                core.append(self, &records, origin, waiter, &mut wakes, now, out)
+            });
+            // Under the lock, so that the answer knows the offset before it can learn of the commit.
+            produce.fill(entry, &appended);
+            let waits = matches!(appended, Ok((_, false))) && produce.waits_for_commit();
+            if !waits {
+                settled.push((produce, entry));
             }
-        };
-        core.append_failed = false;
-        let required = info.last_offset + 1;
-        if !info.duplicate {
-            core.uncommitted.push_back((required, info.bytes as u64));
         }
-        let mut wakes = Wakes::default();
-        if core.settings.durability == Durability::Replicated {
-            core.advance(required, &mut wakes);
-        }
-        let committed = core.high_watermark >= required;
-        let urgent = !committed && (waiter.is_some() || !core.fetches.is_empty());
-        if let (Some(waiter), false) = (waiter, committed) {
-            let at = core.acks.partition_point(|ack| ack.required <= required);
-            core.acks.insert(at, Ack { required, waiter });
-        }
-        core.plan_flush(self, urgent, now, out);
-        Ok((info, committed, wakes))
+        (settled, wakes)
     }
 
     /// Reads committed records. `None`: the disk is needed and the caller may not wait for it.
@@ -531,6 +597,48 @@ impl Core {
         self.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)
     }
 
+    /// Appends one batch; see [`Partition::append`].
+    #[allow(clippy::too_many_arguments)]
+    fn append(
+        &mut self,
+        of: &Arc<Partition>,
+        records: &Bytes,
+        origin: AppendOrigin,
+        waiter: Option<Committed>,
+        wakes: &mut Wakes,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(AppendInfo, bool), AppendRefusal> {
+        self.check_leader(-1).map_err(AppendRefusal::Code)?;
+        let leader_epoch = self.leader_epoch;
+        let log = self.log(of, now).map_err(AppendRefusal::Code)?;
+        let info = match log.append(records, origin, leader_epoch, now) {
+            Ok(info) => info,
+            Err(error) => {
+                if error.is_storage_failure() && !std::mem::replace(&mut self.append_failed, true) {
+                    out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
+                }
+                return Err(AppendRefusal::Invalid(error));
+            }
+        };
+        self.append_failed = false;
+        let required = info.last_offset + 1;
+        if !info.duplicate {
+            self.uncommitted.push_back((required, info.bytes as u64));
+        }
+        if self.settings.durability == Durability::Replicated {
+            self.advance(required, wakes);
+        }
+        let committed = self.high_watermark >= required;
+        let urgent = !committed && (waiter.is_some() || !self.fetches.is_empty());
+        if let (Some(waiter), false) = (waiter, committed) {
+            let at = self.acks.partition_point(|ack| ack.required <= required);
+            self.acks.insert(at, Ack { required, waiter });
+        }
+        self.plan_flush(of, urgent, now, out);
+        Ok((info, committed))
+    }
+
     fn positions(&mut self) -> Result<Positions, ErrorCode> {
         if self.fresh {
             return Ok(Positions {
@@ -569,6 +677,11 @@ impl Core {
             match ack.waiter {
                 Committed::Produce(produce, entry) => wakes.produces.push((produce, entry)),
                 Committed::Coordinator => wakes.coordinator = Some(to),
+                Committed::Marker(waiter) => {
+                    wakes.markers.push((waiter, ErrorCode::None));
+                    // What a marker decided may be shown to whoever asks the coordinator of this partition.
+                    wakes.coordinator = Some(to);
+                }
             }
         }
         self.fetches.retain(|fetch| {
@@ -583,10 +696,14 @@ impl Core {
     /// Nobody here will see the high watermark move again.
     fn abandon(&mut self) -> Wakes {
         let mut wakes = Wakes { fetches: std::mem::take(&mut self.fetches), ..Wakes::default() };
+        for applicant in std::mem::take(&mut self.admissions).into_values().flatten() {
+            wakes.failed.push((applicant.produce, applicant.entry));
+        }
         for ack in self.acks.drain(..) {
             match ack.waiter {
                 Committed::Produce(produce, entry) => wakes.failed.push((produce, entry)),
                 Committed::Coordinator => wakes.coordinator_failed = true,
+                Committed::Marker(waiter) => wakes.markers.push((waiter, ErrorCode::NotLeaderOrFollower)),
             }
         }
         wakes

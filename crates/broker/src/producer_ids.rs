@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sessions::lock;
 
@@ -9,12 +10,32 @@ use crate::sessions::lock;
 #[derive(Debug, Default)]
 pub(crate) struct ProducerIds {
     block: Mutex<Range<i64>>,
+    /// Somebody wanted an id and there was none.
+    starved: AtomicBool,
 }
 
 impl ProducerIds {
     /// The next id, or `None` when the block is used up.
     pub fn next(&self) -> Option<i64> {
-        lock(&self.block).next()
+        let next = lock(&self.block).next();
+        if next.is_none() {
+            self.starved.store(true, Ordering::Release);
+        }
+        next
+    }
+
+    pub fn is_empty(&self) -> bool {
+        lock(&self.block).is_empty()
+    }
+
+    /// Whether somebody wanted an id in vain since [`ProducerIds::take_starved`].
+    pub fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::Acquire)
+    }
+
+    /// Whether a block has to be asked for.
+    pub fn take_starved(&self) -> bool {
+        self.starved.swap(false, Ordering::AcqRel)
     }
 
     /// A new block. What was left of the old one is never used.
@@ -23,5 +44,11 @@ impl ProducerIds {
         if current.is_empty() {
             *current = block;
         }
+    }
+}
+
+impl ottla_coordinator::ProducerIds for ProducerIds {
+    fn next(&self) -> Option<i64> {
+        ProducerIds::next(self)
     }
 }

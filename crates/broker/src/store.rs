@@ -56,6 +56,8 @@ pub(crate) struct Store {
     dir: LogDir,
     flush_interval_ms: Millis,
     producer_id_expiration_ms: Millis,
+    /// `transaction.partition.verification.enable`.
+    verify_transactions: bool,
     /// What all logs together keep in memory for readers at their tails.
     tail_budget: TailBudget,
     checkpointing: Mutex<()>,
@@ -104,6 +106,7 @@ impl Store {
             dir,
             flush_interval_ms: config.flush_interval_ms,
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms),
+            verify_transactions: config.transactions.partition_verification,
             tail_budget: TailBudget::new(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
             checkpointing: Mutex::default(),
             high_watermarks: dir_high_watermarks,
@@ -349,6 +352,7 @@ impl Store {
                 false => RetentionRules::default(),
             },
             strict_validation: settings.strict_validation,
+            verify_transactions: self.verify_transactions,
             producer_id_expiration_ms: self.producer_id_expiration_ms,
             tail_cache_bytes: TAIL_CACHE_BYTES,
             tail_budget: self.tail_budget.clone(),

@@ -5,10 +5,14 @@
 //! committed. That one rule lets the state run ahead of the commit without ever showing what may still be lost.
 
 use crate::group::outcome::{Then, shape_join};
+use crate::transaction::{Deed, PartitionsAnswer, end_txn_error, init_producer_id_error};
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::add_offsets_to_txn_response::AddOffsetsToTxnResponse;
 use ottla_protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
+use ottla_protocol::messages::end_txn_response::EndTxnResponse;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
+use ottla_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;
 use ottla_protocol::messages::leave_group_response::LeaveGroupResponse;
 use ottla_protocol::messages::offset_commit_response::OffsetCommitResponse;
@@ -58,6 +62,10 @@ pub enum Response {
     OffsetDelete(OffsetDeleteResponse<'static>),
     DeleteGroups(DeleteGroupsResponse<'static>),
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse<'static>),
+    InitProducerId(InitProducerIdResponse),
+    AddPartitionsToTxn(PartitionsAnswer),
+    AddOffsetsToTxn(AddOffsetsToTxnResponse),
+    EndTxn(EndTxnResponse),
 }
 
 /// The answer for one waiter.
@@ -121,6 +129,21 @@ impl Reply {
             Response::DeleteGroups(delete) => {
                 delete.results.iter_mut().for_each(|result| set(&mut result.error_code));
             }
+            Response::InitProducerId(init) => {
+                if init.error_code == 0 {
+                    *init = init_producer_id_error(error, self.api_version);
+                }
+            }
+            Response::AddPartitionsToTxn(answer) => {
+                let succeeded = answer.partitions.iter_mut().filter(|(_, code)| *code == ErrorCode::None);
+                succeeded.for_each(|(_, code)| *code = error);
+            }
+            Response::AddOffsetsToTxn(added) => set(&mut added.error_code),
+            Response::EndTxn(end) => {
+                if end.error_code == 0 {
+                    *end = end_txn_error(error, self.api_version);
+                }
+            }
         }
     }
 }
@@ -142,6 +165,8 @@ pub struct Outcome {
     pub replies: Vec<Reply>,
     /// The batch is part of this transaction.
     pub transaction: Option<Transaction>,
+    /// To be done once everything appended so far (these records included) is committed.
+    pub deeds: Vec<Deed>,
     pub(crate) then: Vec<Then>,
 }
 

@@ -9,6 +9,8 @@ mod client;
 mod dice;
 mod promises;
 mod scenario;
+#[cfg(test)]
+mod transactions;
 mod world;
 
 pub use scenario::{Report, run};

@@ -83,6 +83,8 @@ pub struct LogConfig {
     pub strict_validation: bool,
     /// What a batch may decompress to where it has to be decompressed, in bytes.
     pub decompressed_bytes_max: usize,
+    /// `transaction.partition.verification.enable`: the first batch of a transaction needs an [`Admission`](crate::Admission).
+    pub verify_transactions: bool,
     /// `producer.id.expiration.ms`: an idle producer is forgotten after this.
     pub producer_id_expiration_ms: i64,
     /// How many bytes of recent batches are kept in memory for readers at the tail.
@@ -113,6 +115,7 @@ impl Default for LogConfig {
             retention: RetentionRules::default(),
             strict_validation: false,
             decompressed_bytes_max: 64 << 20,
+            verify_transactions: true,
             producer_id_expiration_ms: 24 * 3600 * 1000,
             tail_cache_bytes: 1 << 20,
             rolls_may_wait: true,

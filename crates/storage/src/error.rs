@@ -149,6 +149,11 @@ pub enum AppendError {
         /// The producer.
         producer_id: i64,
     },
+    /// A transactional batch that its coordinator did not admit, or not in time (INVALID_TXN_STATE).
+    NotAdmitted {
+        /// The producer.
+        producer_id: i64,
+    },
     /// A newer transaction coordinator has written markers already (TRANSACTION_COORDINATOR_FENCED).
     CoordinatorFenced {
         /// The producer.
@@ -185,7 +190,9 @@ impl AppendError {
             AppendError::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-            AppendError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+            AppendError::InvalidTxnState { .. } | AppendError::NotAdmitted { .. } => {
+                ErrorCode::InvalidTxnState
+            }
             AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
             AppendError::UnexpectedOffset { .. } => ErrorCode::UnknownServerError,
             AppendError::Storage(error) => error.code(),
@@ -230,6 +237,9 @@ impl fmt::Display for AppendError {
             }
             AppendError::InvalidTxnState { producer_id } => {
                 write!(f, "producer {producer_id} has an open transaction and wrote outside of it")
+            }
+            AppendError::NotAdmitted { producer_id } => {
+                write!(f, "the batch of producer {producer_id} is not part of an open transaction")
             }
             AppendError::CoordinatorFenced { producer_id, found, current } => {
                 write!(f, "coordinator epoch {found} for producer {producer_id} is older than {current}")

@@ -40,6 +40,6 @@ pub use log::{
     RecoveryReport, SurveyDone, SurveyJob, Surveyed, SwapDone, SwapJob, Swapped,
 };
 pub use names::{SnapshotId, SnapshotState};
-pub use producer::{AppendOrigin, ProducerSummary};
+pub use producer::{Admission, AppendOrigin, ProducerSummary};
 pub use read::{ReadJob, Slice};
 pub use tail::TailBudget;

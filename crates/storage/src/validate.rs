@@ -77,7 +77,7 @@ pub(crate) fn check_single<'b>(bytes: &'b [u8], append: &Append<'_>) -> Result<B
     if !rest.is_empty() && !matches!(Batch::parse(rest), Err(BatchError::Truncated { .. })) {
         return Err(AppendError::invalid("exactly one record batch is expected"));
     }
-    if let AppendOrigin::Client { zstd_allowed } = append.origin {
+    if let AppendOrigin::Client { zstd_allowed, .. } = append.origin {
         if batch.codec() == Some(Codec::Zstd) && !zstd_allowed {
             return Err(AppendError::UnsupportedCompression);
         }

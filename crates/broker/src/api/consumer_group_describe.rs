@@ -22,7 +22,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ConsumerGrou
         let read = match &**group_id {
             _ if !enabled => Err(ErrorCode::UnsupportedVersion),
             "" => Err(ErrorCode::InvalidGroupId),
-            group_id => broker.groups().read(group_id, &joint, call.now, call.out, |coordinator| {
+            group_id => broker.groups().read(broker, group_id, &joint, call.now, call.out, |coordinator| {
                 described = Some(coordinator.describe_consumer_group(group_id, &topics));
             }),
         };

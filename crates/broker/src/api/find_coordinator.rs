@@ -1,8 +1,8 @@
-//! FindCoordinator 0-6: which node coordinates a group. `__consumer_offsets` is created by the first question.
+//! FindCoordinator 0-6: which node coordinates a group or a transactional id. Their topics are created by the first question.
 //!
 //! v4+ asks for many keys at once (KIP-699). Key types: 0 group, 1 transaction, 2 share group (v6).
 
-use ottla_metadata::topic_name::CONSUMER_OFFSETS;
+use ottla_metadata::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
@@ -11,11 +11,18 @@ use crate::Broker;
 use crate::call::Call;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 /// Handles the request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FindCoordinatorRequest<'_>) {
     if request.key_type == GROUP && broker.topics().by_name(CONSUMER_OFFSETS).is_none() && !call.retried {
         return broker.create_offsets_topic(call);
+    }
+    if request.key_type == TRANSACTION
+        && broker.topics().by_name(TRANSACTION_STATE).is_none()
+        && !call.retried
+    {
+        return broker.create_transactions_topic(call);
     }
     let batched = call.reply.version >= 4;
     let keys = if batched { request.coordinator_keys.clone() } else { vec![request.key.clone()] };
@@ -55,19 +62,19 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FindCoordina
 type Found = Result<(i32, String, i32), (ErrorCode, Option<&'static str>)>;
 
 fn find(broker: &Broker, call: &Call<'_>, key_type: i8, key: &str) -> Found {
-    match key_type {
+    let (topic, partition) = match key_type {
         GROUP if key.is_empty() => return Err((ErrorCode::InvalidGroupId, None)),
-        GROUP => {}
-        1 => return Err((ErrorCode::InvalidRequest, Some("transactions are not served by this version"))),
+        GROUP => (CONSUMER_OFFSETS, broker.groups().partition_of(key)),
+        TRANSACTION => (TRANSACTION_STATE, broker.transactions().partition_of(key)),
         2 if call.reply.version >= 6 => {
             return Err((ErrorCode::InvalidRequest, Some("share groups are not served by this version")));
         }
         _ => return Err((ErrorCode::InvalidRequest, Some("unknown type of coordinator"))),
-    }
+    };
     let image = broker.image();
     let not_yet = (ErrorCode::CoordinatorNotAvailable, None);
-    let partition = broker.groups().partition_of(key).ok_or(not_yet)?;
-    let topic = image.topic_by_name(CONSUMER_OFFSETS).ok_or(not_yet)?;
+    let partition = partition.ok_or(not_yet)?;
+    let topic = image.topic_by_name(topic).ok_or(not_yet)?;
     let leader = topic
         .partitions
         .get(&ottla_protocol::ids::PartitionId(partition))

@@ -126,7 +126,7 @@ pub(crate) fn offset_fetch(broker: &Broker, call: &mut Call<'_>, request: Offset
     let mut answers = Vec::with_capacity(groups.len());
     for asked in &groups {
         let mut answer = None;
-        let read = broker.groups().read(&asked.group_id, &joint, call.now, call.out, |coordinator| {
+        let read = broker.groups().read(broker, &asked.group_id, &joint, call.now, call.out, |coordinator| {
             answer = Some(coordinator.fetch_offsets(
                 asked,
                 request.require_stable,
@@ -151,7 +151,7 @@ pub(crate) fn describe_groups(broker: &Broker, call: &mut Call<'_>, request: Des
     let mut described = Vec::with_capacity(request.groups.len());
     for group_id in &request.groups {
         let mut group = None;
-        let read = broker.groups().read(group_id, &joint, call.now, call.out, |coordinator| {
+        let read = broker.groups().read(broker, group_id, &joint, call.now, call.out, |coordinator| {
             group = Some(coordinator.describe_group(group_id, version));
         });
         described.push(match (read, group) {
@@ -173,7 +173,7 @@ pub(crate) fn describe_groups(broker: &Broker, call: &mut Call<'_>, request: Des
 pub(crate) fn list_groups(broker: &Broker, call: &mut Call<'_>, request: ListGroupsRequest<'_>) {
     let joint = Joint::new(call.reply, JointBody::List(ListGroupsResponse::default()));
     let mut groups = Vec::new();
-    broker.groups().read_all(&joint, call.now, call.out, |coordinator| {
+    broker.groups().read_all(broker, &joint, call.now, call.out, |coordinator| {
         groups.extend(coordinator.list_groups(&request.states_filter, &request.types_filter));
     });
     joint.write(|body| *body = JointBody::List(ListGroupsResponse { groups, ..Default::default() }));

@@ -5,13 +5,16 @@
 
 use bytes::Bytes;
 use ottla_protocol::messages::request_header::RequestHeader;
-use ottla_protocol::{ApiKey, DecodeError, Message, Reader};
+use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader};
+use ottla_storage::Admission;
 
 use crate::Broker;
 use crate::call::{Call, ReplyTo, read_body};
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, Response, Token};
 
+pub(crate) mod add_offsets_to_txn;
+pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
@@ -33,8 +36,10 @@ pub(crate) mod describe_configs;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_producers;
 pub(crate) mod describe_topic_partitions;
+pub(crate) mod describe_transactions;
 pub(crate) mod describe_user_scram_credentials;
 pub(crate) mod elect_leaders;
+pub(crate) mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
@@ -43,11 +48,14 @@ pub(crate) mod init_producer_id;
 pub(crate) mod list_config_resources;
 pub(crate) mod list_offsets;
 pub(crate) mod list_partition_reassignments;
+pub(crate) mod list_transactions;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod txn_offset_commit;
 pub(crate) mod unregister_broker;
 pub(crate) mod update_features;
+pub(crate) mod write_txn_markers;
 
 /// What is served: API, first and last version. Exactly what is complete.
 pub const SERVED: &[(ApiKey, i16, i16)] = &[
@@ -70,6 +78,11 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 5),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 5),
+    (ApiKey::WriteTxnMarkers, 1, 2),
+    (ApiKey::TxnOffsetCommit, 0, 6),
     (ApiKey::DescribeAcls, 1, 3),
     (ApiKey::CreateAcls, 1, 3),
     (ApiKey::DeleteAcls, 1, 3),
@@ -95,6 +108,8 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
     (ApiKey::UnregisterBroker, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 2),
     (ApiKey::ConsumerGroupHeartbeat, 0, 1),
     (ApiKey::ConsumerGroupDescribe, 0, 1),
     (ApiKey::ListConfigResources, 0, 1),
@@ -107,6 +122,15 @@ pub(crate) struct Circumstance {
     pub now: Millis,
     pub retried: bool,
     pub may_wait: bool,
+    /// The word of a transaction coordinator that the request waited for.
+    pub admission: Option<Result<Admission, ErrorCode>>,
+}
+
+impl Circumstance {
+    /// The first time a request is handled.
+    pub fn at(now: Millis) -> Circumstance {
+        Circumstance { now, retried: false, may_wait: false, admission: None }
+    }
 }
 
 /// Handles one request frame.
@@ -150,6 +174,7 @@ pub(crate) fn dispatch(
         now: at.now,
         retried: at.retried,
         may_wait: at.may_wait,
+        admission: at.admission,
         out,
     };
     if let Err(error) = handle(broker, &mut call, &mut body) {
@@ -161,6 +186,15 @@ pub(crate) fn dispatch(
 fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result<(), DecodeError> {
     let version = call.reply.version;
     match call.reply.key {
+        ApiKey::AddPartitionsToTxn => add_partitions_to_txn::handle(broker, call, read_body(body, version)?),
+        ApiKey::AddOffsetsToTxn => add_offsets_to_txn::handle(broker, call, read_body(body, version)?),
+        ApiKey::EndTxn => end_txn::handle(broker, call, read_body(body, version)?),
+        ApiKey::TxnOffsetCommit => txn_offset_commit::handle(broker, call, read_body(body, version)?),
+        ApiKey::WriteTxnMarkers => write_txn_markers::handle(broker, call, read_body(body, version)?),
+        ApiKey::DescribeTransactions => {
+            describe_transactions::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::ListTransactions => list_transactions::handle(broker, call, read_body(body, version)?),
         ApiKey::Produce => produce::handle(broker, call, read_body(body, version)?),
         ApiKey::Fetch => fetch::handle(broker, call, read_body(body, version)?),
         ApiKey::ListOffsets => list_offsets::handle(broker, call, read_body(body, version)?),

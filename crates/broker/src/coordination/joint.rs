@@ -6,12 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ottla_coordinator::Response;
+use ottla_coordinator::transaction::PartitionsAnswer;
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::add_partitions_to_txn_response::AddPartitionsToTxnResponse;
 use ottla_protocol::messages::consumer_group_describe_response::ConsumerGroupDescribeResponse;
 use ottla_protocol::messages::delete_groups_response::DeleteGroupsResponse;
 use ottla_protocol::messages::describe_groups_response::DescribeGroupsResponse;
+use ottla_protocol::messages::describe_transactions_response::DescribeTransactionsResponse;
 use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
+use ottla_protocol::messages::list_transactions_response::ListTransactionsResponse;
 use ottla_protocol::messages::offset_fetch_response::OffsetFetchResponse;
+use ottla_protocol::messages::write_txn_markers_response::WriteTxnMarkersResponse;
 
 use crate::call::ReplyTo;
 use crate::effect::Effects;
@@ -39,6 +44,10 @@ pub(crate) enum JointBody {
     DescribeConsumer(ConsumerGroupDescribeResponse<'static>),
     List(ListGroupsResponse<'static>),
     Delete(DeleteGroupsResponse<'static>),
+    AddPartitionsToTxn(AddPartitionsToTxnResponse<'static>),
+    WriteTxnMarkers(WriteTxnMarkersResponse<'static>),
+    DescribeTransactions(DescribeTransactionsResponse<'static>),
+    ListTransactions(ListTransactionsResponse<'static>),
 }
 
 impl Joint {
@@ -68,6 +77,10 @@ impl Joint {
                 JointBody::DescribeConsumer(response) => self.reply.send(response, out),
                 JointBody::List(response) => self.reply.send(response, out),
                 JointBody::Delete(response) => self.reply.send(response, out),
+                JointBody::AddPartitionsToTxn(response) => self.reply.send(response, out),
+                JointBody::WriteTxnMarkers(response) => self.reply.send(response, out),
+                JointBody::DescribeTransactions(response) => self.reply.send(response, out),
+                JointBody::ListTransactions(response) => self.reply.send(response, out),
             }
         }
     }
@@ -80,7 +93,11 @@ impl Joint {
 
     /// What a coordinator replied is a part of the answer.
     pub fn part_replied(&self, part: Response, out: &mut Effects) {
+        let version = self.reply.version;
         self.write(|body| match (body, part) {
+            (body @ JointBody::AddPartitionsToTxn(_), Response::AddPartitionsToTxn(answer)) => {
+                body.add_partitions(&answer, version)
+            }
             (JointBody::Delete(whole), Response::DeleteGroups(part)) => whole.results.extend(part.results),
             (_, part) => unreachable!("no joint answer is made of {part:?}"),
         });
@@ -94,6 +111,25 @@ impl Joint {
 }
 
 impl JointBody {
+    /// Adds the answer for one transaction.
+    pub fn add_partitions(&mut self, answer: &PartitionsAnswer, version: i16) {
+        let JointBody::AddPartitionsToTxn(response) = self else { return };
+        let mut result = answer.to_result();
+        if version < 2 {
+            // There is no PRODUCER_FENCED (90) in these versions.
+            let partitions =
+                result.topic_results.iter_mut().flat_map(|topic| &mut topic.results_by_partition);
+            partitions.filter(|p| p.partition_error_code == ErrorCode::ProducerFenced.code()).for_each(
+                |partition| partition.partition_error_code = ErrorCode::InvalidProducerEpoch.code(),
+            );
+        }
+        if version < 4 {
+            response.results_by_topic_v3_and_below = result.topic_results;
+        } else {
+            response.results_by_transaction.push(result);
+        }
+    }
+
     /// Turns the whole answer into one that reports `error`. A request that asks several coordinators is asked again as a whole.
     fn fail(&mut self, version: i16, error: ErrorCode) {
         let code = error.code();
@@ -136,6 +172,19 @@ impl JointBody {
             JointBody::Delete(response) => {
                 response.results.iter_mut().for_each(|result| result.error_code = code);
             }
+            JointBody::DescribeTransactions(response) => {
+                for state in &mut response.transaction_states {
+                    let transactional_id = std::mem::take(&mut state.transactional_id);
+                    *state = Default::default();
+                    (state.transactional_id, state.error_code) = (transactional_id, code);
+                }
+            }
+            JointBody::ListTransactions(response) => {
+                response.error_code = code;
+                response.transaction_states.clear();
+            }
+            // Their parts report errors themselves.
+            JointBody::AddPartitionsToTxn(_) | JointBody::WriteTxnMarkers(_) => {}
         }
     }
 }

@@ -3,8 +3,10 @@
 //! handle → append → replay → hold → respond. A coordinator (groups, transactions) is plain state behind [`Coordinator`]; it never
 //! learns of logs, clients or time. The tricky idea is in `shard.rs`: state runs ahead of the commit, answers do not.
 
+mod admission;
 mod joint;
 mod load;
+mod markers;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -14,19 +16,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use ottla_coordinator::{Context, Coordinator, GroupOverrides, Outcome, Topics};
+use ottla_coordinator::transaction::PartitionsAnswer;
+use ottla_coordinator::{Context, Coordinator, Deed, GroupOverrides, Outcome, Topics};
 use ottla_metadata::config::{Bounded, BrokerConfig};
 use ottla_metadata::{Image, ResourceType, java_hash};
 use ottla_protocol::ids::{PartitionId, TopicId};
 use ottla_protocol::{ErrorCode, Uuid};
 
+pub(crate) use admission::{Ask, Parked, Whom};
 pub(crate) use joint::{Joint, JointBody};
-use shard::{Asker, Shard};
+pub use markers::MarkerWrite;
+pub(crate) use markers::{MarkerWaiter, PartitionMarker};
+use shard::{Asker, Origin, Shard};
 
 use crate::Broker;
 use crate::call::Call;
-use crate::effect::{Effects, Millis};
-use crate::partition::Partition;
+use crate::effect::{Effect, Effects, Millis};
+use crate::partition::{Committed, Partition};
 
 /// All coordinators of one kind on this node, by partition of their topic.
 #[derive(Debug)]
@@ -36,6 +42,21 @@ pub(crate) struct Coordinators<C> {
     shards: ArcSwap<BTreeMap<i32, Arc<Shard<C>>>>,
     /// How many partitions the topic has, 0 before it exists.
     partitions: AtomicUsize,
+}
+
+/// What a coordinator let go of, to be done outside of its lock: it may lead to other partitions and other coordinators.
+#[derive(Debug, Default)]
+#[must_use = "a decision without its consequences"]
+pub(crate) struct Released {
+    deeds: Vec<Deed>,
+    answers: Vec<(Arc<Ask>, PartitionsAnswer)>,
+}
+
+impl Released {
+    fn append(&mut self, mut more: Released) {
+        self.deeds.append(&mut more.deeds);
+        self.answers.append(&mut more.answers);
+    }
 }
 
 /// The topics of an image, as coordinators ask for them.
@@ -114,6 +135,11 @@ impl<C: Coordinator> Coordinators<C> {
         (partitions > 0).then(|| java_hash::coordinator_partition(key, partitions))
     }
 
+    /// The log behind the coordinator of a key.
+    pub fn log_of(&self, key: &str) -> Result<Arc<Partition>, ErrorCode> {
+        Ok(self.shard(key)?.partition.clone())
+    }
+
     /// The topic has this many partitions.
     pub fn set_partitions(&self, partitions: usize) {
         self.partitions.store(partitions, Ordering::Release);
@@ -142,17 +168,20 @@ impl<C: Coordinator> Coordinators<C> {
         let shard = Arc::new(Shard::new(partition, coordinator, end, self.commit_timeout_ms));
         let image = broker.image();
         let topics = ImageTopics::new(&image, broker);
-        shard.run(broker, now, out, |coordinator| coordinator.on_loaded(leader_epoch, now, &topics));
+        let released =
+            shard.run(broker, now, out, |coordinator| coordinator.on_loaded(leader_epoch, now, &topics));
         self.shards.rcu(|shards| {
             let mut shards = BTreeMap::clone(shards);
             shards.insert(index, shard.clone());
             shards
         });
+        // What it goes on with comes back to it, so it has to be found.
+        broker.go_on(released, now, out);
         Ok(())
     }
 
     /// Leads a partition no more.
-    pub fn resign(&self, index: i32, out: &mut Effects) {
+    pub fn resign(&self, broker: &Broker, index: i32, now: Millis, out: &mut Effects) {
         let gone = self.shard_at(index);
         self.shards.rcu(|shards| {
             let mut shards = BTreeMap::clone(shards);
@@ -160,7 +189,7 @@ impl<C: Coordinator> Coordinators<C> {
             shards
         });
         if let Some(shard) = gone {
-            shard.resign(out);
+            broker.go_on(shard.resign(out), now, out);
         }
     }
 
@@ -173,7 +202,7 @@ impl<C: Coordinator> Coordinators<C> {
         handle: impl FnOnce(&mut C, &Context<'_>) -> Outcome,
     ) -> Result<(), ErrorCode> {
         let asker = Asker::One(call.reply);
-        self.shard(key)?.ask(broker, call, asker, handle)
+        self.ask(broker, call, key, asker, handle)
     }
 
     /// Hands part of a request to the coordinator of a key.
@@ -185,25 +214,89 @@ impl<C: Coordinator> Coordinators<C> {
         joint: &Arc<Joint>,
         handle: impl FnOnce(&mut C, &Context<'_>) -> Outcome,
     ) -> Result<(), ErrorCode> {
-        self.shard(key)?.ask(broker, call, Asker::Part(joint.clone()), handle)
+        self.ask(broker, call, key, Asker::Part(joint.clone()), handle)
+    }
+
+    fn ask(
+        &self,
+        broker: &Broker,
+        call: &mut Call<'_>,
+        key: &str,
+        asker: Asker,
+        handle: impl FnOnce(&mut C, &Context<'_>) -> Outcome,
+    ) -> Result<(), ErrorCode> {
+        let client_host = call.connection.client_host();
+        let origin = Origin {
+            now: call.now,
+            api_version: call.reply.version,
+            client_id: call.client_id,
+            client_host: &client_host,
+            admission: call.admission.and_then(Result::ok),
+        };
+        let released = self.shard(key)?.ask(broker, origin, call.out, asker, handle)?;
+        broker.go_on(released, call.now, call.out);
+        Ok(())
+    }
+
+    /// This node itself asks the coordinator of a key.
+    pub fn ask_inside(
+        &self,
+        broker: &Broker,
+        key: &str,
+        ask: &Arc<Ask>,
+        now: Millis,
+        out: &mut Effects,
+        handle: impl FnOnce(&mut C, &Context<'_>) -> Outcome,
+    ) -> Result<(), ErrorCode> {
+        let api_version = shard::INSIDE_VERSION;
+        let origin = Origin { now, api_version, client_id: "", client_host: "", admission: None };
+        let released = self.shard(key)?.ask(broker, origin, out, Asker::Inside(ask.clone()), handle)?;
+        broker.go_on(released, now, out);
+        Ok(())
+    }
+
+    /// Lets the coordinator of a key take a step that nobody asked for.
+    pub fn tell(
+        &self,
+        broker: &Broker,
+        key: &str,
+        now: Millis,
+        out: &mut Effects,
+        step: impl FnOnce(&mut C) -> Outcome,
+    ) {
+        if let Ok(shard) = self.shard(key) {
+            broker.go_on(shard.run(broker, now, out, step), now, out);
+        }
     }
 
     /// Reads from the coordinator of a key. The joint answer leaves when what was read is committed.
     pub fn read(
         &self,
+        broker: &Broker,
         key: &str,
         joint: &Arc<Joint>,
         now: Millis,
         out: &mut Effects,
         read: impl FnOnce(&C),
     ) -> Result<(), ErrorCode> {
-        self.shard(key)?.read(joint, now, out, read)
+        let released = self.shard(key)?.read(joint, now, out, read)?;
+        broker.go_on(released, now, out);
+        Ok(())
     }
 
     /// Reads from every coordinator. One that is resigning has nothing to say.
-    pub fn read_all(&self, joint: &Arc<Joint>, now: Millis, out: &mut Effects, mut read: impl FnMut(&C)) {
+    pub fn read_all(
+        &self,
+        broker: &Broker,
+        joint: &Arc<Joint>,
+        now: Millis,
+        out: &mut Effects,
+        mut read: impl FnMut(&C),
+    ) {
         for shard in self.shards.load().values() {
-            let _: Result<(), ErrorCode> = shard.read(joint, now, out, &mut read);
+            if let Ok(released) = shard.read(joint, now, out, &mut read) {
+                broker.go_on(released, now, out);
+            }
         }
     }
 
@@ -216,21 +309,60 @@ impl<C: Coordinator> Coordinators<C> {
         mut step: impl FnMut(&mut C) -> Outcome,
     ) {
         for shard in self.shards.load().values() {
-            shard.run(broker, now, out, &mut step);
+            broker.go_on(shard.run(broker, now, out, &mut step), now, out);
         }
     }
 
+    /// Ends a transaction on a partition of the topic, and tells its coordinator. Returns whether the marker is committed already.
+    pub fn append_marker(
+        &self,
+        broker: &Broker,
+        index: i32,
+        marker: &PartitionMarker,
+        waiter: Committed,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<bool, ErrorCode> {
+        let shard = self.shard_at(index).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        shard.append_marker(broker, marker, waiter, now, out)
+    }
+
     /// The high watermark of a partition moved.
-    pub fn on_committed(&self, index: i32, high_watermark: i64, out: &mut Effects) {
+    pub fn on_committed(
+        &self,
+        broker: &Broker,
+        index: i32,
+        high_watermark: i64,
+        now: Millis,
+        out: &mut Effects,
+    ) {
         if let Some(shard) = self.shard_at(index) {
-            shard.on_committed(high_watermark, out);
+            broker.go_on(shard.on_committed(high_watermark, out), now, out);
         }
     }
 
     /// Lets timers run.
     pub fn on_tick(&self, broker: &Broker, now: Millis, out: &mut Effects) {
         for shard in self.shards.load().values() {
-            shard.on_tick(broker, now, out);
+            broker.go_on(shard.on_tick(broker, now, out), now, out);
+        }
+    }
+}
+
+impl Broker {
+    /// Does what a coordinator let go of. Called outside of all locks.
+    pub(crate) fn go_on(&self, released: Released, now: Millis, out: &mut Effects) {
+        for deed in released.deeds {
+            match deed {
+                Deed::WriteMarkers(markers) => self.write_markers(&markers, now, out),
+            }
+        }
+        for (ask, answer) in released.answers {
+            self.on_ask_answered(&ask, &answer, now, out);
+        }
+        if self.producer_ids.is_starved() {
+            // Not here: this may be part of acting upon a committed change, under the quorum's lock.
+            out.push(Effect::Tick { at: now });
         }
     }
 }

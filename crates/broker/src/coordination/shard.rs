@@ -8,22 +8,27 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use ottla_coordinator::{Context, Coordinator, Outcome, Reply, Response, Waiter};
+use ottla_coordinator::{Context, Coordinator, Deed, Outcome, Reply, Response, Waiter};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
-use ottla_storage::AppendOrigin;
+use ottla_storage::{Admission, AppendOrigin};
 
 use crate::Broker;
-use crate::call::{Call, ReplyTo};
-use crate::coordination::{ImageTopics, Joint};
+use crate::call::ReplyTo;
+use crate::coordination::admission::Ask;
+use crate::coordination::markers::PartitionMarker;
+use crate::coordination::{ImageTopics, Joint, Released};
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::{AppendRefusal, Committed, Partition, Wakes};
 use crate::sessions::lock;
 
+/// The version in which this node speaks to itself: the newest, in which nothing is translated for older clients.
+pub(super) const INSIDE_VERSION: i16 = i16::MAX;
+
 /// A coordinator, its partition, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Shard<C> {
-    partition: Arc<Partition>,
+    pub partition: Arc<Partition>,
     commit_timeout_ms: Millis,
     state: Mutex<State<C>>,
 }
@@ -51,6 +56,19 @@ pub(super) enum Asker {
     One(ReplyTo),
     /// Part of an answer that several coordinators give together.
     Part(Arc<Joint>),
+    /// This node itself: a transaction wants to begin in a partition.
+    Inside(Arc<Ask>),
+}
+
+/// Who hands a request to a coordinator, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub now: Millis,
+    pub api_version: i16,
+    pub client_id: &'a str,
+    pub client_host: &'a str,
+    /// Lets the records be the first of their transaction on this partition.
+    pub admission: Option<Admission>,
 }
 
 #[derive(Debug)]
@@ -67,6 +85,8 @@ enum Parcel {
     Reply(Asker, Response),
     /// What was read is safe to show now.
     Read(Arc<Joint>),
+    /// What has to follow a decision may be done now.
+    Deed(Deed),
 }
 
 impl<C: Coordinator> Shard<C> {
@@ -89,14 +109,14 @@ impl<C: Coordinator> Shard<C> {
     pub fn ask(
         &self,
         broker: &Broker,
-        call: &mut Call<'_>,
+        origin: Origin<'_>,
+        out: &mut Effects,
         asker: Asker,
         handle: impl FnOnce(&mut C, &Context<'_>) -> Outcome,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Released, ErrorCode> {
         let image = broker.image();
-        let (now, api_version, client_id) = (call.now, call.reply.version, call.client_id);
-        let client_host = call.connection.client_host();
-        self.step(broker, now, call.out, |state| {
+        let Origin { now, api_version, client_id, client_host, admission } = origin;
+        self.step(broker, admission, now, out, |state| {
             state.last_waiter += 1;
             let waiter = Waiter(state.last_waiter);
             if let Asker::Part(joint) = &asker {
@@ -104,7 +124,7 @@ impl<C: Coordinator> Shard<C> {
             }
             state.askers.insert(waiter.0, asker);
             let topics = &ImageTopics::new(&image, broker);
-            let context = Context { now, waiter, api_version, client_id, client_host: &client_host, topics };
+            let context = Context { now, waiter, api_version, client_id, client_host, topics };
             handle(&mut state.coordinator, &context)
         })
     }
@@ -116,7 +136,7 @@ impl<C: Coordinator> Shard<C> {
         now: Millis,
         out: &mut Effects,
         read: impl FnOnce(&C),
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Released, ErrorCode> {
         let mut state = lock(&self.state);
         if state.gone {
             return Err(ErrorCode::NotCoordinator);
@@ -124,35 +144,44 @@ impl<C: Coordinator> Shard<C> {
         read(&state.coordinator);
         joint.expect_part();
         state.hold(Parcel::Read(joint.clone()), now + self.commit_timeout_ms);
-        state.release(out);
+        let released = state.release(out);
         state.arm(out);
-        Ok(())
+        Ok(released)
     }
 
     /// One step that nobody asked for. Nothing happens if the coordinator is gone.
-    pub fn run(&self, broker: &Broker, now: Millis, out: &mut Effects, step: impl FnOnce(&mut C) -> Outcome) {
-        let _: Result<(), ErrorCode> = self.step(broker, now, out, |state| step(&mut state.coordinator));
+    pub fn run(
+        &self,
+        broker: &Broker,
+        now: Millis,
+        out: &mut Effects,
+        step: impl FnOnce(&mut C) -> Outcome,
+    ) -> Released {
+        self.step(broker, None, now, out, |state| step(&mut state.coordinator)).unwrap_or_default()
     }
 
     /// One step of the coordinator: it decides, its records are appended and replayed, its replies are held until they are committed.
     fn step(
         &self,
         broker: &Broker,
+        admission: Option<Admission>,
         now: Millis,
         out: &mut Effects,
         step: impl FnOnce(&mut State<C>) -> Outcome,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Released, ErrorCode> {
         let mut wakes = Wakes::default();
-        {
+        let released = {
             let mut state = lock(&self.state);
             if state.gone {
                 return Err(ErrorCode::NotCoordinator);
             }
-            let outcome = step(&mut state);
+            let mut outcome = step(&mut state);
+            let mut deeds = std::mem::take(&mut outcome.deeds);
+            let mut failed = Released::default();
             let replies = if outcome.records.is_empty() {
                 outcome.replies
             } else {
-                match self.append(&outcome, now, out) {
+                match self.append(&outcome, admission, now, out) {
                     Ok((base_offset, end, committed, woken)) => {
                         wakes = woken;
                         state.end = end;
@@ -162,8 +191,10 @@ impl<C: Coordinator> Shard<C> {
                         state.coordinator.on_appended(outcome, base_offset, now)
                     }
                     Err(error) => {
+                        // What was not decided has no consequences.
+                        deeds.clear();
                         let replies = state.coordinator.on_append_failed(outcome, error, now);
-                        state.send(replies, out);
+                        failed = state.send(replies, out);
                         Vec::new()
                     }
                 }
@@ -173,16 +204,47 @@ impl<C: Coordinator> Shard<C> {
                     state.hold(Parcel::Reply(asker, reply.response), now + self.commit_timeout_ms);
                 }
             }
-            state.release(out);
+            for deed in deeds {
+                state.hold(Parcel::Deed(deed), Millis::MAX);
+            }
+            failed.append(state.release(out));
             state.arm(out);
-        }
+            failed
+        };
         broker.wake(&self.partition, wakes, now, out);
-        Ok(())
+        Ok(released)
+    }
+
+    /// Appends a marker that ends a transaction on this partition, and replays it. `waiter` is told when it is committed.
+    pub fn append_marker(
+        &self,
+        broker: &Broker,
+        marker: &PartitionMarker,
+        waiter: Committed,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<bool, ErrorCode> {
+        let (committed, wakes) = {
+            let mut state = lock(&self.state);
+            if state.gone {
+                return Err(ErrorCode::NotCoordinator);
+            }
+            let (end, committed, wakes) = marker.append(&self.partition, waiter, now, out)?;
+            state.coordinator.replay_end_transaction(marker.producer_id, marker.commit);
+            state.end = end;
+            if committed {
+                state.committed = end;
+            }
+            (committed, wakes)
+        };
+        broker.wake(&self.partition, wakes, now, out);
+        Ok(committed)
     }
 
     fn append(
         &self,
         outcome: &Outcome,
+        admission: Option<Admission>,
         now: Millis,
         out: &mut Effects,
     ) -> Result<(i64, i64, bool, Wakes), ErrorCode> {
@@ -199,24 +261,29 @@ impl<C: Coordinator> Shard<C> {
             batch.push(now, Some(&record.key), record.value.as_deref(), &[]);
         }
         let batch = Bytes::from(batch.finish());
-        match self.partition.append(&batch, AppendOrigin::Coordinator, Some(Committed::Coordinator), now, out)
-        {
+        match self.partition.append(
+            &batch,
+            AppendOrigin::Coordinator { admission },
+            Some(Committed::Coordinator),
+            now,
+            out,
+        ) {
             Ok((info, committed, wakes)) => Ok((info.first_offset, info.last_offset + 1, committed, wakes)),
-            Err(AppendRefusal::Code(error)) => Err(error),
+            Err(AppendRefusal::Code(error) | AppendRefusal::Unverified(error)) => Err(error),
             Err(AppendRefusal::Invalid(error)) => Err(error.code()),
         }
     }
 
     /// The high watermark moved.
-    pub fn on_committed(&self, high_watermark: i64, out: &mut Effects) {
+    pub fn on_committed(&self, high_watermark: i64, out: &mut Effects) -> Released {
         let mut state = lock(&self.state);
         state.committed = state.committed.max(high_watermark);
-        state.release(out);
+        state.release(out)
     }
 
     /// Lets timers run whose time has come, and ends the patience with commits that do not come.
-    pub fn on_tick(&self, broker: &Broker, now: Millis, out: &mut Effects) {
-        lock(&self.state).fail_late(now, out);
+    pub fn on_tick(&self, broker: &Broker, now: Millis, out: &mut Effects) -> Released {
+        let mut released = lock(&self.state).fail_late(now, out);
         loop {
             let due = {
                 let state = lock(&self.state);
@@ -226,31 +293,34 @@ impl<C: Coordinator> Shard<C> {
                 break;
             }
             let image = broker.image();
-            self.run(broker, now, out, |coordinator| {
+            released.append(self.run(broker, now, out, |coordinator| {
                 coordinator.on_timeout(now, &ImageTopics::new(&image, broker))
-            });
+            }));
         }
         // The shell keeps one tick, the earliest: what was asked for beyond this one is asked for again.
         let mut state = lock(&self.state);
         state.armed = None;
         state.arm(out);
+        released
     }
 
     /// Gives the partition up: everybody who waits is told to look for the coordinator again, and so is everybody who comes late.
-    pub fn resign(&self, out: &mut Effects) {
+    pub fn resign(&self, out: &mut Effects) -> Released {
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.gone, true) {
-            return;
+            return Released::default();
         }
         let replies = state.coordinator.on_unloaded();
-        state.send(replies, out);
+        let mut released = state.send(replies, out);
         for held in std::mem::take(&mut state.held) {
-            held.what.fail(ErrorCode::NotCoordinator, out);
+            // A deed is left to the next coordinator: the decision behind it is in the log, or will never be.
+            held.what.fail(ErrorCode::NotCoordinator, &mut released, out);
         }
         // A client that asked twice on one membership is answered once; whoever it was that is left will not hear of this coordinator.
         for (_, asker) in std::mem::take(&mut state.askers) {
             asker.close(out);
         }
+        released
     }
 }
 
@@ -261,30 +331,41 @@ impl<C: Coordinator> State<C> {
     }
 
     /// Lets out what is committed.
-    fn release(&mut self, out: &mut Effects) {
+    fn release(&mut self, out: &mut Effects) -> Released {
+        let mut released = Released::default();
         while let Some(held) = self.held.pop_front_if(|held| held.end <= self.committed) {
             match held.what {
-                Parcel::Reply(asker, response) => asker.answer(response, out),
+                Parcel::Reply(asker, response) => asker.answer(response, &mut released, out),
                 Parcel::Read(joint) => joint.part_done(out),
+                Parcel::Deed(deed) => released.deeds.push(deed),
             }
         }
+        released
     }
 
     /// Sends replies without waiting for a commit: they report failures.
-    fn send(&mut self, replies: Vec<Reply>, out: &mut Effects) {
+    fn send(&mut self, replies: Vec<Reply>, out: &mut Effects) -> Released {
+        let mut released = Released::default();
         for reply in replies {
             if let Some(asker) = self.askers.remove(&reply.waiter.0) {
-                asker.answer(reply.response, out);
+                asker.answer(reply.response, &mut released, out);
             }
         }
+        released
     }
 
     /// Tells those whose patience is over that the commit did not come in time (`offsets.commit.timeout.ms`). Their records stay in
     /// the log and may still be committed: the client does not know, and asks again.
-    fn fail_late(&mut self, now: Millis, out: &mut Effects) {
-        while let Some(late) = self.held.pop_front_if(|held| held.until <= now) {
-            late.what.fail(ErrorCode::CoordinatorNotAvailable, out);
+    fn fail_late(&mut self, now: Millis, out: &mut Effects) -> Released {
+        let mut released = Released::default();
+        // Deeds among them have all the time there is.
+        let (late, patient) = std::mem::take(&mut self.held).into_iter().partition(|held| held.until <= now);
+        self.held = patient;
+        let late: VecDeque<Held> = late;
+        for late in late {
+            late.what.fail(ErrorCode::CoordinatorNotAvailable, &mut released, out);
         }
+        released
     }
 
     /// Asks for a tick if the next deadline is earlier than the one asked for.
@@ -292,7 +373,7 @@ impl<C: Coordinator> State<C> {
         if self.gone {
             return;
         }
-        let patience = self.held.front().map(|held| held.until);
+        let patience = self.held.iter().map(|held| held.until).find(|until| *until < Millis::MAX);
         let next = self.coordinator.next_deadline().into_iter().chain(patience).min();
         if let Some(at) = next
             && self.armed.is_none_or(|armed| at < armed)
@@ -304,10 +385,15 @@ impl<C: Coordinator> State<C> {
 }
 
 impl Asker {
-    fn answer(self, response: Response, out: &mut Effects) {
-        match self {
-            Asker::One(to) => send(to, &response, out),
-            Asker::Part(joint) => joint.part_replied(response, out),
+    fn answer(self, response: Response, released: &mut Released, out: &mut Effects) {
+        match (self, response) {
+            (Asker::One(to), response) => send(to, &response, out),
+            (Asker::Part(joint), response) => joint.part_replied(response, out),
+            // It goes on outside of the lock.
+            (Asker::Inside(ask), Response::AddPartitionsToTxn(answer)) => {
+                released.answers.push((ask, answer))
+            }
+            (Asker::Inside(_), response) => unreachable!("nobody inside asks for {response:?}"),
         }
     }
 
@@ -315,6 +401,7 @@ impl Asker {
         match self {
             Asker::One(to) => to.close(out),
             Asker::Part(joint) => joint.part_failed(ErrorCode::NotCoordinator, out),
+            Asker::Inside(_) => unreachable!("an ask is answered at once"),
         }
     }
 
@@ -322,20 +409,22 @@ impl Asker {
         match self {
             Asker::One(to) => to.version,
             Asker::Part(joint) => joint.reply().version,
+            Asker::Inside(_) => INSIDE_VERSION,
         }
     }
 }
 
 impl Parcel {
     /// What was promised can not be kept.
-    fn fail(self, error: ErrorCode, out: &mut Effects) {
+    fn fail(self, error: ErrorCode, released: &mut Released, out: &mut Effects) {
         match self {
             Parcel::Reply(asker, response) => {
                 let mut reply = Reply { waiter: Waiter(0), api_version: asker.version(), response };
                 reply.fail(error);
-                asker.answer(reply.response, out);
+                asker.answer(reply.response, released, out);
             }
             Parcel::Read(joint) => joint.part_failed(error, out),
+            Parcel::Deed(_) => {}
         }
     }
 }
@@ -351,5 +440,9 @@ fn send(to: ReplyTo, response: &Response, out: &mut Effects) {
         Response::OffsetDelete(response) => to.send(response, out),
         Response::DeleteGroups(response) => to.send(response, out),
         Response::ConsumerGroupHeartbeat(response) => to.send(response, out),
+        Response::InitProducerId(response) => to.send(response, out),
+        Response::AddOffsetsToTxn(response) => to.send(response, out),
+        Response::EndTxn(response) => to.send(response, out),
+        Response::AddPartitionsToTxn(answer) => unreachable!("{answer:?} is part of a joint answer"),
     }
 }

@@ -1,9 +1,7 @@
 //! What the runtime promises to those who wait, at the moments that no request can time: resignation, and a disk that hangs.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ottla_coordinator::{Context, Coordinator, Outcome, Record, ReplayError, Reply, Response, Topics};
 use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
@@ -11,12 +9,12 @@ use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
 use ottla_protocol::{ApiKey, ErrorCode, Reader, Uuid};
 use ottla_storage::SimDisk;
 
-use super::shard::{Asker, Shard};
+use super::shard::{Asker, Origin, Shard};
 use super::{Joint, JointBody};
-use crate::call::{Call, ReplyTo};
+use crate::call::ReplyTo;
 use crate::effect::{Effect, Effects, Millis, Response as Answer, Token};
 use crate::partition::{Partition, Topic};
-use crate::{Broker, Connection, NodeConfig};
+use crate::{Broker, NodeConfig};
 
 const NOW: Millis = 1_800_000_000_000;
 const COMMIT_TIMEOUT_MS: Millis = 5_000;
@@ -102,18 +100,11 @@ impl Rig {
 
     fn ask(&mut self) -> Result<(), ErrorCode> {
         let reply = self.reply_to(ApiKey::Heartbeat);
-        let connection = Connection::new("PLAINTEXT".into(), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-        let mut call = Call {
-            frame: &Bytes::new(),
-            connection: &connection,
-            client_id: "",
-            reply,
-            now: NOW,
-            retried: false,
-            may_wait: false,
-            out: &mut self.out,
-        };
-        self.shard.ask(&self.broker, &mut call, Asker::One(reply), |_, context| Yes::handle(context))
+        let (api_version, client_host) = (reply.version, "");
+        let origin = Origin { now: NOW, api_version, client_id: "", client_host, admission: None };
+        let handle = |_: &mut Yes, context: &Context<'_>| Yes::handle(context);
+        let asked = self.shard.ask(&self.broker, origin, &mut self.out, Asker::One(reply), handle);
+        asked.map(|released| self.broker.go_on(released, NOW, &mut self.out))
     }
 
     /// Reads the state; what is read is part of a ListGroups answer.
@@ -121,10 +112,15 @@ impl Rig {
         let reply = self.reply_to(ApiKey::ListGroups);
         let joint = Joint::new(reply, JointBody::List(ListGroupsResponse::default()));
         let read = self.shard.read(&joint, NOW, &mut self.out, |_| {});
-        if read.is_ok() {
-            joint.part_done(&mut self.out);
-        }
-        read
+        let released = read?;
+        joint.part_done(&mut self.out);
+        self.broker.go_on(released, NOW, &mut self.out);
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Millis) {
+        let released = self.shard.on_tick(&self.broker, now, &mut self.out);
+        self.broker.go_on(released, now, &mut self.out);
     }
 
     /// The error codes of the answers that were given since the last call.
@@ -157,7 +153,8 @@ impl Rig {
         };
         let wakes = partition.on_flushed(outcome.born, outcome.done, NOW, &mut self.out);
         let high_watermark = wakes.coordinator.expect("the coordinator is told");
-        self.shard.on_committed(high_watermark, &mut self.out);
+        let released = self.shard.on_committed(high_watermark, &mut self.out);
+        self.broker.go_on(released, NOW, &mut self.out);
     }
 }
 
@@ -176,7 +173,8 @@ fn whoever_waits_when_the_coordinator_resigns_is_told_and_so_is_whoever_comes_to
     let mut rig = Rig::new();
     rig.ask().unwrap();
     rig.read().unwrap();
-    rig.shard.resign(&mut rig.out);
+    let released = rig.shard.resign(&mut rig.out);
+    rig.broker.go_on(released, NOW, &mut rig.out);
     let not_coordinator = ErrorCode::NotCoordinator.code();
     assert_eq!(rig.answered(), [not_coordinator, not_coordinator]);
     // A request that found the shard in the table the moment before it was taken out.
@@ -195,11 +193,11 @@ fn a_commit_that_does_not_come_in_time_is_reported_and_may_still_come() {
         _ => None,
     });
     assert_eq!(tick, Some(NOW + COMMIT_TIMEOUT_MS), "a tick is asked for when patience ends");
-    rig.shard.on_tick(&rig.broker, NOW + COMMIT_TIMEOUT_MS - 1, &mut rig.out);
+    rig.tick(NOW + COMMIT_TIMEOUT_MS - 1);
     let flush =
         rig.out.iter().position(|effect| matches!(effect, Effect::Flush(_))).map(|at| rig.out.remove(at));
     assert!(rig.answered().is_empty());
-    rig.shard.on_tick(&rig.broker, NOW + COMMIT_TIMEOUT_MS, &mut rig.out);
+    rig.tick(NOW + COMMIT_TIMEOUT_MS);
     let late = ErrorCode::CoordinatorNotAvailable.code();
     assert_eq!(rig.answered(), [late, late]);
     rig.out.extend(flush);

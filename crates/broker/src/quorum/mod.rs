@@ -19,7 +19,7 @@ use ottla_controller::{
     bootstrap_records, first_record,
 };
 use ottla_metadata::config::BrokerConfig;
-use ottla_metadata::topic_name::CONSUMER_OFFSETS;
+use ottla_metadata::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_metadata::{Image, MetadataVersion, Replayer, features};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
@@ -52,9 +52,12 @@ pub(crate) enum Then {
     Perform(Effects),
     /// A request that needed the change is handled again.
     Again(Deferred),
-    /// A block of producer ids may be used, and the request that needed one is handled again.
-    ProducerIds(Range<i64>, Deferred),
+    /// A block of producer ids may be used, and the request that needed one, if any, is handled again.
+    ProducerIds(Range<i64>, Option<Deferred>),
 }
+
+/// A request to be handled again, after the block of producer ids may be used.
+type Again = (Option<Deferred>, Option<Range<i64>>);
 
 /// Who this node is, in this life.
 #[derive(Debug, Clone)]
@@ -446,18 +449,18 @@ impl State {
     }
 
     /// Holds `then` until everything appended so far is committed.
-    fn wait(&mut self, then: Then, out: &mut Effects, again: &mut Vec<(Deferred, Option<Range<i64>>)>) {
+    fn wait(&mut self, then: Then, out: &mut Effects, again: &mut Vec<Again>) {
         self.waiting.push_back((self.log.log_end_offset(), then));
         self.release(out, again);
     }
 
     /// Lets go of whoever waits for something that is committed.
-    fn release(&mut self, out: &mut Effects, again: &mut Vec<(Deferred, Option<Range<i64>>)>) {
+    fn release(&mut self, out: &mut Effects, again: &mut Vec<Again>) {
         // What is committed but not applied yet is not visible; `commit` and `apply` come first, under the same lock.
         while let Some((_, then)) = self.waiting.pop_front_if(|(end, _)| *end <= self.high_watermark) {
             match then {
                 Then::Perform(effects) => out.extend(effects),
-                Then::Again(deferred) => again.push((deferred, None)),
+                Then::Again(deferred) => again.push((Some(deferred), None)),
                 Then::ProducerIds(block, deferred) => again.push((deferred, Some(block))),
             }
         }
@@ -556,19 +559,33 @@ impl Broker {
                 }
             }
         }
-        self.go_on(again, call.now, call.out);
+        self.handle_again(again, call.now, call.out);
     }
 
     /// Creates topics with the cluster's defaults, then handles the request again. Topics that can not be created are left for it to
     /// report.
     pub(crate) fn auto_create(&self, call: &mut Call<'_>, names: &[String]) {
-        let ordinary = names.iter().map(String::as_str).filter(|name| *name != CONSUMER_OFFSETS);
+        let ordinary = names.iter().map(String::as_str);
+        let ordinary = ordinary.filter(|name| ![CONSUMER_OFFSETS, TRANSACTION_STATE].contains(name));
         let mut request = ottla_controller::auto_create(ordinary);
+        if names.iter().any(|name| name == TRANSACTION_STATE) {
+            let topic = InternalTopic::of_transaction_state(&self.config);
+            let min_isr = self.config.transactions.min_insync_replicas;
+            request.topics.extend(ottla_controller::transaction_state(topic, min_isr).topics);
+        }
         if names.iter().any(|name| name == CONSUMER_OFFSETS) {
             let offsets =
                 ottla_controller::consumer_offsets(InternalTopic::of_consumer_offsets(&self.config));
             request.topics.extend(offsets.topics);
         }
+        self.decide_first(call, |controller| controller.create_topics(&request));
+    }
+
+    /// Creates `__transaction_state`, then handles the request again.
+    pub(crate) fn create_transactions_topic(&self, call: &mut Call<'_>) {
+        let topic = InternalTopic::of_transaction_state(&self.config);
+        let min_isr = self.config.transactions.min_insync_replicas;
+        let request = ottla_controller::transaction_state(topic, min_isr);
         self.decide_first(call, |controller| controller.create_topics(&request));
     }
 
@@ -587,36 +604,36 @@ impl Broker {
                 Ok(_) => state.wait(Then::Again(call.to_deferred()), call.out, &mut again),
                 Err(error) => {
                     call.out.push(Effect::Report(error));
-                    again.push((call.to_deferred(), None));
+                    again.push((Some(call.to_deferred()), None));
                 }
             }
         }
-        self.go_on(again, call.now, call.out);
+        self.handle_again(again, call.now, call.out);
     }
 
-    /// Reserves a block of producer ids, then handles the request again.
-    pub(crate) fn allocate_producer_ids(&self, call: &mut Call<'_>) {
+    /// Reserves a block of producer ids, then handles the request again, if there is one.
+    pub(crate) fn allocate_producer_ids(&self, deferred: Option<Deferred>, now: Millis, out: &mut Effects) {
         let mut again = Vec::new();
         {
             let state = &mut *lock(&self.quorum.state);
             let broker_epoch = self.broker_epoch();
             let request = AllocateProducerIdsRequest { broker_id: self.config.node_id, broker_epoch };
             let decided = state.controller.allocate_producer_ids(&request).map_err(|error| error.to_string());
-            let appended = decided
-                .and_then(|decision| state.append(decision, call.now, &mut Flushing::Effect(call.out)));
+            let appended =
+                decided.and_then(|decision| state.append(decision, now, &mut Flushing::Effect(out)));
             match appended {
                 Ok(block) => {
                     let ids =
                         block.producer_id_start..block.producer_id_start + i64::from(block.producer_id_len);
-                    state.wait(Then::ProducerIds(ids, call.to_deferred()), call.out, &mut again);
+                    state.wait(Then::ProducerIds(ids, deferred), out, &mut again);
                 }
                 Err(error) => {
-                    call.out.push(Effect::Report(error));
-                    again.push((call.to_deferred(), None));
+                    out.push(Effect::Report(error));
+                    again.push((deferred, None));
                 }
             }
         }
-        self.go_on(again, call.now, call.out);
+        self.handle_again(again, now, out);
     }
 
     /// The metadata log was flushed: what raft says is committed is acted upon, then whoever waited for it is answered.
@@ -646,7 +663,7 @@ impl Broker {
             }
             state.release(out, &mut again);
         }
-        self.go_on(again, now, out);
+        self.handle_again(again, now, out);
     }
 
     /// Time passed: a snapshot may be due, or one may have become too old.
@@ -669,12 +686,14 @@ impl Broker {
     }
 
     /// Handles requests again, outside the lock.
-    fn go_on(&self, again: Vec<(Deferred, Option<Range<i64>>)>, now: Millis, out: &mut Effects) {
+    fn handle_again(&self, again: Vec<Again>, now: Millis, out: &mut Effects) {
         for (deferred, block) in again {
             if let Some(block) = block {
                 self.producer_ids.refill(block);
             }
-            self.again(deferred, Circumstance { now, retried: true, may_wait: false }, out);
+            if let Some(deferred) = deferred {
+                self.again(deferred, Circumstance { retried: true, ..Circumstance::at(now) }, out);
+            }
         }
     }
 }

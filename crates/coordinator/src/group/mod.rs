@@ -24,7 +24,7 @@ mod describe;
 mod ids;
 mod offsets;
 pub(crate) mod outcome;
-mod records;
+pub(crate) mod records;
 mod replay;
 mod subscription;
 mod timers;

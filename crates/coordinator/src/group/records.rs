@@ -36,7 +36,7 @@ pub struct ReplayError {
 
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "record of type {} in __consumer_offsets: {}", self.record_type, self.reason)
+        write!(f, "record of type {}: {}", self.record_type, self.reason)
     }
 }
 

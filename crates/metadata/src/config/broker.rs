@@ -262,6 +262,10 @@ pub struct TransactionSettings {
     pub remove_interval_ms: i32,
     /// Whether partitions are verified with the coordinator before an append.
     pub partition_verification: bool,
+    /// First pause before a transaction check is repeated.
+    pub verification_backoff_ms: i32,
+    /// For how long a transaction check is repeated.
+    pub verification_backoff_max_ms: i32,
     /// Time after which an idle producer's state is forgotten.
     pub producer_id_expiration_ms: i32,
 }

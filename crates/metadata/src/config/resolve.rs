@@ -124,6 +124,8 @@ impl BrokerConfig {
                 remove_interval_ms: layers
                     .int("transaction.remove.expired.transaction.cleanup.interval.ms")?,
                 partition_verification: layers.boolean("transaction.partition.verification.enable")?,
+                verification_backoff_ms: layers.int("add.partitions.to.txn.retry.backoff.ms")?,
+                verification_backoff_max_ms: layers.int("add.partitions.to.txn.retry.backoff.max.ms")?,
                 producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
             },
             quotas: QuotaSettings {

@@ -49,7 +49,7 @@ impl Log {
         match origin {
             AppendOrigin::Replication => self.append_as_follower(records, leader_epoch, now),
             AppendOrigin::RaftLeader => self.append_all(records, leader_epoch, now),
-            AppendOrigin::Client { .. } | AppendOrigin::Coordinator => {
+            AppendOrigin::Client { .. } | AppendOrigin::Coordinator { .. } | AppendOrigin::Marker { .. } => {
                 self.append_one(records, origin, leader_epoch, now)
             }
         }
@@ -70,7 +70,7 @@ impl Log {
             return Err(AppendError::RecordListTooLarge { size, max });
         }
         let end = if batch.is_control() { TxnEnd::read(&batch) } else { None };
-        match self.producers.check(&prepared.header, end, origin)? {
+        match self.producers.check(&prepared.header, end, origin, self.config.verify_transactions)? {
             Verdict::Duplicate(span) => Ok(AppendInfo {
                 first_offset: span.first_offset(),
                 last_offset: span.last_offset,

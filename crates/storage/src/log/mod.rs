@@ -27,6 +27,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ottla_protocol::records::BatchHeader;
+
 pub use append::AppendInfo;
 pub use delete::DeleteJob;
 pub use dirt::Dirt;
@@ -39,11 +41,11 @@ pub use swap::{SwapDone, SwapJob, Swapped};
 use crate::config::LogConfig;
 use crate::disk::{Disk, File};
 use crate::epochs::{EpochEntry, LeaderEpochs};
-use crate::error::{ReadError, StorageError};
+use crate::error::{AppendError, ReadError, StorageError};
 use crate::flush::{FlushDone, FlushJob};
 use crate::names;
 use crate::place::Place;
-use crate::producer::{ProducerSummary, Producers};
+use crate::producer::{Admission, ProducerSummary, Producers};
 use crate::read::{ReadJob, Slice, Source, Span};
 use crate::segment::{ActiveSegment, SealedSegment, search_target};
 use crate::tail::TailCache;
@@ -240,9 +242,15 @@ impl Log {
         }
     }
 
-    /// Whether a producer has a transaction open in this log in that epoch (KIP-890 verification).
-    pub fn has_open_txn(&self, producer_id: i64, producer_epoch: i16) -> bool {
-        self.producers.has_open_txn(producer_id, producer_epoch)
+    /// The admission that a transactional batch needs to be the first of its transaction in this log, or `None` if the transaction is
+    /// open already (KIP-890). Whoever gets one asks the transaction's coordinator, and then appends with it.
+    pub fn apply_for_admission(
+        &mut self,
+        header: &BatchHeader,
+        bumps_epoch: bool,
+        now: i64,
+    ) -> Result<Option<Admission>, AppendError> {
+        self.producers.apply_for_admission(header, bumps_epoch, now)
     }
 
     /// The producers that are known, by id.

@@ -93,6 +93,25 @@ impl ProducerEntry {
         Ok(())
     }
 
+    /// The epoch of a marker must not be older than the producer's; where every end takes a new epoch it has to be newer. A marker that
+    /// was written and is written again (a coordinator that was loaded, an answer that was lost) does no harm: nothing is open then. Nor
+    /// does one at the last epoch there is.
+    pub(super) fn check_marker_epoch(
+        &self,
+        header: &BatchHeader,
+        bumps_epoch: bool,
+    ) -> Result<(), AppendError> {
+        let is_again = self.txn_first_offset.is_none() || header.producer_epoch == i16::MAX;
+        if bumps_epoch && header.producer_epoch == self.producer_epoch && !is_again {
+            return Err(AppendError::InvalidProducerEpoch {
+                producer_id: header.producer_id,
+                found: header.producer_epoch,
+                current: self.producer_epoch,
+            });
+        }
+        self.check_epoch(header)
+    }
+
     pub(super) fn check_coordinator(&self, header: &BatchHeader, end: TxnEnd) -> Result<(), AppendError> {
         if end.coordinator_epoch < self.coordinator_epoch {
             return Err(AppendError::CoordinatorFenced {
@@ -118,12 +137,13 @@ impl ProducerEntry {
                 last => found == advance_sequence(last, 1),
             }
         };
-        if in_order {
-            return Ok(());
-        }
+        if in_order { Ok(()) } else { Err(self.out_of_order(header)) }
+    }
+
+    pub(super) fn out_of_order(&self, header: &BatchHeader) -> AppendError {
         let last =
             if header.producer_epoch == self.producer_epoch { self.last_sequence() } else { NO_SEQUENCE };
-        Err(AppendError::OutOfOrderSequence { producer_id: header.producer_id, found, last })
+        AppendError::OutOfOrderSequence { producer_id: header.producer_id, found: header.base_sequence, last }
     }
 
     fn enter_epoch(&mut self, producer_epoch: i16) {

@@ -3,6 +3,7 @@
 //! The one tricky idea: checking and applying are apart. `check` looks at a batch before it is written; `apply` takes over a batch that is
 //! in the log, whoever put it there, and cannot refuse it. Recovery is nothing but `apply` over the batches after a snapshot.
 
+mod admission;
 mod entry;
 mod snapshot;
 
@@ -10,10 +11,12 @@ use std::collections::BTreeMap;
 
 use ottla_protocol::records::{Batch, BatchHeader, ControlKey, ControlType, EndTxnMarker};
 
+pub use admission::Admission;
 pub(crate) use entry::{BatchSpan, ProducerEntry};
 pub(crate) use snapshot::{decode_snapshot, encode_snapshot};
 
 use crate::error::AppendError;
+use admission::Admissions;
 
 /// What a control record of two integers may decompress to.
 const MARKER_BYTES_MAX: usize = 64 << 10;
@@ -25,9 +28,20 @@ pub enum AppendOrigin {
     Client {
         /// Whether the request's version knows zstd (Produce 7 and later).
         zstd_allowed: bool,
+        /// Needed for the first batch of a transaction.
+        admission: Option<Admission>,
     },
-    /// A coordinator of this node: offset commits, transaction markers, its own records. Sequence numbers are not checked.
-    Coordinator,
+    /// A coordinator of this node, which writes its own records, or the offset commits of a transaction. Sequence numbers are not
+    /// checked.
+    Coordinator {
+        /// Needed for the first batch of a transaction.
+        admission: Option<Admission>,
+    },
+    /// A transaction coordinator, which ends a transaction here.
+    Marker {
+        /// Whether every end takes a new epoch (transaction version 2): then the epoch of the marker must not have been seen.
+        bumps_epoch: bool,
+    },
     /// The leader of the metadata quorum: the batch is taken as it is.
     RaftLeader,
     /// The leader of the partition: offsets and epochs are already assigned, and nothing is refused that it accepted.
@@ -35,6 +49,9 @@ pub enum AppendOrigin {
 }
 
 impl AppendOrigin {
+    /// A coordinator that writes its own records.
+    pub const COORDINATOR: AppendOrigin = AppendOrigin::Coordinator { admission: None };
+
     pub(crate) fn is_client(self) -> bool {
         matches!(self, AppendOrigin::Client { .. })
     }
@@ -114,6 +131,8 @@ pub(crate) struct Producers {
     ongoing: BTreeMap<i64, i64>,
     /// Decided transactions whose marker may not be committed yet: first offset to the marker's offset.
     unreplicated: BTreeMap<i64, i64>,
+    /// Who waits to begin a transaction.
+    admissions: Admissions,
     end_offset: i64,
 }
 
@@ -126,7 +145,7 @@ impl Producers {
     /// The state that a snapshot holds for its offset.
     pub(crate) fn from_snapshot(entries: BTreeMap<i64, ProducerEntry>, offset: i64) -> Producers {
         let ongoing = entries.iter().filter_map(|(id, entry)| Some((entry.txn_first_offset?, *id))).collect();
-        Producers { by_id: entries, ongoing, unreplicated: BTreeMap::new(), end_offset: offset }
+        Producers { by_id: entries, ongoing, end_offset: offset, ..Producers::default() }
     }
 
     /// Everything below this offset has been applied.
@@ -161,12 +180,32 @@ impl Producers {
             .is_some_and(|entry| entry.txn_first_offset.is_some() && entry.producer_epoch == producer_epoch)
     }
 
+    /// The admission that a batch needs to be the first of its transaction here, or `None` if the transaction is open already. Whoever
+    /// gets one asks the transaction's coordinator before it appends with it.
+    pub(crate) fn apply_for_admission(
+        &mut self,
+        header: &BatchHeader,
+        bumps_epoch: bool,
+        now: i64,
+    ) -> Result<Option<Admission>, AppendError> {
+        let (producer_id, producer_epoch) = (header.producer_id, header.producer_epoch);
+        if let Some(entry) = self.by_id.get(&producer_id) {
+            entry.check_epoch(header)?;
+        }
+        if self.has_open_txn(producer_id, producer_epoch) {
+            return Ok(None);
+        }
+        let sequence = header.base_sequence;
+        Ok(Some(self.admissions.apply(producer_id, producer_epoch, sequence, bumps_epoch, now)))
+    }
+
     /// Checks a batch that is about to be appended. `end` is its marker, if it is a control batch.
     pub(crate) fn check(
         &self,
         header: &BatchHeader,
         end: Option<TxnEnd>,
         origin: AppendOrigin,
+        verifies: bool,
     ) -> Result<Verdict, AppendError> {
         if !header.has_producer_id() || matches!(origin, AppendOrigin::Replication) {
             return Ok(Verdict::Append);
@@ -178,14 +217,32 @@ impl Producers {
         {
             return Ok(Verdict::Duplicate(span));
         }
-        entry.check_epoch(header)?;
         if header.is_control() {
+            entry.check_marker_epoch(header, matches!(origin, AppendOrigin::Marker { bumps_epoch: true }))?;
             if let Some(end) = end {
                 entry.check_coordinator(header, end)?;
             }
             return Ok(Verdict::Append);
         }
+        entry.check_epoch(header)?;
+        if header.is_transactional() && !self.has_open_txn(header.producer_id, header.producer_epoch) {
+            let admission = match origin {
+                AppendOrigin::Client { admission, .. } | AppendOrigin::Coordinator { admission } => admission,
+                _ => None,
+            };
+            if verifies && !self.admissions.admits(header.producer_id, admission) {
+                return Err(AppendError::NotAdmitted { producer_id: header.producer_id });
+            }
+        }
         if origin.is_client() {
+            if let Some(applicant) = self.admissions.get(header.producer_id) {
+                // Where every transaction has its own epoch, a producer that is not known begins at 0.
+                let must_begin =
+                    applicant.bumps_epoch && entry.batches.is_empty() && header.base_sequence != 0;
+                if must_begin || applicant.is_too_early(header.base_sequence) {
+                    return Err(entry.out_of_order(header));
+                }
+            }
             entry.check_sequence(header)?;
         }
         if entry.txn_first_offset.is_some() && !header.is_transactional() {
@@ -201,6 +258,9 @@ impl Producers {
             return None;
         }
         let producer_id = header.producer_id;
+        if header.is_transactional() {
+            self.admissions.on_batch(header);
+        }
         let Some(end) = end else {
             if !header.is_control() {
                 let entry = self.by_id.entry(producer_id).or_default();
@@ -250,8 +310,11 @@ impl Producers {
     /// Forgets producers that have been idle for `idle_ms_max` and have no open transaction.
     pub(crate) fn expire(&mut self, now: i64, idle_ms_max: i64) {
         self.by_id.retain(|_, entry| !entry.is_expired(now, idle_ms_max));
+        self.admissions.expire(now, idle_ms_max);
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;

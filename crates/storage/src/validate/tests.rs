@@ -8,7 +8,7 @@ use super::*;
 use ottla_protocol::ErrorCode;
 
 const NOW: i64 = 1_700_000_000_000;
-const CLIENT: AppendOrigin = AppendOrigin::Client { zstd_allowed: true };
+const CLIENT: AppendOrigin = AppendOrigin::Client { zstd_allowed: true, admission: None };
 
 fn builder(options: BatchOptions) -> BatchBuilder {
     BatchBuilder::new(0, options)
@@ -175,7 +175,7 @@ fn compacted_topics_need_keys_and_name_the_records_without() {
 
 #[test]
 fn zstd_needs_a_client_that_knows_it() {
-    let old = AppendOrigin::Client { zstd_allowed: false };
+    let old = AppendOrigin::Client { zstd_allowed: false, admission: None };
     let error = attempt(good(Codec::Zstd), &LogConfig::default(), old).unwrap_err();
     assert_eq!(error.code(), ErrorCode::UnsupportedCompressionType);
     assert!(attempt(good(Codec::Lz4), &LogConfig::default(), old).is_ok());

@@ -259,6 +259,6 @@ fn a_resent_batch_is_still_a_duplicate_when_its_records_are_gone() {
     let (mut again, _) = open_with(&disk.kill(), small(), OpenHints::default());
     assert!(append(&mut again, &sent).duplicate);
     assert!(!append(&mut again, &from_producer(1, 2, 1)).duplicate);
-    let replicated = again.append(&keyed("x", "y"), AppendOrigin::Coordinator, 0, NOW).unwrap();
+    let replicated = again.append(&keyed("x", "y"), AppendOrigin::COORDINATOR, 0, NOW).unwrap();
     assert_eq!(replicated.first_offset, 63);
 }

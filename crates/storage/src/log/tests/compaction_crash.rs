@@ -47,7 +47,7 @@ fn put(
     let key = format!("k{key}");
     builder.push(NOW, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
     told.written.insert(offset, (key, value.map(str::to_owned), !aborting));
-    let origin = if aborting { AppendOrigin::Coordinator } else { CLIENT };
+    let origin = if aborting { AppendOrigin::COORDINATOR } else { CLIENT };
     log.append(&builder.finish().into(), origin, 1, NOW).map_err(storage)?;
     Ok(())
 }
@@ -61,7 +61,7 @@ fn storage(error: crate::AppendError) -> CompactionError {
 
 fn abort(log: &mut Log) -> Result<(), CompactionError> {
     let bytes = end_txn_batch(0, NOW, false, EndTxnMarker { coordinator_epoch: 0 }, 9, 0, 0);
-    log.append(&bytes.into(), AppendOrigin::Coordinator, 1, NOW).map_err(storage)?;
+    log.append(&bytes.into(), AppendOrigin::Marker { bumps_epoch: false }, 1, NOW).map_err(storage)?;
     Ok(())
 }
 

@@ -74,6 +74,7 @@ struct Model {
 impl Model {
     fn new(seed: u64) -> Model {
         let config = LogConfig {
+            verify_transactions: false,
             segment_bytes: 700 + 400 * (seed % 3) as u32,
             index_interval_bytes: 200,
             producer_id_expiration_ms: i64::MAX,
@@ -163,7 +164,7 @@ impl Model {
         let epoch = producer.epoch;
         let base = self
             .log
-            .append(&bytes.clone().into(), AppendOrigin::Coordinator, 0, self.now)
+            .append(&bytes.clone().into(), AppendOrigin::Marker { bumps_epoch: false }, 0, self.now)
             .unwrap()
             .first_offset;
         self.txns.insert(base, txn);

@@ -44,7 +44,7 @@ fn damaged() -> impl Strategy<Value = Bytes> {
 
 fn goes_on(log: &mut Log) {
     let end = log.log_end_offset();
-    assert!(log.append(&batch(&[b"fine"]), AppendOrigin::Coordinator, 5, NOW).is_ok());
+    assert!(log.append(&batch(&[b"fine"]), AppendOrigin::COORDINATOR, 5, NOW).is_ok());
     assert_eq!(log.log_end_offset(), end + 1);
     log.flush().unwrap();
 }
@@ -55,7 +55,7 @@ proptest! {
     #[test]
     fn batches_from_anybody(bytes in damaged(), strict in any::<bool>(), who in 0..4usize) {
         let (disk, mut log) = fresh(LogConfig { strict_validation: strict, ..small() });
-        let origin = [CLIENT, AppendOrigin::Coordinator, AppendOrigin::RaftLeader, AppendOrigin::Replication][who];
+        let origin = [CLIENT, AppendOrigin::COORDINATOR, AppendOrigin::RaftLeader, AppendOrigin::Replication][who];
         for _ in 0..2 {
             match log.append(&bytes, origin, 5, NOW) {
                 Ok(info) => prop_assert!(info.last_offset + 1 >= info.first_offset),

@@ -9,7 +9,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions, batches};
 use crate::disk::SimDisk;
 use crate::{AppendError, AppendInfo, AppendOrigin, Log, LogConfig, OpenHints, RecoveryReport};
 
-pub(super) const CLIENT: AppendOrigin = AppendOrigin::Client { zstd_allowed: true };
+pub(super) const CLIENT: AppendOrigin = AppendOrigin::Client { zstd_allowed: true, admission: None };
 pub(super) const NOW: i64 = 1_700_000_000_000;
 pub(super) const DIR: &str = "/data/topic-0";
 
@@ -32,7 +32,14 @@ pub(super) fn from_producer(producer_id: i64, base_sequence: i32, count: usize) 
 
 /// Segments of a few batches, an index entry for almost every batch, and no tail cache unless asked for.
 pub(super) fn small() -> LogConfig {
-    LogConfig { segment_bytes: 1000, index_interval_bytes: 100, tail_cache_bytes: 0, ..LogConfig::default() }
+    // Whether a transaction may begin is not the log's business, but that of its producers' state, and is tested there.
+    LogConfig {
+        segment_bytes: 1000,
+        index_interval_bytes: 100,
+        tail_cache_bytes: 0,
+        verify_transactions: false,
+        ..LogConfig::default()
+    }
 }
 
 pub(super) fn open_with(disk: &SimDisk, config: LogConfig, hints: OpenHints) -> (Log, RecoveryReport) {
