@@ -49,25 +49,24 @@ pub fn begin_controlled_shutdown(context: &Context<'_>, broker: NodeId) -> Resul
     Ok(Decision::splittable(records, ()))
 }
 
-/// Directories of the broker failed (KIP-858): it leaves the ISRs of what was in them, then its registration loses them.
-pub(crate) fn directories_failed(
+/// Directories of the broker failed (KIP-858): it leaves the ISRs of what was in them.
+pub(crate) fn leave_directories(
     context: &Context<'_>,
-    broker: &Broker,
+    broker: NodeId,
     failed: &[Uuid],
 ) -> Vec<MetadataRecord<'static>> {
-    let (offline, online): (Vec<Uuid>, Vec<Uuid>) =
-        broker.log_dirs.iter().copied().partition(|dir| failed.contains(dir));
-    if offline.is_empty() {
-        return Vec::new();
-    }
     let was_there = |partition: &Partition| {
-        let directory = partition.directory_of(broker.id);
-        partition.isr.contains(&broker.id) && directory.is_some_and(|directory| offline.contains(&directory))
+        let directory = partition.directory_of(broker);
+        partition.isr.contains(&broker) && directory.is_some_and(|directory| failed.contains(&directory))
     };
-    let mut records =
-        partition_records(context, Step { away: Some(broker.id), ..Step::default() }, was_there);
-    records.push(registration_change(broker, |change| change.log_dirs = online));
-    records
+    partition_records(context, Step { away: Some(broker), ..Step::default() }, was_there)
+}
+
+/// The broker's registration loses these directories. Comes after their partitions were left.
+pub(crate) fn directories_failed(broker: &Broker, failed: &[Uuid]) -> MetadataRecord<'static> {
+    registration_change(broker, |change| {
+        change.log_dirs = broker.log_dirs.iter().copied().filter(|dir| !failed.contains(dir)).collect();
+    })
 }
 
 /// UnregisterBroker (64): the broker will not come back.

@@ -10,7 +10,7 @@
 //! in the metadata log; else some would still send it requests. That offset is soft state, so the caller supplies it.
 
 use crate::broker_lifecycle::{
-    begin_controlled_shutdown, directories_failed, fence_broker, leads_any, unfence_broker,
+    begin_controlled_shutdown, directories_failed, fence_broker, leads_any, leave_directories, unfence_broker,
 };
 use crate::context::{Context, Decision};
 use crate::error::ApiError;
@@ -34,13 +34,20 @@ pub fn heartbeat(
     let unknown = || ApiError::plain(ErrorCode::BrokerIdNotRegistered);
     let broker = context.image.broker(id).ok_or_else(unknown)?;
     let caught_up = request.current_metadata_offset >= broker.broker_epoch;
+    let failed: Vec<Uuid> = match context.metadata_version().supports_directory_assignment() {
+        true => {
+            broker.log_dirs.iter().copied().filter(|dir| request.offline_log_dirs.contains(dir)).collect()
+        }
+        false => Vec::new(),
+    };
 
     let (mut fenced, mut may_stop) = (broker.fenced, false);
     let mut step = Decision::splittable(Vec::new(), ());
     if broker.fenced {
         if request.want_shut_down {
             may_stop = true;
-        } else if !request.want_fence && caught_up {
+        } else if !request.want_fence && caught_up && failed.is_empty() {
+            // Not while directories fail: it could be elected for what is in them. The next heartbeat will see.
             step = unfence_broker(context, id)?;
             fenced = false;
         }
@@ -55,8 +62,11 @@ pub fn heartbeat(
     } else if request.want_shut_down {
         step = begin_controlled_shutdown(context, id)?;
     }
-    if context.metadata_version().supports_directory_assignment() {
-        step.records.extend(directories_failed(context, broker, &request.offline_log_dirs));
+    if !failed.is_empty() {
+        if step.records.is_empty() {
+            step.records = leave_directories(context, id, &failed);
+        }
+        step.records.push(directories_failed(broker, &failed));
     }
     step.records.extend(cordoned(context, request, broker.cordoned_log_dirs.as_deref(), &broker.log_dirs));
     let response = BrokerHeartbeatResponse {

@@ -77,3 +77,27 @@ fn a_directory_that_fails_costs_what_was_in_it() {
     assert_eq!(cluster.partition("t", 0).isr, nodes(&[1]));
     assert_eq!(cluster.partition("t", 1).leader, Some(NodeId(3)));
 }
+
+#[test]
+fn nobody_is_unfenced_while_its_directories_fail() {
+    let mut cluster = cluster();
+    cluster.fence(2);
+    cluster.fence(1);
+    assert_eq!(cluster.partition("t", 0).leader, None);
+    let mut beat = |offline: Vec<Uuid>, want_fence: bool| {
+        let request = BrokerHeartbeatRequest {
+            broker_id: 1,
+            broker_epoch: cluster.broker_epoch(1),
+            current_metadata_offset: 1_000,
+            offline_log_dirs: offline,
+            want_fence,
+            ..Default::default()
+        };
+        let decided = cluster.controller.heartbeat(&request, true).expect("known");
+        let response = cluster.append(decided);
+        (response.is_fenced, cluster.partition("t", 0).leader)
+    };
+    assert_eq!(beat(vec![dir(1)], false), (true, None));
+    assert_eq!(beat(Vec::new(), false), (false, Some(NodeId(1))), "it is back");
+    assert_eq!(beat(vec![dir(1)], true), (true, None));
+}
