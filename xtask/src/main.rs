@@ -3,6 +3,7 @@
 mod bench;
 mod broker;
 mod clients;
+mod compaction;
 mod crash;
 mod docs;
 mod figures;
@@ -41,6 +42,8 @@ enum Chore {
     Sim(sim::Options),
     /// Ottla and Apache Kafka side by side: docs/benchmarks
     Bench(bench::Options),
+    /// The same log compacted by Ottla and by Apache Kafka: the same result, and what it cost
+    Compaction(compaction::Options),
     /// The figures of docs/performance.md, measured anew
     Figures(figures::Options),
     /// Writes the generated pages of docs
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Hostile(options) => hostile::run(options),
         Chore::Sim(options) => sim::run(options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Compaction(options) => compaction::run(options),
         Chore::Figures(options) => figures::run(options),
         Chore::Docs => docs::run(),
         Chore::Tidy => Ok(tidy::run()),

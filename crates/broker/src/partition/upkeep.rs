@@ -83,11 +83,10 @@ impl Partition {
         if !self.has_upkeep() {
             return None;
         }
-        // Whoever only does upkeep does not keep a log from letting go of its files.
-        let used = self.lock().used;
-        let settled = self.settle(now);
-        self.lock().used = used;
-        settled.ok()?;
+        // A log that let go of its files stays that way: there may be more logs than files that can be open.
+        if self.lock().log.is_none() {
+            self.settle(now).ok()?;
+        }
         let _alone = lock(&self.settling);
         loop {
             let asked = {

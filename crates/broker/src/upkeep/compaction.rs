@@ -4,6 +4,7 @@
 //! The one tricky idea: a log that can not be compacted is put aside, so that it does not keep the others from their turn.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 
 use ottla_storage::{CompactionError, CompactionMemory, CompactionStats, Dirt, Pace, PartitionName};
@@ -39,9 +40,9 @@ impl Broker {
         let found = self.take_dirtiest(now);
         let at = match found {
             Some((partition, dirt)) => {
-                self.compact_partition(&partition, &dirt, pace, now, out);
+                let compacted = self.compact_partition(&partition, &dirt, pace, now, out);
                 lock(&self.upkeep.state).busy.remove(&name_of(&partition));
-                now
+                if compacted { now } else { now + backoff_ms }
             }
             None => {
                 // Logs with `compact,delete` are looked after by whoever compacts.
@@ -83,6 +84,7 @@ impl Broker {
         dirtiest.filter(|(partition, _)| lock(&self.upkeep.state).busy.insert(name_of(partition)))
     }
 
+    /// Whether it succeeded, so that it is worth while to look for the next one at once.
     fn compact_partition(
         &self,
         partition: &Arc<Partition>,
@@ -90,7 +92,7 @@ impl Broker {
         pace: &dyn Pace,
         now: Millis,
         out: &mut Effects,
-    ) {
+    ) -> bool {
         let name = name_of(partition);
         match self.compact(partition, dirt, pace, now, out) {
             Ok(Some((cleaned_offset, stats))) => {
@@ -99,8 +101,13 @@ impl Broker {
                     out.push(Effect::Report(format!("the end of compaction is not written down: {error}")));
                 }
                 out.push(Effect::Report(describe(&name, cleaned_offset, &stats)));
+                return true;
             }
             Ok(None) | Err(CompactionError::Stopped | CompactionError::Superseded) => {}
+            // There may be space the next time.
+            Err(CompactionError::Storage(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                out.push(Effect::Report(format!("{name} is not compacted: {error}")));
+            }
             Err(error @ (CompactionError::Uncleanable(_) | CompactionError::Storage(_))) => {
                 lock(&self.upkeep.state).uncleanable.insert(name.clone());
                 out.push(Effect::Report(format!(
@@ -108,6 +115,7 @@ impl Broker {
                 )));
             }
         }
+        false
     }
 
     /// Returns up to where the log is clean now.
