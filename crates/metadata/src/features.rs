@@ -58,7 +58,7 @@ pub const FEATURES: [Feature; 7] = [
         1,
         &[level(0, MIN, MIN), level(1, MetadataVersion::V4_1_IV0, MetadataVersion::V4_0_IV1)],
     ),
-    feature(GROUP_VERSION, 0, &[level(0, MIN, MIN), level(1, MetadataVersion::V4_0_IV0, MIN)]),
+    feature(GROUP_VERSION, 1, &[level(0, MIN, MIN), level(1, MetadataVersion::V4_0_IV0, MIN)]),
     feature(KRAFT_VERSION, 1, &[level(0, MIN, MIN), level(1, MetadataVersion::V3_9_IV0, MIN)]),
     Feature {
         name: METADATA_VERSION,

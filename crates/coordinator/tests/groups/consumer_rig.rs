@@ -26,6 +26,8 @@ pub struct Consumer {
     pub owned: Owned,
     /// What it was last told to work on.
     pub assigned: Owned,
+    /// It did not hear the last answer: the next request says everything again, and asks for everything.
+    pub is_unsure: bool,
 }
 
 impl Consumer {
@@ -41,6 +43,7 @@ impl Consumer {
             member_epoch: 0,
             owned: Owned::new(),
             assigned: Owned::new(),
+            is_unsure: false,
         }
     }
 
@@ -87,10 +90,16 @@ impl Consumer {
         }
     }
 
+    /// What its client sends next.
+    pub fn next_request(&self) -> ConsumerGroupHeartbeatRequest<'static> {
+        if self.member_epoch == 0 || self.is_unsure { self.full_request() } else { self.request() }
+    }
+
     /// Takes an answer in: the assignment is worked on at once, and told with the next heartbeat.
     pub fn learn(&mut self, response: &ConsumerGroupHeartbeatResponse<'_>) {
         assert_eq!(response.error_code, 0, "{}: {response:?}", self.id);
         self.member_epoch = response.member_epoch;
+        self.is_unsure = false;
         self.id = response.member_id.as_deref().expect("an id").to_string();
         if let Some(assignment) = &response.assignment {
             let topic = |t: &ottla_protocol::messages::consumer_group_heartbeat_response::TopicPartitions| {
@@ -134,13 +143,9 @@ impl Rig {
         }
     }
 
-    /// One heartbeat, full if the consumer joins.
+    /// One heartbeat.
     pub fn beat(&mut self, consumer: &mut Consumer) -> ConsumerGroupHeartbeatResponse<'static> {
-        let request = match consumer.member_epoch {
-            0 => consumer.full_request(),
-            _ => consumer.request(),
-        };
-        let response = self.consumer_request(&request, 1);
+        let response = self.consumer_request(&consumer.next_request(), 1);
         consumer.learn(&response);
         response
     }

@@ -2,10 +2,13 @@
 //! coordinator, fed the log, is in the same state.
 
 mod admin;
+mod classic_consumer;
+mod consumer_random;
 mod consumer_rig;
 mod consumers;
 mod faults;
 mod membership;
+mod migration;
 mod offsets;
 mod random;
 mod rebalance;

@@ -463,6 +463,11 @@ impl Rig {
 
     /// A fresh coordinator that has read the log and does not lead yet.
     pub fn replayed(&self) -> GroupCoordinator {
+        self.replay_watched(|_, _| {})
+    }
+
+    /// The same, shown after each record (how many there were, the coordinator).
+    pub fn replay_watched(&self, mut watch: impl FnMut(usize, &GroupCoordinator)) -> GroupCoordinator {
         let mut fresh = GroupCoordinator::new(self.config.clone(), 43);
         for (offset, logged) in self.log.iter().enumerate() {
             match logged {
@@ -471,6 +476,7 @@ impl Rig {
                 }
                 Logged::Marker { producer_id, commit } => fresh.replay_end_transaction(*producer_id, *commit),
             }
+            watch(offset + 1, &fresh);
         }
         fresh
     }

@@ -145,13 +145,11 @@ impl GroupCoordinator {
         if downgrades {
             let members = draft.members();
             tombstones(group, members.keys().copied(), &mut out.records);
-            let target = |member: &Member| match member.id == draft.member.id {
-                true => draft.target(),
-                false => group.target(&member.id).cloned().unwrap_or_default(),
-            };
-            let members = members.values().map(|member| (*member, target(member)));
-            let classic = classic_group(&group.id, group.group_epoch, members, topics, now);
-            write_downgrade(classic, !follows, out);
+            // Who has not caught up with the assignment would never hear of the rest of it.
+            let settled = |member: &&Member| member.standing.is_reconciled_to(group.assignment_epoch);
+            let rebalances = !follows || !members.values().all(settled);
+            let classic = classic_group(&group.id, group.group_epoch, members.values().copied(), topics, now);
+            write_downgrade(classic, rebalances, out);
         } else {
             let key = (group.id.clone(), member_id.clone());
             self.timers.cancel(&TimerKey::ClassicJoin(key.0.clone(), key.1.clone()));

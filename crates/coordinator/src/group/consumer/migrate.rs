@@ -187,9 +187,7 @@ impl GroupCoordinator {
         let group = &self.consumer_groups[group_id];
         tombstones(group, group.members().keys(), &mut out.records);
         let staying = group.members().values().filter(|member| !leaving.contains(&member.id));
-        let target = |id: &Arc<str>| group.target(id).cloned().unwrap_or_default();
-        let members = staying.map(|member| (member, target(&member.id)));
-        let classic = classic_group(group_id, group.group_epoch, members, topics, now);
+        let classic = classic_group(group_id, group.group_epoch, staying, topics, now);
         write_downgrade(classic, true, out);
     }
 
@@ -229,22 +227,27 @@ pub(crate) fn tombstones<'m>(
     out.push(records::group_epoch_tombstone(id));
 }
 
-/// A stable classic group of these members, all of which speak the classic protocol, with these assignments.
+/// A stable classic group of these members, all of which speak the classic protocol. Each is assigned what it holds, and
+/// not what it was to have: should the group be upgraded again before it has agreed on anything, that is the truth.
 pub(crate) fn classic_group<'m>(
     id: &Arc<str>,
     group_epoch: i32,
-    members: impl Iterator<Item = (&'m Member, Arc<Target>)>,
+    members: impl Iterator<Item = &'m Member>,
     topics: &dyn Topics,
     now: i64,
 ) -> Group {
     let mut group = Group::new(id.clone(), Some(now));
     group.generation_id = group_epoch;
     let consumer = Arc::from(subscription::CONSUMER);
-    let mut targets = BTreeMap::new();
-    for (member, target) in members {
+    let mut held = BTreeMap::new();
+    for member in members {
         let profile = &*member.profile;
         let classic = profile.classic.as_ref().expect("only classic members are left");
-        targets.insert(member.id.clone(), target);
+        let mut mine = Target::new();
+        for (topic, partition) in member.standing.held() {
+            mine.entry(topic).or_default().insert(partition);
+        }
+        held.insert(member.id.clone(), mine);
         let member = ClassicMember {
             id: member.id.clone(),
             instance_id: profile.instance_id.clone(),
@@ -266,10 +269,10 @@ pub(crate) fn classic_group<'m>(
     assert!(group.protocol_name.is_some(), "group {id}: classic members have a protocol in common");
     group.subscribed = group.compute_subscribed();
     let protocol = group.protocol_name.clone().unwrap_or_else(|| Arc::from(""));
-    for (member_id, target) in targets {
+    for (member_id, held) in held {
         let member = group.members.get_mut(&member_id).expect("it was just added");
         let version = subscription::version(member.metadata(&protocol));
-        member.assignment = Arc::from(subscription::encode_assignment(&target, version, topics));
+        member.assignment = Arc::from(subscription::encode_assignment(&held, version, topics));
     }
     group
 }

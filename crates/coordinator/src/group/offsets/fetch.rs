@@ -117,8 +117,7 @@ impl GroupCoordinator {
 
     /// Offsets that outlived their group are hidden until the group is back.
     fn fetch_visible(&self, group_id: &str) -> Option<&crate::group::offsets::store::Topics> {
-        let exists = self.groups.contains_key(group_id) || self.foreign_groups.contains_key(group_id);
-        self.offsets.committed.group(group_id).filter(|_| exists)
+        self.offsets.committed.group(group_id).filter(|_| self.has_group(group_id))
     }
 }
 
