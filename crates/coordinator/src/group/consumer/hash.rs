@@ -73,3 +73,52 @@ fn put_string(bytes: &mut Vec<u8>, text: &str) {
     }
     bytes.extend(units.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::consumer::group::SubscriptionCount;
+    use ottla_protocol::Uuid;
+
+    /// Two topics: `foo` with racks, `bar` with forty partitions and none.
+    struct Cluster;
+
+    const FOO: Uuid = Uuid::from_halves(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+    const BAR: Uuid = Uuid::from_halves(1, 2);
+
+    impl Topics for Cluster {
+        fn id_of(&self, name: &str) -> Option<Uuid> {
+            [("foo", FOO), ("bar", BAR)].iter().find(|(known, _)| *known == name).map(|(_, id)| *id)
+        }
+        fn name_of(&self, _id: Uuid) -> Option<String> {
+            None
+        }
+        fn has_partition(&self, _name: &str, _partition: i32) -> bool {
+            true
+        }
+        fn partition_count(&self, id: Uuid) -> Option<i32> {
+            Some(if id == FOO { 2 } else { 40 })
+        }
+        fn racks(&self, id: Uuid, partition: i32) -> Vec<String> {
+            let racks = [["rack1", "rack0"], ["rack1", "rack2"]];
+            if id == FOO { racks[partition as usize].map(String::from).to_vec() } else { vec![] }
+        }
+        fn names_after(&self, _after: Option<&str>, _max: usize) -> Vec<Arc<str>> {
+            vec![]
+        }
+        fn version(&self) -> i64 {
+            0
+        }
+    }
+
+    /// The numbers are those of hash4j 0.22, which Kafka 4.4 uses.
+    #[test]
+    fn hashes_are_kafkas_to_the_bit() {
+        assert_eq!(topic_hash("foo", &Cluster), Some(0x3ab7_dc17_403b_fe50));
+        assert_eq!(topic_hash("bar", &Cluster), Some(0x7519_45c7_0d8c_13f4));
+        let names = ["foo", "bar", "not there"];
+        let subscriptions = names.map(|name| (Arc::from(name), SubscriptionCount::default())).into();
+        assert_eq!(TopicHashes::default().of_group(&subscriptions, &Cluster), 0x523d_bf4e_1a43_90c9);
+        assert_eq!(TopicHashes::default().of_group(&Subscriptions::new(), &Cluster), 0);
+    }
+}
