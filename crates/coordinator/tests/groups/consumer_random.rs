@@ -270,7 +270,7 @@ impl Story {
         self.member_epochs = epochs;
         let mut worked_on: BTreeMap<(u8, i32), &str> = BTreeMap::new();
         for member in &self.members {
-            if !self.member_epochs.get(member.id()).is_some_and(|epoch| *epoch >= 0) {
+            if self.member_epochs.get(member.id()).is_none_or(|epoch| *epoch < 0) {
                 continue;
             }
             for partition in flat(member.owned()) {

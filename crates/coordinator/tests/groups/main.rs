@@ -7,6 +7,7 @@ mod consumer_random;
 mod consumer_rig;
 mod consumers;
 mod faults;
+mod figures;
 mod membership;
 mod migration;
 mod offsets;
