@@ -54,6 +54,8 @@ pub struct Broker {
     logs: PathBuf,
     port: u16,
     controller_port: u16,
+    /// Kafka's quorum is formatted as one whose voters may change (KIP-853).
+    quorum_may_change: bool,
     starts: u32,
     process: Option<Child>,
     /// What it is given besides [`SETTINGS`].
@@ -74,6 +76,7 @@ impl Broker {
             logs: logs.to_path_buf(),
             port: free_port()?,
             controller_port: free_port()?,
+            quorum_may_change: false,
             starts: 0,
             process: None,
             settings: Vec::new(),
@@ -95,6 +98,11 @@ impl Broker {
     /// The process, while it runs.
     pub fn pid(&self) -> Result<u32, Trouble> {
         self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))
+    }
+
+    /// Has Kafka format a quorum whose voters may change.
+    pub fn let_quorum_change(&mut self) {
+        self.quorum_may_change = true;
     }
 
     /// Where clients connect.
@@ -243,10 +251,15 @@ impl Broker {
 
     fn format_kafka(&self) -> Result<(), Trouble> {
         let (port, controller) = (self.port, self.controller_port);
+        let quorum = if self.quorum_may_change {
+            format!("bootstrap.servers=127.0.0.1:{controller}")
+        } else {
+            format!("voters=1@127.0.0.1:{controller}")
+        };
         let mut text = format!(
             "process.roles=broker,controller\nnode.id=1\nlog.dirs={}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             controller.listener.names=CONTROLLER\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.{quorum}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
             self.data().display()
         );
@@ -263,6 +276,9 @@ impl Broker {
             "--config",
         ]);
         command.arg(self.properties());
+        if self.quorum_may_change {
+            command.arg("--standalone");
+        }
         let ended = crate::steps::run_logged(&mut command, &log, Duration::from_secs(60))?;
         if !ended.success() {
             crate::steps::show_end(&log, 20);

@@ -6,7 +6,7 @@
 
 mod dump_log;
 pub mod setup;
-mod suites;
+pub mod suites;
 
 use crate::broker::{Broker, Kind};
 use crate::steps::{self, Trouble, fresh_dir};

@@ -7,6 +7,7 @@ use crate::steps::{Trouble, fresh_dir};
 use crate::{wire, workspace};
 use clap::Args;
 use ottla_protocol::Records;
+use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
@@ -22,6 +23,8 @@ const BEGIN: &str = "<!-- figures: begin -->";
 const END: &str = "<!-- figures: end -->";
 /// Idle connections opened for the memory figure.
 const CONNECTIONS: usize = 1_000;
+/// Logs of one batch each for the other recovery figure.
+const SMALL_LOGS: i32 = 3_000;
 /// Bytes of log for the recovery figure.
 const LOG_BYTES: usize = 1 << 30;
 /// Processes started for the start-up figure.
@@ -99,6 +102,11 @@ fn measure() -> Result<Vec<Figure>, Trouble> {
         recovery(&home.join("recovery"), &logs)?,
         1_000,
     ));
+    figures.push(time(
+        "restart after kill -9 with 3,000 small logs",
+        small_logs(&home.join("small"), &logs)?,
+        1_000,
+    ));
     Ok(figures)
 }
 
@@ -111,37 +119,73 @@ fn recovery(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
         &MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: true, ..Default::default() },
         9,
     )?;
-    let mut builder = BatchBuilder::new(0, ottla_protocol::records::BatchOptions::default());
-    let value = vec![b'x'; 1024];
-    for _ in 0..900 {
-        builder.push(1_700_000_000_000, None, Some(&value), &[]);
-    }
-    let batch = builder.finish();
+    let batch = batch(900);
     let mut written = 0;
     while written < LOG_BYTES {
-        let data = |index| PartitionProduceData { index, records: Some(Records::Slice(&batch)) };
-        let request = ProduceRequest {
-            acks: 1,
-            timeout_ms: 30_000,
-            topic_data: vec![TopicProduceData {
-                name: "figures".into(),
-                partition_data: (0..3).map(data).collect(),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let body = connection.ask(&request, 9)?;
-        let response = ProduceResponse::decode(&mut Reader::new(&body), 9).map_err(Trouble::new)?;
-        let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        if let Some(failed) = partitions.find(|partition| partition.error_code != 0) {
-            return Err(Trouble::new(format!("produce failed with {}", failed.error_code)));
-        }
+        produce(&mut connection, "figures", 0..3, &batch)?;
         written += 3 * batch.len();
     }
     broker.kill()?;
     let took = broker.start()?;
     broker.stop()?;
     Ok(took)
+}
+
+/// A restart after kill -9 with many logs of one batch each.
+fn small_logs(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
+    let mut broker = Broker::new(Kind::Ottla, None, home, logs)?;
+    broker.start()?;
+    let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
+    let topic = CreatableTopic {
+        name: "small".into(),
+        num_partitions: SMALL_LOGS,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    connection
+        .ask(&CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, ..Default::default() }, 7)?;
+    let batch = batch(1);
+    for start in (0..SMALL_LOGS).step_by(500) {
+        produce(&mut connection, "small", start..(start + 500).min(SMALL_LOGS), &batch)?;
+    }
+    broker.kill()?;
+    let took = broker.start()?;
+    broker.stop()?;
+    Ok(took)
+}
+
+/// A batch of that many records of one KiB.
+fn batch(records: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(0, ottla_protocol::records::BatchOptions::default());
+    let value = vec![b'x'; 1024];
+    for _ in 0..records {
+        builder.push(1_700_000_000_000, None, Some(&value), &[]);
+    }
+    builder.finish()
+}
+
+/// Sends the batch to each of these partitions.
+fn produce(
+    connection: &mut wire::Connection,
+    topic: &'static str,
+    partitions: std::ops::Range<i32>,
+    batch: &[u8],
+) -> Result<(), Trouble> {
+    let data = |index| PartitionProduceData { index, records: Some(Records::Slice(batch)) };
+    let partition_data = partitions.map(data).collect();
+    let request = ProduceRequest {
+        acks: 1,
+        timeout_ms: 30_000,
+        topic_data: vec![TopicProduceData { name: topic.into(), partition_data, ..Default::default() }],
+        ..Default::default()
+    };
+    let body = connection.ask(&request, 9)?;
+    let response = ProduceResponse::decode(&mut Reader::new(&body), 9).map_err(Trouble::new)?;
+    let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    match partitions.find(|partition| partition.error_code != 0) {
+        Some(failed) => Err(Trouble::new(format!("produce failed with {}", failed.error_code))),
+        None => Ok(()),
+    }
 }
 
 fn median(mut all: Vec<Duration>) -> Duration {

@@ -6,6 +6,7 @@ mod clients;
 mod compaction;
 mod crash;
 mod docs;
+mod exchange;
 mod figures;
 mod fixtures;
 mod hostile;
@@ -52,6 +53,8 @@ enum Chore {
     Tidy,
     /// Has Apache Kafka write files, and reads them with our storage
     Fixtures(fixtures::Options),
+    /// A data directory goes from Apache Kafka to Ottla and back
+    Exchange,
     /// Message schemas: bring in those of another release of Kafka
     #[command(subcommand)]
     Schema(schema::Verb),
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Docs => docs::run(),
         Chore::Tidy => Ok(tidy::run()),
         Chore::Fixtures(options) => fixtures::run(options),
+        Chore::Exchange => exchange::run(),
         Chore::Schema(verb) => schema::run(&verb).map_err(steps::Trouble::new).map(|report| {
             println!("{report}");
             true

@@ -3,6 +3,7 @@
 use crate::broker::Kind;
 use crate::clients::{self, setup};
 use crate::crash;
+use crate::exchange;
 use crate::fixtures;
 use crate::hostile;
 use crate::kafka_log;
@@ -48,6 +49,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         add(part("files written by Apache Kafka", || kafka_log::check(&fixture)));
         if built {
             add(part("real clients", with_clients));
+            add(part("one directory, two brokers", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("hostile frames", with_hostility));
         } else {

@@ -24,9 +24,10 @@ impl Broker {
     /// Makes this node what `image` says, given what changed. The new image is visible to requests when this returns, and everything
     /// that it speaks of is served by then.
     pub(crate) fn apply(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
+        let reconfigured = self.reconfigure(image, delta, out);
         self.delete_topics(delta, now, out);
         self.take_up_partitions(image, delta, now, out);
-        self.configure_topics(image, delta, out);
+        self.configure_topics(image, delta, reconfigured, out);
         self.image.store(Arc::new(image.clone()));
         self.tell_groups_of_topics(image, delta, now, out);
         // Groups first: transactions that end may have offsets to decide.
@@ -76,7 +77,7 @@ impl Broker {
             for partition in &topic.partitions {
                 let wakes = partition.delete();
                 self.wake(partition, wakes, now, out);
-                let delay = self.config.topic_defaults.file_delete_delay_ms;
+                let delay = self.live_config().topic_defaults.file_delete_delay_ms;
                 let name = &topic.topic.name;
                 match self.store.set_aside(
                     name,
@@ -107,7 +108,7 @@ impl Broker {
         self.groups.each(self, now, out, |coordinator| coordinator.on_topics_deleted(&named, now));
     }
 
-    fn take_up_partitions(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
+    pub(crate) fn take_up_partitions(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
         let changed: BTreeSet<TopicId> = delta.partitions.keys().map(|(id, _)| *id).collect();
         if changed.is_empty() {
             return;
@@ -154,11 +155,40 @@ impl Broker {
         self.topics.store(Arc::new(topics));
     }
 
-    fn configure_topics(&self, image: &Image, delta: &Delta, out: &mut Effects) {
-        for resource in delta.configs.iter().filter(|resource| resource.kind == ResourceType::TOPIC) {
-            let topics = self.topics();
-            let Some(topic) = topics.by_name(&resource.name) else { continue };
-            let settings = self.topic_settings(image, &resource.name, out);
+    /// Lays what was set for brokers while they run over what this one was started with. Returns whether anything was.
+    pub(crate) fn reconfigure(&self, image: &Image, delta: &Delta, out: &mut Effects) -> bool {
+        let own = self.config.node_id.to_string();
+        let concerns_me = |name: &str| name.is_empty() || name == own;
+        let mut changed = delta.configs.iter().filter(|resource| resource.kind == ResourceType::BROKER);
+        if !changed.any(|resource| concerns_me(&resource.name)) {
+            return false;
+        }
+        let none = BTreeMap::new();
+        let of = |name: &str| image.config(ResourceType::BROKER, name).map_or(&none, |map| &**map);
+        match self.config.reconfigure(of(""), of(&own)) {
+            Ok((live, _notes)) => {
+                self.store.set_producer_rules(&live.transactions);
+                let live = Arc::new(live);
+                self.live.store(live.clone());
+                out.push(Effect::Reconfigure(live));
+                true
+            }
+            // It was checked when it was set, and before that nothing counts.
+            Err(error) => {
+                out.push(Effect::Report(format!("what was set for brokers does not fit: {error}")));
+                false
+            }
+        }
+    }
+
+    /// `all`: the defaults of all topics may have changed.
+    fn configure_topics(&self, image: &Image, delta: &Delta, all: bool, out: &mut Effects) {
+        let topics = self.topics();
+        let named = delta.configs.iter().filter(|resource| resource.kind == ResourceType::TOPIC);
+        let named = named.filter_map(|resource| topics.by_name(&resource.name));
+        let changed: Vec<_> = if all { topics.iter().collect() } else { named.collect() };
+        for topic in changed {
+            let settings = self.topic_settings(image, &topic.topic.name, out);
             for partition in &topic.partitions {
                 partition.configure(settings.clone());
             }
@@ -170,9 +200,10 @@ impl Broker {
     fn topic_settings(&self, image: &Image, name: &str, out: &mut Effects) -> Arc<TopicConfig> {
         let none = BTreeMap::new();
         let overrides = image.config(ResourceType::TOPIC, name).map_or(&none, |map| &**map);
-        let mut settings = TopicConfig::resolve(overrides, &self.config).unwrap_or_else(|error| {
+        let live = self.live_config();
+        let mut settings = TopicConfig::resolve(overrides, &live).unwrap_or_else(|error| {
             out.push(Effect::Report(format!("topic {name}: {error}; the defaults are used")));
-            self.config.topic_defaults.clone()
+            live.topic_defaults.clone()
         });
         if topic_name::is_internal(name) {
             // What coordinators promise has to be on disk, whatever the node's data topics do.

@@ -1,12 +1,13 @@
 //! The rules for configurations, less what this version does not act upon: refusing a change is better than accepting it without effect.
 
 use ottla_controller::{ConfigRules, EffectiveConfig, TableRules};
+use ottla_metadata::config::check_live_broker_config;
 use ottla_metadata::{ConfigMap, Image, ResourceType};
 
 /// Where the keys of the groups begin that are served.
 const SERVED_GROUPS: &str = "consumer.";
 
-/// The tables' rules, for topics and consumer groups only.
+/// The tables' rules, for topics, brokers and consumer groups.
 #[derive(Debug)]
 pub(crate) struct ServedRules(pub TableRules);
 
@@ -15,10 +16,12 @@ impl ConfigRules for ServedRules {
         match kind {
             ResourceType::TOPIC => self.0.validate(kind, resource, values),
             _ if values.is_empty() => Ok(()),
-            ResourceType::BROKER => Err(
-                "Broker configurations can not be changed while the node runs; set them in its properties."
-                    .to_owned(),
-            ),
+            ResourceType::BROKER => {
+                self.0.validate(kind, resource, values)?;
+                let live = values.keys().try_for_each(|key| check_live_broker_config(key));
+                live.map_err(|error| error.to_string())?;
+                self.0.validate_together(resource, values)
+            }
             ResourceType::GROUP => match values.keys().find(|key| !key.starts_with(SERVED_GROUPS)) {
                 Some(key) => Err(format!("{key} has no effect: only consumer groups are served.")),
                 None => self.0.validate(kind, resource, values),

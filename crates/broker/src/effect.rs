@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::Chain;
 use ottla_storage::{FlushDone, FlushJob};
 
@@ -89,6 +90,8 @@ pub enum Effect {
         /// When.
         at: Millis,
     },
+    /// What was set for this node while it runs changed: the shell acts on what concerns it, such as limits of connections.
+    Reconfigure(Arc<BrokerConfig>),
     /// Print a line for the operator.
     Report(String),
     /// The node can not go on: the reason has to be printed and the process has to end.

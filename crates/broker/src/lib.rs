@@ -13,6 +13,7 @@ mod call;
 mod config_rules;
 mod connection;
 mod coordination;
+mod crew;
 mod effect;
 mod node;
 mod open;
@@ -28,6 +29,7 @@ mod upkeep;
 
 pub use api::SERVED;
 pub use connection::Connection;
+pub use crew::{Alone, Crew, Job};
 pub use effect::{Effect, Effects, FlushOutcome, FlushTask, Millis, ReadTask, Response, Token};
 pub use node::Broker;
 pub use open::{NodeConfig, OpenError};

@@ -30,7 +30,10 @@ use crate::upkeep::{Chore, Upkeep};
 /// One node of a cluster.
 #[derive(Debug)]
 pub struct Broker {
+    /// What the node was started with.
     pub(crate) config: Arc<BrokerConfig>,
+    /// The same with what was set while it runs, for this broker and for all.
+    pub(crate) live: ArcSwap<BrokerConfig>,
     pub(crate) cluster_id: String,
     pub(crate) store: Arc<Store>,
     /// What is committed of the cluster's metadata.
@@ -146,7 +149,7 @@ impl Broker {
             out.push(Effect::Tick { at });
         }
         self.on_quorum_tick(now, out);
-        self.upkeep.plan(&self.config, now, out);
+        self.upkeep.plan(&self.live_config(), now, out);
         self.groups.on_tick(self, now, out);
         self.transactions.on_tick(self, now, out);
         self.reask_due(now, out);
@@ -251,15 +254,21 @@ impl Broker {
     /// Whether old records of a topic go by compaction alone, so that nobody may delete them by offset.
     pub(crate) fn is_compacted_only(&self, topic: &str) -> bool {
         let overrides = self.image().config(ResourceType::TOPIC, topic).cloned();
-        let settings = overrides.map(|overrides| TopicConfig::resolve(&overrides, &self.config));
+        let live = self.live_config();
+        let settings = overrides.map(|overrides| TopicConfig::resolve(&overrides, &live));
         let cleanup = match settings {
             Some(Ok(settings)) => settings.cleanup,
-            _ => self.config.topic_defaults.cleanup,
+            _ => live.topic_defaults.cleanup,
         };
         cleanup.compact && !cleanup.delete
     }
 
-    /// Resolved configuration.
+    /// The configuration in force: what the node was started with, and over it what was set while it runs.
+    pub fn live_config(&self) -> Guard<Arc<BrokerConfig>> {
+        self.live.load()
+    }
+
+    /// What the node was started with.
     pub fn config(&self) -> &BrokerConfig {
         &self.config
     }

@@ -3,18 +3,20 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use ottla_controller::Dice;
 use ottla_coordinator::{ConsumerConfig, MigrationPolicy, TransactionConfig};
 use ottla_metadata::config::{BrokerConfig, ConsumerGroupSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
-use ottla_protocol::Uuid;
 use ottla_storage::{Disk, HashSecret, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
 
 use crate::Broker;
 use crate::coordination::{Coordinators, Parked};
+use crate::crew::{Alone, Crew, Job};
 use crate::effect::{Effects, Millis};
 use crate::partition::Partition;
 use crate::purgatory::Purgatory;
@@ -75,10 +77,21 @@ impl Broker {
         now: Millis,
         seed: u64,
     ) -> Result<Arc<Broker>, OpenError> {
+        Broker::open_with(&Alone, disk, node, now, seed)
+    }
+
+    /// Like [`Broker::open`], with a crew that recovers logs side by side.
+    pub fn open_with(
+        crew: &dyn Crew,
+        disk: Arc<dyn Disk>,
+        node: NodeConfig,
+        now: Millis,
+        seed: u64,
+    ) -> Result<Arc<Broker>, OpenError> {
         let NodeConfig { broker: config, cluster_id } = node;
         check_served(&config)?;
         let config = Arc::new(config);
-        let mut dice = Seed(seed);
+        let mut dice = Dice::new(seed);
         let mut dir = LogDir::open(disk, Path::new(&config.log_dirs[0]))?;
         dir.check_identity(cluster_id.as_deref(), Some(config.node_id))?;
         let meta = match dir.meta_properties() {
@@ -101,7 +114,7 @@ impl Broker {
             directory_id,
             incarnation_id: dice.uuid(),
             previous_broker_epoch: previous_broker_epoch.unwrap_or(-1),
-            seed: dice.next(),
+            seed: dice.roll(),
         };
         let quorum = Quorum::open(&store, &config, identity, now).map_err(OpenError::Damaged)?;
         let image = quorum.committed_image();
@@ -110,7 +123,7 @@ impl Broker {
                 "{feature} is finalised at level {level}, which this version does not serve; what it left in the logs is kept as it is"
             ));
         }
-        let secret = HashSecret(dice.next(), dice.next());
+        let secret = HashSecret(dice.roll(), dice.roll());
         let upkeep = Upkeep::new(&config, store.cleaned_offsets(), secret, now);
         let broker = Arc::new(Broker {
             cluster_id: meta.cluster_id.clone(),
@@ -120,10 +133,10 @@ impl Broker {
             groups: Coordinators::new(i64::from(config.offsets.commit_timeout_ms)),
             transactions: Coordinators::new(i64::from(config.network.request_timeout_ms)),
             parked: Parked::default(),
-            coordinator_seed: dice.next(),
+            coordinator_seed: dice.roll(),
             sessions: Sessions::new(
                 usize::try_from(config.requests.fetch_session_slots).unwrap_or(0),
-                dice.next(),
+                dice.roll(),
             ),
             purgatory: Purgatory::new(),
             quotas: ClientQuotas::new(Windows {
@@ -134,31 +147,53 @@ impl Broker {
             producer_ids: Arc::default(),
             startup: Mutex::default(),
             store,
+            live: ArcSwap::new(config.clone()),
             config,
         });
-        broker.take_up(&image, clean.is_some(), now)?;
+        broker.take_up(crew, &image, clean.is_some(), now)?;
         Ok(broker)
     }
 
     /// Serves what the image says, recovering the logs that the directory holds.
-    fn take_up(&self, image: &Image, clean: bool, now: Millis) -> Result<(), OpenError> {
-        // Group coordinators are loaded by `apply`, so the partitions' logs have to be there; they open on first use.
+    fn take_up(&self, crew: &dyn Crew, image: &Image, clean: bool, now: Millis) -> Result<(), OpenError> {
         self.settle_directories(image, now)?;
         let mut out = Effects::new();
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
+        self.reconfigure(image, &delta, &mut out);
+        self.take_up_partitions(image, &delta, now, &mut out);
+        if !clean {
+            // After a clean stop there is nothing to recover: logs open on their first use.
+            self.recover(crew, now)?;
+        }
+        // Coordinators are loaded by `apply`, from logs that are there now.
         self.apply(image, &delta, now, &mut out);
         // Timers and reports that arose go out with the first tick.
         lock(&self.startup).append(&mut out);
-        if clean {
-            // There is nothing to recover: logs open on their first use.
-            return Ok(());
-        }
-        for partition in self.topics().iter().flat_map(|topic| &topic.partitions) {
-            if self.store.has_log(&partition.topic.name, partition.index) {
-                partition.settle(now).map_err(|_| self.damaged(partition))?;
-            }
-        }
         Ok(())
+    }
+
+    /// Opens every log that the directory holds, several at a time (`num.recovery.threads.per.data.dir`).
+    fn recover(&self, crew: &dyn Crew, now: Millis) -> Result<(), OpenError> {
+        let topics = self.topics();
+        let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        let found: Vec<_> = partitions
+            .filter(|partition| self.store.has_log(&partition.topic.name, partition.index))
+            .collect();
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        let work = || {
+            while let Some(partition) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if partition.settle(now).is_err() {
+                    lock(&failed).get_or_insert_with(|| self.damaged(partition));
+                    return;
+                }
+            }
+        };
+        let threads = usize::try_from(self.config.retention.recovery_threads_per_dir).unwrap_or(1);
+        crew.run((0..threads.min(found.len())).map(|_| Box::new(work) as Job<'_>).collect());
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 
     fn damaged(&self, partition: &Partition) -> OpenError {
@@ -265,33 +300,5 @@ pub(crate) fn transaction_config(config: &BrokerConfig) -> TransactionConfig {
         abort_interval_ms: i64::from(transactions.abort_interval_ms),
         remove_interval_ms: i64::from(transactions.remove_interval_ms),
         ..TransactionConfig::default()
-    }
-}
-
-/// A splitmix64 sequence.
-pub(crate) struct Seed(u64);
-
-impl Seed {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A random id (version 4), as Kafka draws them: never one that begins with a dash when printed.
-    pub(crate) fn uuid(&mut self) -> Uuid {
-        loop {
-            let mut bytes = [0; 16];
-            bytes[..8].copy_from_slice(&self.next().to_be_bytes());
-            bytes[8..].copy_from_slice(&self.next().to_be_bytes());
-            bytes[6] = bytes[6] & 0x0f | 0x40;
-            bytes[8] = bytes[8] & 0x3f | 0x80;
-            let id = Uuid(bytes);
-            if !id.to_string().starts_with('-') {
-                return id;
-            }
-        }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ottla_metadata::config::{self, BrokerConfig, TopicCompression, TopicConfig};
+use ottla_metadata::config::{self, BrokerConfig, TopicCompression, TopicConfig, TransactionSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
@@ -55,9 +56,10 @@ impl Birth {
 pub(crate) struct Store {
     dir: LogDir,
     flush_interval_ms: Millis,
-    producer_id_expiration_ms: Millis,
+    /// `producer.id.expiration.ms`.
+    producer_id_expiration_ms: AtomicI64,
     /// `transaction.partition.verification.enable`.
-    verify_transactions: bool,
+    verify_transactions: AtomicBool,
     /// What all logs together keep in memory for readers at their tails.
     tail_budget: TailBudget,
     checkpointing: Mutex<()>,
@@ -105,8 +107,8 @@ impl Store {
         Ok(Store {
             dir,
             flush_interval_ms: config.flush_interval_ms,
-            producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms),
-            verify_transactions: config.transactions.partition_verification,
+            producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms).into(),
+            verify_transactions: config.transactions.partition_verification.into(),
             tail_budget: TailBudget::new(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
             checkpointing: Mutex::default(),
             high_watermarks: dir_high_watermarks,
@@ -311,6 +313,12 @@ impl Store {
         self.dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default()
     }
 
+    /// Changes what holds for the producers of all logs that are configured from here on.
+    pub fn set_producer_rules(&self, rules: &TransactionSettings) {
+        self.producer_id_expiration_ms.store(rules.producer_id_expiration_ms.into(), Ordering::Relaxed);
+        self.verify_transactions.store(rules.partition_verification, Ordering::Relaxed);
+    }
+
     /// What a log needs to know of its topic's configuration.
     pub fn log_config(&self, settings: &TopicConfig) -> LogConfig {
         let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
@@ -352,8 +360,8 @@ impl Store {
                 false => RetentionRules::default(),
             },
             strict_validation: settings.strict_validation,
-            verify_transactions: self.verify_transactions,
-            producer_id_expiration_ms: self.producer_id_expiration_ms,
+            verify_transactions: self.verify_transactions.load(Ordering::Relaxed),
+            producer_id_expiration_ms: self.producer_id_expiration_ms.load(Ordering::Relaxed),
             tail_cache_bytes: TAIL_CACHE_BYTES,
             tail_budget: self.tail_budget.clone(),
             rolls_may_wait: false,

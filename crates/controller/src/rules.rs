@@ -26,6 +26,13 @@ impl TableRules {
         TableRules { broker }
     }
 
+    /// Whether the values of a broker resource make sense together and with what the node was started with.
+    pub fn validate_together(&self, resource: &str, values: &ConfigMap) -> Result<(), String> {
+        let none = ConfigMap::new();
+        let (default, own) = if resource.is_empty() { (values, &none) } else { (&none, values) };
+        self.broker.reconfigure(default, own).map(drop).map_err(|error| error.to_string())
+    }
+
     /// The node's configuration with the dynamic values of `image`. Values that contradict each other were refused
     /// when they were set; should there be some nevertheless, what the node was started with counts.
     fn broker(&self, image: &Image) -> Cow<'_, BrokerConfig> {

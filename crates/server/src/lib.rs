@@ -5,6 +5,7 @@
 mod cli;
 mod clock;
 mod config;
+mod crew;
 mod data_dir;
 mod listeners;
 mod logging;

@@ -4,7 +4,6 @@
 //! a real port that can be advertised), then data is recovered, and only then does anyone accept from the sockets. Peers that come
 //! in between wait in the backlog.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,11 +18,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::{self, Configured, Request};
+use crate::crew::Threads;
 use crate::data_dir;
 use crate::listeners;
 use crate::logging;
 use crate::real_disk::RealDisk;
-use crate::shell::{Limits, Listening, Node, NodeThreads};
+use crate::shell::{ConnectionLimits, Limits, Listening, Node, NodeThreads};
 
 /// The configuration can not be used.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -91,8 +91,8 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
     let node_config =
         NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let broker =
-        Broker::open(disk, node_config, clock.now(), rand::random()).map_err(|error| error.to_string())?;
+    let broker = Broker::open_with(&Threads, disk, node_config, clock.now(), rand::random())
+        .map_err(|error| error.to_string())?;
     let banner = banner(&broker, &configured.broker, &listening);
     let node = Node::new(broker, Arc::clone(clock), limits);
     let signals = Signals::listen().map_err(|error| format!("signals can not be received: {error}"))?;
@@ -130,18 +130,6 @@ fn limits(configured: &Configured) -> Limits {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Half for what comes in and half for what goes out: neither can take the other's place and so stop it.
     let memory = usize::try_from(configured.broker.memory_limit_bytes / 2).unwrap_or(usize::MAX);
-    let overrides = network.max_connections_per_ip_overrides.iter();
-    let address_overrides: BTreeMap<_, _> = overrides
-        .filter_map(|(host, max)| {
-            let address = listeners::resolve(host);
-            if address.is_none() {
-                crate::warn!(
-                    "max.connections.per.ip.overrides: the name {host} is not known to this machine"
-                );
-            }
-            Some((address?, count(*max)))
-        })
-        .collect();
     // Kafka's defaults for buffers would only switch the kernel's own tuning off.
     let if_given = |key: &str, bytes: Option<i32>| bytes.filter(|_| configured.is_given(key)).map(count);
     Limits {
@@ -153,12 +141,7 @@ fn limits(configured: &Configured) -> Limits {
         request_bytes_max: count(network.request_max_bytes),
         request_memory_bytes: memory,
         response_memory_bytes: memory,
-        connections_max: count(network.max_connections),
-        connections_per_address_max: match network.max_connections_per_ip {
-            i32::MAX => usize::MAX,
-            max => count(max),
-        },
-        address_overrides,
+        connections: ConnectionLimits::of(network),
         idle_ms_max: network.connections_max_idle_ms,
         send_buffer_bytes: if_given("socket.send.buffer.bytes", network.send_buffer_bytes),
         receive_buffer_bytes: if_given("socket.receive.buffer.bytes", network.receive_buffer_bytes),

@@ -303,6 +303,7 @@ impl World {
                     let took = self.dice.below(50) as i64;
                     self.plan(self.now + took, Todo::Chore(chore));
                 }
+                Effect::Reconfigure(_) => {}
                 Effect::Report(line) => self.reports.push(line),
                 Effect::Halt(reason) => panic!("the node halts: {reason}"),
             }

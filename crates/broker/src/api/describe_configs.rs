@@ -58,7 +58,7 @@ fn entries(
             }
             let overrides =
                 image.config(ResourceType::TOPIC, name).map(|map| (**map).clone()).unwrap_or_default();
-            Ok(describe_topic(&overrides, broker.config()))
+            Ok(describe_topic(&overrides, &broker.live_config()))
         }
         ResourceType::BROKER if name.is_empty() => {
             let defaults =
@@ -66,7 +66,7 @@ fn entries(
             Ok(describe_broker_defaults(&defaults))
         }
         ResourceType::BROKER if name.parse() == Ok(broker.config().node_id) => {
-            Ok(describe_broker(broker.config()))
+            Ok(describe_broker(&broker.live_config()))
         }
         ResourceType::BROKER => {
             let id = broker.config().node_id;
@@ -82,7 +82,7 @@ fn entries(
         ResourceType::GROUP => {
             let overrides =
                 image.config(ResourceType::GROUP, name).map(|map| (**map).clone()).unwrap_or_default();
-            Ok(describe_group(&overrides, broker.config()))
+            Ok(describe_group(&overrides, &broker.live_config()))
         }
         other => {
             Err((ErrorCode::InvalidRequest, format!("Resources of type {} are not served.", other.name())))

@@ -36,7 +36,7 @@ impl Pace for WhileThere<'_> {
 
 impl Broker {
     pub(super) fn compact_dirtiest(&self, pace: &dyn Pace, now: Millis, out: &mut Effects) {
-        let backoff_ms = self.config.cleaner.backoff_ms;
+        let backoff_ms = self.live_config().cleaner.backoff_ms;
         let found = self.take_dirtiest(now);
         let at = match found {
             Some((partition, dirt)) => {
@@ -127,7 +127,8 @@ impl Broker {
         now: Millis,
         out: &mut Effects,
     ) -> Result<Option<(i64, CompactionStats)>, CompactionError> {
-        let cleaner = &self.config.cleaner;
+        let live = self.live_config();
+        let cleaner = &live.cleaner;
         let memory = CompactionMemory {
             map_bytes: (cleaner.dedupe_buffer_bytes / i64::from(cleaner.threads.max(1))).unsigned_abs(),
             load_factor: cleaner.load_factor,

@@ -39,9 +39,9 @@ pub use layers::Layers;
 pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use topic::{
-    CleanupPolicy, Durability, TimestampType, TopicCompression, TopicConfig, is_list_key, list_append,
-    list_subtract, validate_broker_config, validate_client_metrics_config, validate_group,
-    validate_group_config, validate_topic_config,
+    CleanupPolicy, Durability, TimestampType, TopicCompression, TopicConfig, check_live_broker_config,
+    is_list_key, list_append, list_subtract, validate_broker_config, validate_client_metrics_config,
+    validate_group, validate_group_config, validate_topic_config,
 };
 
 /// Names of the keys that only Ottla has, in one place.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::{Bounded, BrokerConfig};
-use super::definition::{ConfigType, Definition, Update, Value};
+use super::definition::{ConfigType, Definition, Effect, Update, Value};
 use super::key::topic_synonyms;
 use super::layers::Layers;
 use super::note::ConfigError;
@@ -340,6 +340,27 @@ fn known(
         let meant = table.nearest(key).map_or(String::new(), |near| format!(", did you mean {near}?"));
         ConfigError::new(key, Some(value), format!("there is no such {kind} configuration{meant}"))
     })
+}
+
+/// Honoured keys that Kafka changes while a node runs and this version only with a restart.
+const RESTART_KEYS: [&str; 5] = [
+    "listeners",
+    "listener.security.protocol.map",
+    "group.consumer.assignment.interval.ms",
+    "log.cleaner.threads",
+    "num.recovery.threads.per.data.dir",
+];
+
+/// Whether a change of `key` while the node runs would have an effect here; if not, why. Keys that nobody knows have none to lose.
+pub fn check_live_broker_config(key: &str) -> Result<(), ConfigError> {
+    let reason = match broker_table().get(key) {
+        Some(definition) if definition.effect != Effect::Honoured => "has no effect in this version",
+        Some(_) if RESTART_KEYS.contains(&key) => {
+            "needs a restart in this version: set it in the node's properties"
+        }
+        _ => return Ok(()),
+    };
+    Err(ConfigError::new(key, None, reason))
 }
 
 /// Whether `key` of a table holds a list, so that items can be appended and subtracted (IncrementalAlterConfigs).

@@ -6,62 +6,115 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ottla_metadata::config::NetworkSettings;
 use tokio::sync::Notify;
 
-use super::Limits;
+use crate::listeners;
+
+/// Who may connect.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// Connections in all (`max.connections`).
+    pub total_max: usize,
+    /// Connections from one address (`max.connections.per.ip`).
+    pub per_address_max: usize,
+    /// Exceptions to that (`max.connections.per.ip.overrides`).
+    pub overrides: BTreeMap<IpAddr, usize>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        ConnectionLimits { total_max: usize::MAX, per_address_max: usize::MAX, overrides: BTreeMap::new() }
+    }
+}
+
+impl ConnectionLimits {
+    /// What the configuration says.
+    pub fn of(network: &NetworkSettings) -> ConnectionLimits {
+        let count = |number: i32| usize::try_from(number).unwrap_or(0);
+        let overrides = network.max_connections_per_ip_overrides.iter().filter_map(|(host, max)| {
+            let address = listeners::resolve(host);
+            if address.is_none() {
+                crate::warn!(
+                    "max.connections.per.ip.overrides: the name {host} is not known to this machine"
+                );
+            }
+            Some((address?, count(*max)))
+        });
+        ConnectionLimits {
+            total_max: count(network.max_connections),
+            per_address_max: match network.max_connections_per_ip {
+                i32::MAX => usize::MAX,
+                max => count(max),
+            },
+            overrides: overrides.collect(),
+        }
+    }
+}
 
 /// The connections of the node.
 #[derive(Debug)]
 pub struct Census {
     by_loop: Vec<AtomicUsize>,
-    total_max: usize,
-    by_address: Option<ByAddress>,
+    by_address: Mutex<BTreeMap<IpAddr, usize>>,
+    limits: Mutex<ConnectionLimits>,
     left: Notify,
-}
-
-#[derive(Debug)]
-struct ByAddress {
-    max: usize,
-    overrides: BTreeMap<IpAddr, usize>,
-    counts: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
 impl Census {
     /// An empty census for `loops` loops.
-    pub fn new(loops: usize, limits: &Limits) -> Census {
-        let is_limited =
-            limits.connections_per_address_max < usize::MAX || !limits.address_overrides.is_empty();
+    pub fn new(loops: usize, limits: ConnectionLimits) -> Census {
         Census {
             by_loop: (0..loops).map(|_| AtomicUsize::new(0)).collect(),
-            total_max: limits.connections_max,
-            by_address: is_limited.then(|| ByAddress {
-                max: limits.connections_per_address_max,
-                overrides: limits.address_overrides.clone(),
-                counts: Mutex::default(),
-            }),
+            by_address: Mutex::default(),
+            limits: Mutex::new(limits),
             left: Notify::new(),
         }
     }
 
+    /// Changes the limits. Nobody who is connected is sent away.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        *self.limits() = limits;
+        self.left.notify_one();
+    }
+
+    fn limits(&self) -> MutexGuard<'_, ConnectionLimits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn by_address(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until there is room for one more.
     pub async fn room(&self) {
-        while self.total() >= self.total_max {
+        while self.total() >= self.total_max() {
             self.left.notified().await;
         }
     }
 
+    fn total_max(&self) -> usize {
+        self.limits().total_max
+    }
+
     /// Counts a newcomer and says which loop it belongs to: the one with the fewest. `None`: too many from its address.
     pub fn enter(&self, address: IpAddr) -> Option<usize> {
-        if let Some(by_address) = &self.by_address {
-            let mut counts = by_address.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(address).or_default();
-            if *count >= *by_address.overrides.get(&address).unwrap_or(&by_address.max) {
-                return None;
+        let max = {
+            let limits = self.limits();
+            *limits.overrides.get(&address).unwrap_or(&limits.per_address_max)
+        };
+        let mut counts = self.by_address();
+        let count = counts.entry(address).or_default();
+        if *count >= max {
+            if *count == 0 {
+                counts.remove(&address);
             }
-            *count += 1;
+            return None;
         }
+        *count += 1;
+        drop(counts);
         let (least, count) =
             self.by_loop.iter().enumerate().min_by_key(|(_, count)| count.load(Ordering::Relaxed))?;
         count.fetch_add(1, Ordering::Relaxed);
@@ -71,15 +124,14 @@ impl Census {
     /// Somebody left.
     pub fn leave(&self, loop_index: usize, address: IpAddr) {
         self.by_loop[loop_index].fetch_sub(1, Ordering::Relaxed);
-        if let Some(by_address) = &self.by_address {
-            let mut counts = by_address.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = counts.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&address);
-                }
+        let mut counts = self.by_address();
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
             }
         }
+        drop(counts);
         self.left.notify_one();
     }
 
@@ -95,12 +147,9 @@ mod tests {
     #[test]
     fn the_least_loaded_loop_and_the_limit_per_address() {
         let [a, b, c]: [IpAddr; 3] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into(), [10, 0, 0, 3].into()];
-        let limits = Limits {
-            connections_per_address_max: 2,
-            address_overrides: [(b, 0), (c, 9)].into(),
-            ..Limits::default()
-        };
-        let census = Census::new(2, &limits);
+        let limits =
+            ConnectionLimits { per_address_max: 2, overrides: [(b, 0), (c, 9)].into(), ..Default::default() };
+        let census = Census::new(2, limits);
         assert_eq!(census.enter(a), Some(0));
         assert_eq!(census.enter(a), Some(1));
         assert_eq!(census.enter(a), None);
@@ -109,5 +158,7 @@ mod tests {
         census.leave(1, a);
         assert_eq!(census.enter(a), Some(1));
         assert_eq!(census.total(), 5);
+        census.set_limits(ConnectionLimits { per_address_max: 3, ..Default::default() });
+        assert_eq!([census.enter(a), census.enter(a)], [Some(1), None]);
     }
 }

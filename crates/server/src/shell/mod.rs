@@ -27,10 +27,10 @@ mod slab;
 mod slots;
 mod timers;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 
+pub use census::ConnectionLimits;
 pub use node::{Node, NodeThreads};
 
 /// A socket that listens already, though nobody accepts from it before the node is ready.
@@ -53,12 +53,8 @@ pub struct Limits {
     pub request_memory_bytes: usize,
     /// Memory for pieces of files on their way into sockets.
     pub response_memory_bytes: usize,
-    /// Connections in all (`max.connections`).
-    pub connections_max: usize,
-    /// Connections from one address (`max.connections.per.ip`).
-    pub connections_per_address_max: usize,
-    /// Exceptions to that (`max.connections.per.ip.overrides`).
-    pub address_overrides: BTreeMap<IpAddr, usize>,
+    /// Who may connect.
+    pub connections: ConnectionLimits,
     /// After how long an idle connection is closed (`connections.max.idle.ms`); `None`: never.
     pub idle_ms_max: Option<i64>,
     /// `SO_SNDBUF` of accepted connections, if it was asked for (`socket.send.buffer.bytes`).
@@ -78,9 +74,7 @@ impl Default for Limits {
             request_bytes_max: 100 << 20,
             request_memory_bytes: 256 << 20,
             response_memory_bytes: 128 << 20,
-            connections_max: usize::MAX,
-            connections_per_address_max: usize::MAX,
-            address_overrides: BTreeMap::new(),
+            connections: ConnectionLimits::default(),
             idle_ms_max: Some(600_000),
             send_buffer_bytes: None,
             receive_buffer_bytes: None,

@@ -15,7 +15,7 @@ use ottla_protocol::FileRange;
 use tokio::sync::Notify;
 
 use super::admission::{Admission, Permit};
-use super::census::Census;
+use super::census::{Census, ConnectionLimits};
 use super::event_loop::{self, EventLoop};
 use super::inbox::{Inbox, Message};
 use super::pace::Throttle;
@@ -80,7 +80,7 @@ impl Node {
         Arc::new(Node {
             broker,
             clock,
-            census: Census::new(limits.loops, &limits),
+            census: Census::new(limits.loops, limits.connections.clone()),
             requests: Admission::new(limits.request_memory_bytes),
             responses: Admission::new(limits.response_memory_bytes),
             inboxes: (0..limits.loops).map(|_| Inbox::default()).collect(),
@@ -158,6 +158,7 @@ impl Node {
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
                 Effect::Chore(chore) => self.chores.push(chore),
                 Effect::Tick { at } => self.schedule_tick(at),
+                Effect::Reconfigure(config) => self.census.set_limits(ConnectionLimits::of(&config.network)),
                 Effect::Report(text) => crate::info!("{text}"),
                 Effect::Halt(reason) => self.halt(reason),
             }
@@ -185,7 +186,8 @@ impl Node {
     }
 
     fn chore(&self, chore: Chore) {
-        let pace = Throttle::new(self.broker.config().cleaner.io_max_bytes_per_second, &self.is_stopping);
+        let pace =
+            Throttle::new(self.broker.live_config().cleaner.io_max_bytes_per_second, &self.is_stopping);
         let mut effects = Effects::new();
         self.broker.on_chore(chore, &pace, self.clock.now(), &mut effects);
         self.perform(effects, None);

@@ -1,6 +1,7 @@
 //! Behaviours that clients rely on, each as a few requests to the real broker: what waits, what wakes it, what is refused.
 
 mod cluster;
+mod configs;
 mod fetch;
 mod groups;
 mod offsets;

@@ -1,0 +1,141 @@
+//! `cargo xtask exchange`: one data directory goes from Apache Kafka to Ottla and back.
+//!
+//! Kafka formats it (with its default features, and once more with a quorum that can change) and writes records and a group's offsets;
+//! Ottla opens it in place, reads everything, goes on writing and leaves snapshots of the metadata; Kafka's dump tool reads those, and
+//! Kafka itself starts on the directory again and finds what both wrote.
+
+use crate::broker::{Broker, Kind, java};
+use crate::clients::setup;
+use crate::clients::suites::Tally;
+use crate::steps::{self, Trouble, fresh_dir};
+use crate::workspace;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+const TOPIC: &str = "exchanged";
+/// Records that each of the two brokers writes.
+const RECORDS: usize = 500;
+/// How many of them the group reads while Kafka runs.
+const READ_BY_GROUP: usize = 200;
+
+/// The subcommand.
+pub fn run() -> Result<bool, Trouble> {
+    setup::all()?;
+    let (_, failed) = check()?;
+    Ok(failed == 0)
+}
+
+/// Both kinds of quorum.
+pub fn check() -> Result<(u32, u32), Trouble> {
+    let mut tally = Tally::default();
+    for dynamic in [false, true] {
+        let kind = if dynamic { "a quorum that can change" } else { "a fixed quorum" };
+        tally.count(
+            &format!("a data directory with {kind}, from Kafka to Ottla and back"),
+            exchange(dynamic)?,
+        );
+    }
+    Ok((tally.passed, tally.failed))
+}
+
+fn exchange(dynamic: bool) -> Result<Result<(), String>, Trouble> {
+    let home = fresh_dir(&workspace::scratch("exchange"))?;
+    let logs = fresh_dir(&workspace::logs(if dynamic { "exchange-dynamic" } else { "exchange-fixed" }))?;
+    let mut kafka = Broker::new(Kind::Kafka, None, &home, &logs.join("kafka"))?;
+    if dynamic {
+        kafka.let_quorum_change();
+    }
+    kafka.start()?;
+    produce(&kafka, &logs.join("produce-kafka.log"))?;
+    let early = consume(&kafka, &["--group", "g"], READ_BY_GROUP, &logs.join("group-kafka.log"))?;
+    kafka.stop()?;
+
+    let mut ottla = Broker::new(Kind::Ottla, None, &home, &logs.join("ottla"))?;
+    ottla.set(&[("metadata.log.max.record.bytes.between.snapshots", "1")]);
+    ottla.start()?;
+    produce(&ottla, &logs.join("produce-ottla.log"))?;
+    let everything = consume(&ottla, &["--from-beginning"], 2 * RECORDS, &logs.join("all-ottla.log"))?;
+    let rest = 2 * RECORDS - early;
+    let late = consume(&ottla, &["--group", "g"], rest, &logs.join("group-ottla.log"))?;
+    ottla.kill()?;
+    ottla.start()?;
+    ottla.stop()?;
+    let dumped = dump_newest_snapshot(&ottla.data().join("__cluster_metadata-0"), &logs.join("dump.log"))?;
+
+    kafka.start()?;
+    let again = consume(&kafka, &["--from-beginning"], 2 * RECORDS, &logs.join("all-kafka.log"))?;
+    kafka.stop()?;
+    let found = (everything, late, again);
+    let expected = (2 * RECORDS, rest, 2 * RECORDS);
+    Ok(dumped.and_then(|()| {
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!(
+                "records read by (Ottla, the group on Ottla, Kafka): {found:?} instead of {expected:?}"
+            ))
+        }
+    }))
+}
+
+fn produce(broker: &Broker, log: &Path) -> Result<(), Trouble> {
+    let mut command = java("kafka");
+    command.arg("org.apache.kafka.tools.VerifiableProducer");
+    command.args(["--topic", TOPIC, "--acks", "-1", "--max-messages", &RECORDS.to_string()]);
+    command.args(["--bootstrap-server", &broker.bootstrap()]);
+    let ended = steps::run_logged(&mut command, log, Duration::from_secs(120))?;
+    if ended.success() {
+        return Ok(());
+    }
+    steps::show_end(log, 20);
+    Err(Trouble::new(format!("VerifiableProducer: {ended}; log: {}", log.display())))
+}
+
+/// Reads until there are `count` records, or none come any more; how many came.
+fn consume(broker: &Broker, how: &[&str], count: usize, log: &Path) -> Result<usize, Trouble> {
+    let mut command = java("kafka");
+    command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer").args(how);
+    command.args(["--topic", TOPIC, "--bootstrap-server", &broker.bootstrap()]);
+    command.args(["--max-messages", &count.to_string(), "--timeout-ms", "30000"]);
+    if how.contains(&"--group") {
+        command.args(["--command-property", "auto.offset.reset=earliest"]);
+    }
+    steps::run_logged(&mut command, log, Duration::from_secs(120))?;
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+    // VerifiableProducer numbers its records.
+    Ok(text.lines().filter(|line| line.parse::<u64>().is_ok()).count())
+}
+
+/// The newest snapshot decodes with Kafka's schemas, and tells of the topic.
+fn dump_newest_snapshot(dir: &Path, log: &Path) -> Result<Result<(), String>, Trouble> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "checkpoint") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let Some(newest) =
+        found.pop().filter(|path| !path.ends_with("00000000000000000000-0000000000.checkpoint"))
+    else {
+        return Ok(Err("Ottla left no snapshot of the metadata".into()));
+    };
+    let mut command = java("kafka");
+    command.arg("org.apache.kafka.tools.DumpLogSegments").args(["--cluster-metadata-decoder", "--files"]);
+    command.arg(&newest);
+    let ended = steps::run_logged(&mut command, log, Duration::from_secs(120))?;
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+    let wanted =
+        ["SnapshotHeader", "SnapshotFooter", "FEATURE_LEVEL_RECORD", "REGISTER_BROKER_RECORD", TOPIC];
+    let missing = wanted.iter().find(|wanted| !text.contains(**wanted));
+    Ok(match missing {
+        _ if !ended.success() => Err(format!("the dump tool: {ended}")),
+        Some(missing) => Err(format!("no {missing} in the dump of {}", newest.display())),
+        None if text.contains("isvalid: false") || text.contains("Could not decode") => {
+            Err(format!("{} is not valid", newest.display()))
+        }
+        None => Ok(()),
+    })
+}
