@@ -29,7 +29,9 @@ use ottla_protocol::messages::leader_change_message::{LeaderChangeMessage, Voter
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, ControlType, control_batch};
 use ottla_protocol::{Message, Uuid, Writer};
-use ottla_raft::{EpochLog, Event, OffsetAndEpoch, Raft, ReplicaKey};
+use ottla_raft::{
+    EpochLog, Event, OffsetAndEpoch, Raft, ReplicaKey, VersionRange, Voter as RaftVoter, Voters,
+};
 use ottla_storage::{AppendOrigin, Disk, FlushDone, Log, QuorumState as QuorumFile, SnapshotId};
 
 use history::{History, QuorumProtocol};
@@ -160,21 +162,31 @@ impl Quorum {
         }
         let remembered = QuorumFile::read(&*disk, &dir).map_err(|error| damaged(&error))?;
         let me = ReplicaKey { id: config.node_id, directory_id: identity.directory_id.0 };
+        let endpoints = ottla_raft::Endpoints::from([]);
+        let kraft_versions = VersionRange { min: 0, max: 1 };
+        let only = RaftVoter { key: me, endpoints: endpoints.clone(), kraft_versions };
         let settings = ottla_raft::Settings {
             me,
-            voters: vec![me],
+            endpoints,
+            kraft_versions,
+            static_voters: Voters::new(vec![only]).map_err(|id| format!("voter {id} is named twice"))?,
+            bootstrap_servers: 0,
+            may_vote: true,
+            auto_join: false,
             election_timeout_ms: i64::from(config.quorum.election_timeout_ms),
             fetch_timeout_ms: i64::from(config.quorum.fetch_timeout_ms),
             election_backoff_max_ms: i64::from(config.quorum.election_backoff_max_ms),
             request_timeout_ms: i64::from(config.quorum.request_timeout_ms),
             retry_backoff_ms: i64::from(config.quorum.retry_backoff_ms),
+            // Flushes gather what comes meanwhile: there is nothing to wait for.
+            append_linger_ms: 0,
             seed: identity.seed,
         };
         let rules = Box::new(ServedRules(TableRules::new((**config).clone())));
         let controller =
             Controller::new(history.replayer.clone(), Settings::of(config), rules, identity.seed);
         let mut state = State {
-            raft: Raft::new(settings, remembered.map(remembered_state).unwrap_or_default()),
+            raft: Raft::new(settings, remembered.map(remembered_state).unwrap_or_default(), Vec::new()),
             high_watermark: 0,
             committed_timestamp: history.last_timestamp,
             committed: history.replayer,
@@ -270,8 +282,9 @@ impl State {
                             .map_err(|error| format!("{}: {error}", self.dir.display()))?;
                         events.push_back(Event::QuorumStatePersisted { sequence });
                     }
-                    ottla_raft::Effect::AppendLeaderChange { epoch, granted_by } => {
-                        self.append_leader_change(epoch, &granted_by, now)?;
+                    ottla_raft::Effect::AppendLeaderChange { epoch, voters, granted_by, control } => {
+                        assert!(control.is_empty(), "what `format` said of the voters is written below");
+                        self.append_leader_change(epoch, &voters, &granted_by, now)?;
                     }
                     ottla_raft::Effect::FlushLog => match flushing {
                         Flushing::Inline => {
@@ -304,17 +317,23 @@ impl State {
         }
     }
 
-    fn append_leader_change(&mut self, epoch: i32, granted_by: &[i32], now: Millis) -> Result<(), String> {
+    fn append_leader_change(
+        &mut self,
+        epoch: i32,
+        voters: &[i32],
+        granted_by: &[i32],
+        now: Millis,
+    ) -> Result<(), String> {
         let version = i16::from(self.protocol.kraft_version > 0);
         let directory_id = |id: i32| {
-            let voter = self.raft.settings().voters.iter().find(|voter| voter.id == id && version > 0);
-            voter.map_or(Uuid::ZERO, |voter| Uuid(voter.directory_id))
+            let voter = self.raft.voters().get(id).filter(|_| version > 0);
+            voter.map_or(Uuid::ZERO, |voter| Uuid(voter.key.directory_id))
         };
         let voter = |voter_id| Voter { voter_id, voter_directory_id: directory_id(voter_id) };
         let message = LeaderChangeMessage {
             version,
             leader_id: self.raft.settings().me.id,
-            voters: self.raft.settings().voters.iter().map(|replica| voter(replica.id)).collect(),
+            voters: voters.iter().map(|id| voter(*id)).collect(),
             granting_voters: granted_by.iter().map(|id| voter(*id)).collect(),
         };
         let mut writer = Writer::new();
@@ -374,7 +393,7 @@ impl State {
                 return Err(error);
             }
         }
-        self.drive(Event::Appended, now, flushing)?;
+        self.drive(Event::Appended { bytes: 0 }, now, flushing)?;
         Ok(response)
     }
 
@@ -472,7 +491,7 @@ impl State {
             leader_epoch: state.epoch,
             voted_id: state.voted.map_or(-1, |voted| voted.id),
             voted_directory_id: state.voted.map_or(Uuid::ZERO, |voted| Uuid(voted.directory_id)),
-            current_voters: self.raft.settings().voters.iter().map(|voter| voter.id).collect(),
+            current_voters: self.raft.voters().iter().map(|voter| voter.key.id).collect(),
             data_version: i16::from(self.protocol.kraft_version > 0),
         }
     }

@@ -2,24 +2,23 @@
 
 use ottla_raft::*;
 
-use crate::rig::{key, settings};
-use crate::store::Store;
+use crate::rig::{Book, key, leader, settings};
 
 /// One voter whose disk is as fast as thought: every state is persisted and every flush done at once.
 struct Voter {
     raft: Raft,
-    store: Store,
+    store: Book,
     now: i64,
 }
 
 impl Voter {
     /// Node 1 of three, with this state and these epochs in its log.
     fn new(state: QuorumState, epochs: &[i32]) -> (Voter, Vec<Effect>) {
-        let mut store = Store { state, ..Store::default() };
+        let mut store = Book { state, ..Book::default() };
         for (value, epoch) in epochs.iter().enumerate() {
             store.append(*epoch, value as u64);
         }
-        let mut voter = Voter { raft: Raft::new(settings(1, 3, 1), state), store, now: 0 };
+        let mut voter = Voter { raft: Raft::new(settings(1, 3, 1), state, Vec::new()), store, now: 0 };
         let effects = voter.on(Event::Start);
         (voter, effects)
     }
@@ -60,7 +59,7 @@ impl Voter {
     fn vote(&mut self, request: VoteRequest) -> VoteResponse {
         let out = self.on(Event::VoteRequest { token: 1, request });
         let answer = out.iter().find_map(|effect| match effect {
-            Effect::RespondVote { response, .. } => Some(*response),
+            Effect::RespondVote { response, .. } => Some(response.clone()),
             _ => None,
         });
         answer.expect("an answer")
@@ -111,14 +110,15 @@ fn sent_fetch(effects: &[Effect]) -> FetchRequest {
     fetch.unwrap_or_else(|| panic!("no fetch in {effects:?}"))
 }
 
-fn answer(epoch: i32, leader: i32) -> FetchResponse {
+fn answer(epoch: i32, leads: i32) -> FetchResponse {
     FetchResponse {
         refusal: None,
         epoch,
-        leader: Some(leader),
+        leader: Some(leader(leads)),
         high_watermark: None,
         diverging: None,
-        has_records: false,
+        snapshot: None,
+        records: None,
     }
 }
 
@@ -219,7 +219,7 @@ fn a_diverging_or_foreign_log_is_no_receipt() {
     let other_disk = ReplicaKey { id: 2, directory_id: [99; 16] };
     voter.fetched(other_disk, 4, 5);
     assert_eq!(voter.raft.high_watermark(), None);
-    assert_eq!(voter.raft.positions()[1], (key(2), None));
+    assert_eq!(voter.raft.describe(0).expect("a leader").voters[1].log_end_offset, None);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn a_leader_that_ends_its_epoch_names_who_stands_next() {
     // The first of them stands at once.
     let state = QuorumState { epoch: 3, leader: Some(2), voted: None };
     let (mut next, _) = Voter::new(state, &[1]);
-    let request = EndQuorumEpochRequest { epoch: 3, leader: 2, preferred: vec![key(1), key(3)] };
+    let request = EndQuorumEpochRequest { epoch: 3, leader: leader(2), preferred: vec![key(1), key(3)] };
     next.on(Event::EndQuorumEpochRequest { token: 4, request });
     assert_eq!(next.raft.next_deadline(), Some(next.now));
     next.timeout();
@@ -331,11 +331,11 @@ fn a_leader_that_ends_its_epoch_names_who_stands_next() {
 fn an_epoch_has_one_leader_whatever_peers_say() {
     let state = QuorumState { epoch: 3, leader: Some(2), voted: None };
     let (mut voter, _) = Voter::new(state, &[1]);
-    let request = BeginQuorumEpochRequest { epoch: 3, leader: 3, voter: Some(key(1)) };
+    let request = BeginQuorumEpochRequest { epoch: 3, leader: leader(3), voter: Some(key(1)) };
     let out = voter.on(Event::BeginQuorumEpochRequest { token: 4, request });
     let [Effect::RespondBeginQuorumEpoch { response, .. }] = out.as_slice() else { panic!("{out:?}") };
-    assert_eq!((response.refusal, response.leader), (Some(Refusal::InvalidRequest), Some(2)));
-    let request = BeginQuorumEpochRequest { epoch: 4, leader: 3, voter: Some(key(1)) };
+    assert_eq!((response.refusal, response.leader.clone()), (Some(Refusal::InvalidRequest), Some(leader(2))));
+    let request = BeginQuorumEpochRequest { epoch: 4, leader: leader(3), voter: Some(key(1)) };
     let out = voter.on(Event::BeginQuorumEpochRequest { token: 5, request });
     assert!(out.contains(&Effect::LeaderChanged { epoch: 4, leader: Some(3) }));
     assert_eq!(sent_fetch(&out).epoch, 4);
@@ -343,8 +343,8 @@ fn an_epoch_has_one_leader_whatever_peers_say() {
 
 #[test]
 fn nothing_leaves_before_it_is_on_disk() {
-    let store = Store::default();
-    let mut raft = Raft::new(settings(1, 3, 1), QuorumState::default());
+    let store = Book::default();
+    let mut raft = Raft::new(settings(1, 3, 1), QuorumState::default(), Vec::new());
     let mut out = Vec::new();
     raft.on(Event::Start, 0, &store, &mut out);
     raft.on(Event::VoteRequest { token: 1, request: ask(2, 1, (0, 0), false) }, 1, &store, &mut out);
@@ -371,7 +371,7 @@ fn a_follower_fetches_only_when_its_whole_log_is_flushed() {
     voter.store.append(2, 1);
     voter.store.append(2, 2);
     let mut out = Vec::new();
-    let begin = BeginQuorumEpochRequest { epoch: 3, leader: 2, voter: Some(key(1)) };
+    let begin = BeginQuorumEpochRequest { epoch: 3, leader: leader(2), voter: Some(key(1)) };
     voter.raft.on(Event::BeginQuorumEpochRequest { token: 4, request: begin }, 500, &voter.store, &mut out);
     assert!(out.contains(&Effect::FlushLog) && out.contains(&Effect::StoppedLeading { epoch: 2 }));
     let sequence = out.iter().find_map(|effect| match effect {
