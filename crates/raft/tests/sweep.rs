@@ -1,8 +1,8 @@
 //! The work of `cargo xtask sim raft`, at full speed. Without arguments there is nothing to do: the fast tests have their own
 //! few hundred seeds.
 //!
-//! `sweep FIRST COUNT` runs many seeds, `seed N` tells what happens in one, `mutations MOST` (with the feature of that name)
-//! takes away one guard of the protocol after the other.
+//! `sweep FIRST COUNT` runs many seeds, `seed N` tells what happens in one, `states MOST` explores all interleavings
+//! of a small quorum, `mutations MOST` (with the feature of that name) takes away one guard of the protocol after the other.
 
 #[cfg(feature = "mutations")]
 #[path = "sim/mutations.rs"]
@@ -18,6 +18,18 @@ fn main() -> ExitCode {
         (Some("sweep"), [first, count]) => sweep(*first..first + count),
         (Some("seed"), [seed]) => {
             println!("{:?}", sim::scenario::tell(*seed, Some(1), true));
+            true
+        }
+        (Some("states"), [states]) => {
+            let scope = sim::explore::Scope {
+                nodes: 3,
+                epoch_last: 2,
+                records: 1,
+                changes: 1,
+                crashes: 1,
+                states: *states,
+            };
+            println!("{:?}", sim::explore::explore(scope));
             true
         }
         #[cfg(feature = "mutations")]

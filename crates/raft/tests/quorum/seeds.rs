@@ -1,6 +1,23 @@
 //! Some hundred seeds of the simulator, and those that once failed.
 
-use crate::sim::scenario;
+use crate::sim::{explore, scenario};
+
+/// A beginning of all interleavings; `cargo xtask sim raft --states` goes on.
+#[test]
+fn some_interleavings() {
+    let scope =
+        explore::Scope { nodes: 3, epoch_last: 2, records: 1, changes: 1, crashes: 1, states: 20_000 };
+    assert_eq!(explore::explore(scope).states, scope.states);
+}
+
+/// Two nodes, one epoch, no faults: all of it.
+#[test]
+fn all_interleavings_of_two_nodes() {
+    let scope =
+        explore::Scope { nodes: 2, epoch_last: 1, records: 1, changes: 0, crashes: 0, states: 300_000 };
+    let found = explore::explore(scope);
+    assert!(found.exhausted && found.committed == 3 + 1, "{found:?}");
+}
 
 #[test]
 fn some_seeds() {

@@ -4,6 +4,7 @@
 pub mod delivery;
 pub mod dice;
 pub mod digest;
+pub mod explore;
 pub mod logs;
 pub mod perform;
 pub mod promises;

@@ -104,6 +104,13 @@ pub fn voter(key: ReplicaKey) -> Voter {
     Voter { key, endpoints: endpoints(key.id), kraft_versions: VersionRange { min: 0, max: 1 } }
 }
 
+impl Node {
+    /// Where those who wait for records stand.
+    pub fn parked_offsets(&self) -> impl Iterator<Item = (i64, Option<i64>)> {
+        self.parked.iter().map(|(_, offset, committed)| (*offset, *committed))
+    }
+}
+
 impl World {
     pub fn new(nodes: Vec<Settings>, dice: Dice, weather: Weather) -> World {
         let count = nodes.len();
