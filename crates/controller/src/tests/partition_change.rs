@@ -107,11 +107,21 @@ fn an_eligible_replica_leads_without_loss() {
 }
 
 #[test]
+fn eligible_replicas_wait_until_the_isr_is_empty() {
+    // Its directory failed: 1 can not lead, but nobody has taken it out of the ISR yet.
+    let before = partition(&[1], &[2, 3], &[]);
+    let nobody = after(&before, &Wish { isr: &[1], alive: &[2, 3], ..Wish::default() }).expect("changed");
+    assert_eq!((nobody.leader, nobody.isr, nobody.elr), (None, nodes(&[1]), nodes(&[2, 3])));
+}
+
+#[test]
 fn the_last_leader_is_believed_when_nobody_else_is_left() {
     let before = partition(&[], &[], &[2]);
     let elected = after(&before, &Wish { alive: &[1, 2], ..Wish::default() }).expect("changed");
     assert_eq!((elected.leader, elected.isr), (Some(NodeId(2)), nodes(&[2])));
     assert_eq!(elected.leader_recovery_state, LeaderRecoveryState::Recovering);
+    // Not while an eligible replica may come back, which has everything.
+    assert_eq!(after(&partition(&[], &[3], &[2]), &Wish { alive: &[1, 2], ..Wish::default() }), None);
     // Of several last known replicas none is.
     assert_eq!(after(&partition(&[], &[], &[1, 2]), &Wish::default()), None);
     assert_eq!(after(&before, &Wish { alive: &[1], ..Wish::default() }), None);
