@@ -52,6 +52,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("one directory, two brokers", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("hostile frames", with_hostility));
+            add(part("guard of the hot path", || with_guard(&logs)));
         } else {
             add((0, 1));
         }
@@ -94,6 +95,22 @@ fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {
 
 fn with_hostility() -> Result<(u32, u32), Trouble> {
     hostile::run(hostile::Options::smoke()).map(|fine| if fine { (1, 0) } else { (0, 1) })
+}
+
+/// The hot path against its stored cost; in release, like the broker.
+fn with_guard(logs: &Path) -> Result<(u32, u32), Trouble> {
+    let log = logs.join("guard.log");
+    let begun = Instant::now();
+    let mut command = Command::new(cargo());
+    command.args(["bench", "--package", "ottla-broker", "--bench", "guard"]).current_dir(workspace::root());
+    let ended = steps::run_logged(&mut command, &log, Duration::from_secs(1500))?;
+    steps::say("cargo bench --bench guard", begun.elapsed());
+    if ended.success() {
+        return Ok((1, 0));
+    }
+    steps::show_end(&log, 20);
+    println!("FAIL guard: {ended}");
+    Ok((0, 1))
 }
 
 fn build_release(logs: &Path) -> Result<bool, Trouble> {

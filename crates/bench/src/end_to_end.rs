@@ -9,7 +9,7 @@ use crate::produce::check;
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::socket::{Poller, SCRATCH_BYTES, Socket};
-use crate::template::PRODUCE_VERSION;
+use crate::template::{PRODUCE_VERSION, now_ms};
 use crate::topic::{self, Topic};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::FetchResponse;
@@ -126,7 +126,7 @@ impl Rig<'_> {
         let time = due.duration_since(self.epoch).as_nanos() as u64;
         value[..8].copy_from_slice(&time.to_be_bytes());
         let mut builder = BatchBuilder::new(0, BatchOptions::default());
-        builder.push(1_700_000_000_000, None, Some(&value), &[]);
+        builder.push(now_ms(), None, Some(&value), &[]);
         let batch = builder.finish();
         let data = PartitionProduceData { index: 0, records: Some(Records::Slice(&batch)) };
         let request = ProduceRequest {

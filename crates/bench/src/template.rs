@@ -17,6 +17,7 @@ use ottla_protocol::Records;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, HEADER_BYTES, crc32c};
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of Produce that is spoken: the first that names topics by their ids.
 pub const PRODUCE_VERSION: i16 = 13;
@@ -154,9 +155,15 @@ fn batch(options: &ProduceOptions) -> Vec<u8> {
     };
     let mut builder = BatchBuilder::new(0, batch_options);
     for value in payload::values(options.payload, options.batch_records, options.record_bytes) {
-        builder.push(1_700_000_000_000, None, Some(&value), &[]);
+        builder.push(now_ms(), None, Some(&value), &[]);
     }
     builder.finish()
+}
+
+/// The time that records get: an old one would have them deleted by the topic's retention while they are measured.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod figure;
 mod machine;
 mod peer;
 mod plot;
+mod quick;
 mod report;
 mod scenario;
 mod work;
@@ -25,6 +26,9 @@ use std::time::Instant;
 /// What to run.
 #[derive(Args)]
 pub struct Options {
+    /// Ottla alone against what it cost when docs/benchmarks was written; under a minute
+    #[arg(long)]
+    quick: bool,
     /// All scenarios, seven pairs each
     #[arg(long)]
     full: bool,
@@ -54,6 +58,9 @@ pub struct Outcome {
 /// Runs the chore.
 pub fn run(options: &Options) -> Result<bool, Trouble> {
     work::check_built()?;
+    if options.quick {
+        return quick::run();
+    }
     let wanted = |scenario: &&Scenario| {
         let is_named = options.only.iter().any(|name| scenario.name.contains(name.as_str()));
         if options.only.is_empty() { options.full || scenario.is_core } else { is_named }

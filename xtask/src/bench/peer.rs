@@ -60,7 +60,7 @@ impl Peer {
     ) -> Result<Peer, Trouble> {
         let mut broker = Broker::new(kind, None, &home.join(kind.folder()), &logs.join(kind.folder()))?;
         broker.set(&[DELETE_NOW]);
-        let mut topic_config = vec!["file.delete.delay.ms=0"];
+        let mut topic_config = vec!["file.delete.delay.ms=0", "retention.ms=-1"];
         match (kind, durability) {
             (Kind::Ottla, Durability::PageCache) => broker.set(&[("ottla.durability", "replicated")]),
             (Kind::Ottla, Durability::Flushed) => broker.set(&[("ottla.durability", "flushed")]),

@@ -11,18 +11,15 @@ use serde_json::{Map, Value, json};
 use std::fs;
 
 const FOLDER: &str = "docs/benchmarks";
+const RESULTS: &str = "results.json";
 const BEGIN: &str = "<!-- results: begin -->";
 const END: &str = "<!-- results: end -->";
 
 /// Writes what was measured, and prints the tables.
 pub fn write(outcomes: &[Outcome], merge: bool, dry_run: bool) -> Result<(), Trouble> {
     let folder = workspace::root().join(FOLDER);
-    let place = folder.join("results.json");
-    let mut all = Map::new();
-    if merge && let Ok(text) = fs::read_to_string(&place) {
-        all = serde_json::from_str(&text)
-            .map_err(|error| Trouble::new(format!("{}: {error}", place.display())))?;
-    }
+    let place = folder.join(RESULTS);
+    let mut all = if merge { stored()? } else { Map::new() };
     let machine = machine::describe();
     for outcome in outcomes {
         all.insert(outcome.scenario.name.to_owned(), entry(outcome, &machine));
@@ -42,6 +39,18 @@ pub fn write(outcomes: &[Outcome], merge: bool, dry_run: bool) -> Result<(), Tro
         return Err(Trouble::new(format!("{}: the marks {BEGIN} and {END} are missing", page.display())));
     };
     fs::write(&page, format!("{}{BEGIN}\n{tables}{}", &text[..begin], &text[end..])).doing("writing the page")
+}
+
+/// What earlier runs have left in docs/benchmarks; nothing if there was none.
+pub fn stored() -> Result<Map<String, Value>, Trouble> {
+    let place = workspace::root().join(FOLDER).join(RESULTS);
+    match fs::read_to_string(&place) {
+        Ok(text) => {
+            serde_json::from_str(&text).map_err(|error| Trouble::new(format!("{}: {error}", place.display())))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// One line about one scenario, as it ends.
