@@ -53,7 +53,7 @@ pub fn kill_and_check(options: &Options) -> Result<Result<(), String>, Trouble> 
     let home = fresh_dir(&workspace::scratch("crash"))?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Trouble::new)?.as_nanos() as u64;
     let seed = options.seed.unwrap_or(clock % 1_000_000);
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::new(seed);
     let mut broker = Broker::new(options.against, options.binary.clone(), &home, &logs)?;
     let took = broker.start()?;
     println!("{} ready in {:.0} ms; seed {seed}", broker.name(), took.as_secs_f64() * 1e3);
@@ -177,10 +177,16 @@ impl Drop for Journal {
 }
 
 /// Xorshift: enough to choose moments.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    /// Dice that fall as the seed says.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

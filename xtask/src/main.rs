@@ -4,13 +4,18 @@ mod bench;
 mod broker;
 mod clients;
 mod compaction;
+mod compat;
 mod crash;
 mod docs;
+mod eos;
 mod exchange;
 mod figures;
 mod fixtures;
+mod groups;
 mod hostile;
 mod kafka_log;
+mod members;
+mod players;
 mod schema;
 mod sim;
 mod steps;
@@ -37,6 +42,14 @@ enum Chore {
     Clients(clients::Options),
     /// kill -9 under load, again and again; then check what was acknowledged
     Crash(crash::Options),
+    /// Exactly-once loops of real clients while the broker is killed, again and again
+    Eos(eos::Options),
+    /// Kafka's command-line tools against Ottla, compared with what they print against Apache Kafka
+    Compat(compat::Options),
+    /// A thousand members of one group, a million offsets of ten thousand groups: how long, how much
+    Groups(groups::Options),
+    /// Groups of real clients that grow, shrink and restart, with their histories checked
+    Members(members::Options),
     /// Frames that no client would send, while others are served
     Hostile(hostile::Options),
     /// Simulated crashes: one seed, or a sweep
@@ -65,6 +78,10 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(options),
         Chore::Clients(options) => clients::run(options),
         Chore::Crash(options) => crash::run(options),
+        Chore::Eos(options) => eos::run(options),
+        Chore::Compat(options) => compat::run(options),
+        Chore::Groups(options) => groups::run(options),
+        Chore::Members(options) => members::run(options),
         Chore::Hostile(options) => hostile::run(options),
         Chore::Sim(options) => sim::run(options),
         Chore::Bench(options) => bench::run(&options),

@@ -7,6 +7,8 @@ use crate::exchange;
 use crate::fixtures;
 use crate::hostile;
 use crate::kafka_log;
+use crate::members;
+use crate::players::Protocol;
 use crate::steps::{self, Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
@@ -24,6 +26,9 @@ pub struct Options {
     #[arg(long, default_value_t = 10)]
     crashes: u32,
 }
+
+/// The protocols that groups of real clients are tested with.
+const MEMBERS_PROTOCOLS: &[Protocol] = &[Protocol::Classic];
 
 /// The subcommand. Later parts run even if earlier ones failed, unless they can not.
 pub fn run(options: Options) -> Result<bool, Trouble> {
@@ -50,6 +55,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         if built {
             add(part("real clients", with_clients));
             add(part("one directory, two brokers", exchange::check));
+            add(part("groups of real clients", with_members));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("hostile frames", with_hostility));
             add(part("guard of the hot path", || with_guard(&logs)));
@@ -80,6 +86,16 @@ fn with_clients() -> Result<(u32, u32), Trouble> {
         setup: false,
     })?;
     Ok((tally.passed, tally.failed))
+}
+
+fn with_members() -> Result<(u32, u32), Trouble> {
+    members::run_scenarios(&members::Options {
+        against: Kind::Ottla,
+        binary: None,
+        client: Vec::new(),
+        protocol: MEMBERS_PROTOCOLS.to_vec(),
+        scenario: None,
+    })
 }
 
 fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {

@@ -49,16 +49,23 @@ fn java(logs: &Path) -> Result<(), Trouble> {
         }
         stamp.write()?;
     }
-    let mut sources = files_of(&workspace::suites().join("java/src"), "java")?;
+    compile("java", "kafka", "java", logs)?;
+    compile("tools", "tools", "driver", logs)
+}
+
+/// Our Java sources of one folder, against one set of jars, into `installed/classes`.
+fn compile(folder: &str, jars: &str, installed: &str, logs: &Path) -> Result<(), Trouble> {
+    let mut sources = files_of(&workspace::suites().join(folder).join("src"), "java")?;
     sources.sort();
-    let home = workspace::installed().join("java");
+    let home = workspace::installed().join(installed);
     let mut inputs = sources.clone();
-    inputs.push(workspace::suites().join("java/pom.xml"));
+    inputs.push(workspace::suites().join(folder).join("pom.xml"));
     let Some(stamp) = Stamp::missing(&home, &inputs)? else { return Ok(()) };
-    steps::must("setup: Java suite (javac)", &logs.join("javac.log"), 1, || {
+    let log = logs.join(format!("javac-{folder}.log"));
+    steps::must(&format!("setup: our programs of {folder} (javac)"), &log, 1, || {
         let mut command = Command::new("java");
         command.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-Xlint:all", "-proc:none", "-d"]);
-        command.arg(home.join("classes")).arg("-cp").arg(class_path("kafka")).args(&sources);
+        command.arg(home.join("classes")).arg("-cp").arg(class_path(jars)).args(&sources);
         command
     })?;
     stamp.write()

@@ -1,0 +1,84 @@
+// The final reader: reads whole topics with read_committed and writes down all of it: `reader BOOTSTRAP CLIENT TOPIC...`.
+//
+// It first waits until the last stable offset of every partition has reached its end, and says `stable` when it was so: a transaction that
+// nobody ends would keep all readers back for ever.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"ottla/tests/clients/go/events"
+)
+
+func main() {
+	bootstrap, client, topics := os.Args[1], os.Args[2], os.Args[3:]
+	log := events.New(client)
+	reader, err := kgo.NewClient(
+		kgo.SeedBrokers(bootstrap), kgo.ClientID(client), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(100*time.Millisecond),
+	)
+	events.Must(err, "new client")
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	ends := stable(ctx, kadm.NewClient(reader), topics)
+	starts, err := kadm.NewClient(reader).ListStartOffsets(ctx, topics...)
+	events.Must(err, "start offsets")
+	left := 0
+	ends.Each(func(end kadm.ListedOffset) {
+		start, _ := starts.Lookup(end.Topic, end.Partition)
+		if start.Offset < end.Offset {
+			left++
+		}
+	})
+	for left > 0 {
+		fetches := reader.PollFetches(ctx)
+		events.Must(ctx.Err(), fmt.Sprintf("reading, with %d partitions to go", left))
+		fetches.EachError(func(topic string, partition int32, err error) { fmt.Println(topic, partition, err) })
+		fetches.EachPartition(func(partition kgo.FetchTopicPartition) {
+			records := [][2]any{}
+			for _, record := range partition.Records {
+				if !record.Attrs.IsControl() {
+					records = append(records, [2]any{record.Offset, string(record.Value)})
+				}
+				if end, _ := ends.Lookup(partition.Topic, partition.Partition); record.Offset == end.Offset-1 {
+					left--
+				}
+			}
+			log.Write("polled", events.Fields{
+				"topic": partition.Topic, "partition": partition.Partition, "records": records, "isolation": "committed", "final": true,
+			})
+		})
+	}
+	fmt.Println("read")
+}
+
+// stable waits until nothing is undecided, and returns the ends.
+func stable(ctx context.Context, admin *kadm.Client, topics []string) kadm.ListedOffsets {
+	for {
+		ends, err := admin.ListEndOffsets(ctx, topics...)
+		events.Must(err, "end offsets")
+		events.Must(ends.Error(), "end offsets")
+		committed, err := admin.ListCommittedOffsets(ctx, topics...)
+		events.Must(err, "last stable offsets")
+		undecided := ""
+		ends.Each(func(end kadm.ListedOffset) {
+			if last, _ := committed.Lookup(end.Topic, end.Partition); last.Offset != end.Offset {
+				undecided = fmt.Sprintf("%s-%d is stable up to %d of %d", end.Topic, end.Partition, last.Offset, end.Offset)
+			}
+		})
+		if undecided == "" {
+			fmt.Println("stable")
+			return ends
+		}
+		fmt.Println(undecided)
+		events.Must(ctx.Err(), undecided)
+		time.Sleep(100 * time.Millisecond)
+	}
+}

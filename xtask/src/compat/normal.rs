@@ -1,0 +1,138 @@
+//! What two runs of one command may differ in without anyone minding: addresses, ids, times, paths, widths of columns.
+
+use super::driver::Output;
+use super::script::Call;
+use std::path::Path;
+
+/// The output as text in which such things have names instead of values.
+pub fn normal(output: &Output, call: &Call, bootstrap: &str, data: &Path) -> String {
+    let mut text = format!("status {}\n", output.status);
+    for (mark, stream) in [("|", &output.out), ("!", &output.err)] {
+        let mut lines: Vec<String> = stream
+            .lines()
+            .map(|line| normal_line(line, bootstrap, data))
+            .map(|line| if call.is_numberless { without_numbers(&line) } else { line })
+            .filter(|line| !line.is_empty())
+            .collect();
+        if call.is_unordered {
+            lines.sort();
+        }
+        for line in lines {
+            text.push_str(&format!("{mark} {line}\n"));
+        }
+    }
+    text
+}
+
+fn normal_line(line: &str, bootstrap: &str, data: &Path) -> String {
+    let (host, port) = bootstrap.split_once(':').unwrap_or((bootstrap, ""));
+    let line = line.replace(&data.display().to_string(), "DATA").replace(bootstrap, "HOST:PORT");
+    let line = line.replace(host, "HOST");
+    let line = line.replace(&format!(":{port} "), ":PORT ").replace(&format!(" {port}"), " PORT");
+    let mut normal = String::new();
+    let mut word = String::new();
+    for letter in line.chars() {
+        if letter.is_ascii_alphanumeric() || letter == '-' || letter == '_' {
+            word.push(letter);
+            continue;
+        }
+        normal.push_str(&named(&word));
+        word.clear();
+        // Columns are as wide as their widest value, which may be an id.
+        let is_space = letter == ' ' || letter == '\t';
+        if !(is_space && normal.ends_with(' ')) {
+            normal.push(if is_space { ' ' } else { letter });
+        }
+    }
+    normal.push_str(&named(&word));
+    normal.trim().into()
+}
+
+/// Numbers of two digits and more, with or without a fraction, become `N`.
+fn without_numbers(line: &str) -> String {
+    let mut text = String::new();
+    let mut number = String::new();
+    for letter in line.chars().chain(['\n']) {
+        if letter.is_ascii_digit() || (letter == '.' && !number.is_empty()) {
+            number.push(letter);
+            continue;
+        }
+        let digits = number.trim_end_matches('.');
+        text.push_str(if digits.len() > 1 { "N" } else { digits });
+        text.push_str(&number[digits.len()..]);
+        number.clear();
+        text.push(letter);
+    }
+    text.trim_end().into()
+}
+
+/// The name of a value that is different in every run, or the word itself.
+fn named(word: &str) -> String {
+    if is_time(word) {
+        return "TIME".into();
+    }
+    if is_id(word) {
+        return "ID".into();
+    }
+    // Client ids and member ids end with a UUID: `console-consumer-6a5ee8f1-…`.
+    let end = word.len().checked_sub(36).filter(|at| word.is_char_boundary(*at));
+    if let Some(at) = end.filter(|at| is_uuid(&word[*at..])) {
+        return format!("{}UUID", &word[..at]);
+    }
+    // The console consumer's own group is one of a hundred thousand.
+    if word.strip_prefix("console-consumer-").is_some_and(|number| number.parse::<u32>().is_ok()) {
+        return "console-consumer-N".into();
+    }
+    word.into()
+}
+
+/// Milliseconds since 1970, of this decade and the next.
+fn is_time(word: &str) -> bool {
+    word.len() == 13 && word.starts_with(['1', '2']) && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Kafka's ids: sixteen bytes in base64 without padding. Names of classes have few capitals and no digits.
+fn is_id(word: &str) -> bool {
+    let capitals = word.bytes().filter(u8::is_ascii_uppercase).count();
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    word.len() == 22 && capitals >= 2 && (!is_plain || capitals >= 7)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normal_line;
+    use std::path::Path;
+
+    #[test]
+    fn numbers_go_where_they_say_nothing() {
+        let line = "crc: 123 at 4, 36.496 per second. 17.";
+        assert_eq!(super::without_numbers(line), "crc: N at 4, N per second. N.");
+    }
+
+    #[test]
+    fn values_of_one_run_get_names() {
+        for (line, expected) in [
+            ("Topic: a\tTopicId: b3R0bGEtdGVzdHMtMDAwMQ\tx", "Topic: a TopicId: ID x"),
+            (
+                "g    -    console-consumer-0189abcd-0000-1111-2222-0123456789ab /127.0.0.1  c",
+                "g - console-consumer-UUID /HOST c",
+            ),
+            ("127.0.0.1:45001 (id: 1 rack: null)", "HOST:PORT (id: 1 rack: null)"),
+            ("CreateTime:1795646500505", "CreateTime:TIME"),
+            ("/srv/data/a-0/00000000000000000000.log", "DATA/a-0/00000000000000000000.log"),
+            (
+                "org.apache.kafka.common.errors.UnknownTopicOrPartitionException",
+                "org.apache.kafka.common.errors.UnknownTopicOrPartitionException",
+            ),
+        ] {
+            assert_eq!(normal_line(line, "127.0.0.1:45001", Path::new("/srv/data")), expected);
+        }
+    }
+}

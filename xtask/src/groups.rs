@@ -1,0 +1,175 @@
+//! `cargo xtask groups`: groups under load. A thousand members join one group (classic, then KIP-848), one of them leaves, while somebody
+//! produces; ten thousand groups commit a million offsets, which are there again after a restart.
+//!
+//! The members are cheap: a thread with a connection each, speaking the protocol and nothing else (`members`), so that what is measured
+//! is the broker and not a thousand clients. The same run against Apache Kafka beside it gives ratios.
+
+mod members;
+mod offsets;
+
+use crate::broker::{Broker, Kind};
+use crate::steps::{Trouble, fresh_dir};
+use crate::wire::Connection;
+use crate::workspace;
+use clap::Args;
+use members::{Load, Protocol};
+use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use ottla_protocol::messages::metadata_response::MetadataResponse;
+use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla_protocol::records::{BatchBuilder, BatchOptions};
+use ottla_protocol::wire::Records;
+use ottla_protocol::{Message, Reader};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub struct Options {
+    /// The broker under test
+    #[arg(long, value_enum, default_value = "ottla")]
+    pub against: Kind,
+    /// Another build of the broker than target/release/ottla
+    #[arg(long)]
+    pub binary: Option<PathBuf>,
+    /// Members of the one group
+    #[arg(long, default_value_t = 1000)]
+    pub members: usize,
+    /// Groups that commit offsets
+    #[arg(long, default_value_t = 10_000)]
+    pub groups: usize,
+    /// Offsets that each of them commits
+    #[arg(long, default_value_t = 100)]
+    pub offsets: usize,
+}
+
+/// How long any single request may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the producer is watched while nothing else happens.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// The subcommand.
+pub fn run(options: Options) -> Result<bool, Trouble> {
+    let logs = fresh_dir(&workspace::logs("groups"))?;
+    let home = fresh_dir(&workspace::scratch("groups"))?;
+    let mut broker = Broker::new(options.against, options.binary.clone(), &home, &logs)?;
+    broker.start()?;
+    create_topic(&broker.bootstrap(), "members", options.members)?;
+    create_topic(&broker.bootstrap(), "records", 1)?;
+    create_topic(&broker.bootstrap(), "offsets", options.offsets)?;
+    println!("{}:", broker.name());
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let quiet = Watch::over(&broker.bootstrap(), || {
+            std::thread::sleep(QUIET);
+            Ok(())
+        })?;
+        let mut load = None;
+        let busy = Watch::over(&broker.bootstrap(), || {
+            load = Some(Load::run(&broker.bootstrap(), protocol, options.members)?);
+            Ok(())
+        })?;
+        let Some(load) = load else { return Err(Trouble::new("nothing was measured")) };
+        println!(
+            "  {} members, {protocol}: joined in {} ms, one left and was replaced in {} ms; produce p99 {} us quiet, {} us meanwhile",
+            options.members,
+            load.joined.as_millis(),
+            load.left.as_millis(),
+            quiet.p99().as_micros(),
+            busy.p99().as_micros(),
+        );
+    }
+    let kept = offsets::measure(&mut broker, options.groups, options.offsets)?;
+    println!("  {kept}");
+    broker.stop()?;
+    Ok(true)
+}
+
+/// Latencies of a producer that sends one small batch after the other.
+struct Watch {
+    latencies: Vec<Duration>,
+}
+
+impl Watch {
+    /// Produces while `deed` is done.
+    fn over(bootstrap: &str, deed: impl FnOnce() -> Result<(), Trouble>) -> Result<Watch, Trouble> {
+        let is_over = AtomicBool::new(false);
+        let (latencies, done) = std::thread::scope(|scope| {
+            let producer = scope.spawn(|| produce_until(bootstrap, &is_over));
+            let done = deed();
+            is_over.store(true, Ordering::Release);
+            (producer.join(), done)
+        });
+        done?;
+        let mut latencies = latencies.map_err(|_| Trouble::new("the producer panicked"))??;
+        latencies.sort();
+        Ok(Watch { latencies })
+    }
+
+    fn p99(&self) -> Duration {
+        self.latencies.get(self.latencies.len() * 99 / 100).copied().unwrap_or_default()
+    }
+}
+
+fn produce_until(bootstrap: &str, is_over: &AtomicBool) -> Result<Vec<Duration>, Trouble> {
+    let mut connection = Connection::open(bootstrap, PATIENCE)?;
+    let mut batch = BatchBuilder::new(0, BatchOptions::default());
+    batch.push(1, None, Some(&[b'x'; 100]), &[]);
+    let batch = batch.finish();
+    let mut latencies = Vec::new();
+    while !is_over.load(Ordering::Acquire) {
+        let request = ProduceRequest {
+            acks: 1,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: "records".into(),
+                partition_data: vec![PartitionProduceData {
+                    index: 0,
+                    records: Some(Records::Slice(&batch)),
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let begun = Instant::now();
+        connection.ask(&request, 11)?;
+        latencies.push(begun.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(latencies)
+}
+
+fn create_topic(bootstrap: &str, name: &str, partitions: usize) -> Result<(), Trouble> {
+    let mut connection = Connection::open(bootstrap, PATIENCE)?;
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions as i32,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
+    connection.ask(&request, 5)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let topic = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
+        let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+        let body = connection.ask(&request, 12)?;
+        let response = MetadataResponse::decode(&mut Reader::new(&body), 12).map_err(Trouble::new)?;
+        let has_leaders = response.topics.iter().all(|topic| {
+            topic.error_code == 0
+                && topic.partitions.len() == partitions
+                && topic.partitions.iter().all(|partition| partition.leader_id >= 0)
+        });
+        if has_leaders {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Trouble::new(format!("{name} does not come into being")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn invalid(error: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
