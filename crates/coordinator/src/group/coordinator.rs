@@ -198,6 +198,9 @@ impl GroupCoordinator {
                     room.stabilize();
                 }
                 Then::Replaced(replaced) => self.on_replaced(&replaced, now, &mut outcome),
+                Then::Heard { group, member, session_ends } => {
+                    self.timers.schedule(TimerKey::Session(group, member), session_ends);
+                }
                 Then::Moved { group, member } => self.on_moved(&group, &member, now),
                 Then::Upgraded { group } => self.on_upgraded(&group, now),
                 Then::Downgraded(downgrade) => self.on_downgraded(*downgrade, now, &mut outcome),
@@ -226,7 +229,7 @@ impl GroupCoordinator {
                     room.prepare_rebalance();
                 }
                 Then::Replaced(replaced) => self.undo_replaced(*replaced, error, now, &mut outcome),
-                Then::Moved { .. } | Then::Upgraded { .. } | Then::Downgraded(_) => {}
+                Then::Heard { .. } | Then::Moved { .. } | Then::Upgraded { .. } | Then::Downgraded(_) => {}
                 Then::TimedOut { timers } => {
                     let at = now + TIMEOUT_RETRY_MS;
                     timers.into_iter().for_each(|key| self.timers.schedule(key, at));

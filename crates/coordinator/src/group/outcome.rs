@@ -30,6 +30,9 @@ pub(crate) enum Then {
     Stabilize { group: Arc<str>, generation_id: i32 },
     /// A static member came back under a new member id while the group is stable.
     Replaced(Box<Replaced>),
+    /// A member of a consumer group was heard of: its session ends at this time. (Set after the replay, which may take away
+    /// the timers of whoever had this id or this place before.)
+    Heard { group: Arc<str>, member: Arc<str>, session_ends: i64 },
     /// The standing of a member of a consumer group changed.
     Moved { group: Arc<str>, member: Arc<str> },
     /// A classic group became a consumer group.

@@ -253,6 +253,21 @@ fn a_static_member_returns_to_its_place() {
 }
 
 #[test]
+fn a_static_member_that_returns_under_its_old_id_is_watched() {
+    let mut rig = Rig::new();
+    let mut a = Consumer::new("a", &["t"]).with_instance("i");
+    rig.beat(&mut a);
+    assert_eq!(rig.leave_consumer(&a, -2), ErrorCode::None);
+    a.forget();
+    rig.beat(&mut a);
+    assert_eq!(a.owns().len(), 8);
+    rig.check_replay();
+    rig.advance(45_000);
+    assert_eq!(rig.consumer_state("g"), "Empty");
+    rig.check_replay();
+}
+
+#[test]
 fn a_changed_subscription_changes_the_assignment() {
     let mut rig = Rig::new();
     let mut consumers = two(&mut rig);

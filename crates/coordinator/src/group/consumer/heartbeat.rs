@@ -222,7 +222,11 @@ impl GroupCoordinator {
         }
         self.start_regex_job(group_id, regexes, context.topics, now);
         let session_ms = overrides.session_timeout_ms.unwrap_or(self.config.consumer.session_timeout_ms);
-        self.timers.schedule(TimerKey::Session(id, member_id), now + i64::from(session_ms));
+        let session_ends = now + i64::from(session_ms);
+        match out.records.is_empty() {
+            true => self.timers.schedule(TimerKey::Session(id, member_id), session_ends),
+            false => out.then.push(Then::Heard { group: id, member: member_id, session_ends }),
+        }
         Ok(response)
     }
 
