@@ -14,6 +14,9 @@ mod snapshots;
 mod topics;
 mod upkeep;
 mod wire;
+use ottla_protocol::Uuid;
+use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use ottla_protocol::messages::metadata_response::MetadataResponse;
 
 use crate::client::{body, frame, read};
 use crate::world::World;
@@ -73,6 +76,13 @@ impl Rig {
     fn ask<'a, R: Request<'a>>(&mut self, request: &R, version: i16) -> Bytes {
         let token = self.send(request, version);
         self.answer::<R>(token, version, 60_000).expect("every request is answered")
+    }
+
+    fn topic_id(&mut self, name: &'static str) -> Uuid {
+        let topic = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
+        let answer = self.ask(&MetadataRequest { topics: Some(vec![topic]), ..Default::default() }, 12);
+        let response: MetadataResponse<'_> = read(&answer, 12).expect("a metadata response");
+        response.topics[0].topic_id
     }
 
     fn produce(&mut self, partition: i32, acks: i16, batch: &[u8]) -> Token {

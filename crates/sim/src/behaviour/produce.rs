@@ -1,11 +1,17 @@
 //! Produce: when it is answered, what is refused, what a producer may repeat.
 
+use crate::client::read;
 use ottla_broker::Response;
 use ottla_protocol::ErrorCode;
+use ottla_protocol::Records;
+use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::produce_request::ProduceRequest;
+use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use ottla_protocol::messages::produce_response::ProduceResponse;
+use ottla_protocol::records::Header;
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
 
-use super::{Rig, batch};
+use super::{Rig, batch, fetch, partition_of};
 
 #[test]
 fn acks_decide_when_and_whether_there_is_an_answer() {
@@ -45,4 +51,88 @@ fn an_idempotent_producer_may_repeat_itself() {
     assert_eq!(send(&mut rig, 0), (0, 0), "a duplicate gets its original offset");
     assert_eq!(send(&mut rig, 5).0, ErrorCode::OutOfOrderSequenceNumber.code());
     assert_eq!(send(&mut rig, 2), (0, 2));
+}
+
+#[test]
+fn sequences_wrap_and_unknown_producers_may_begin_anywhere() {
+    let mut rig = Rig::new();
+    let send = |rig: &mut Rig, producer_id: i64, sequence: i32, count: usize| {
+        let options =
+            BatchOptions { producer_id, producer_epoch: 0, base_sequence: sequence, ..Default::default() };
+        let mut builder = BatchBuilder::new(0, options);
+        for _ in 0..count {
+            builder.push(rig.world.now, None, Some(b"v"), &[]);
+        }
+        rig.produced(0, -1, &builder.finish())
+    };
+    // A broker that forgot the producer, or never knew it, takes whatever sequence it goes on with (KIP-360).
+    assert_eq!(send(&mut rig, 5, i32::MAX - 1, 2), (0, 0));
+    assert_eq!(send(&mut rig, 5, 0, 3), (0, 2), "after the largest number comes 0");
+    assert_eq!(send(&mut rig, 5, i32::MAX - 1, 2), (0, 0), "and the batch before it is still a duplicate");
+    // Five batches in flight are remembered, each with its own answer.
+    for turn in 0..5 {
+        assert_eq!(send(&mut rig, 6, turn, 1).0, 0);
+    }
+    assert_eq!(send(&mut rig, 6, 0, 1), (0, 5));
+    assert_eq!(send(&mut rig, 6, 4, 1), (0, 9));
+}
+
+#[test]
+fn every_partition_is_answered_once_and_in_the_order_of_the_request() {
+    let mut rig = Rig::new();
+    let records = batch(&["a"], rig.world.now);
+    let data = |index| PartitionProduceData { index, records: Some(Records::Slice(&records)) };
+    let topic = |name: &'static str, indexes: &[i32]| TopicProduceData {
+        name: name.into(),
+        partition_data: indexes.iter().map(|index| data(*index)).collect(),
+        ..Default::default()
+    };
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: vec![topic("t", &[1, 7, 0]), topic("none", &[0])],
+        ..Default::default()
+    };
+    let answer = rig.ask(&request, 9);
+    let response: ProduceResponse<'_> = read(&answer, 9).expect("a produce response");
+    let told: Vec<_> = response
+        .responses
+        .iter()
+        .flat_map(|topic| {
+            topic.partition_responses.iter().map(|told| (&*topic.name, told.index, told.error_code))
+        })
+        .collect();
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(told, [("t", 1, 0), ("t", 7, unknown), ("t", 0, 0), ("none", 0, unknown)]);
+}
+
+#[test]
+fn a_flush_that_takes_too_long_is_told_as_a_timeout() {
+    let mut rig = Rig::new();
+    let records = batch(&["a"], rig.world.now);
+    let data = PartitionProduceData { index: 0, records: Some(Records::Slice(&records)) };
+    let topic = TopicProduceData { name: "t".into(), partition_data: vec![data], ..Default::default() };
+    let request = ProduceRequest { acks: -1, timeout_ms: 0, topic_data: vec![topic], ..Default::default() };
+    let answer = rig.ask(&request, 9);
+    let response: ProduceResponse<'_> = read(&answer, 9).expect("a produce response");
+    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::RequestTimedOut.code());
+}
+
+#[test]
+fn headers_are_kept_verbatim() {
+    let mut rig = Rig::new();
+    let mut builder = BatchBuilder::new(0, BatchOptions::default());
+    let headers = [
+        Header { key: b"h", value: Some(b"1") },
+        Header { key: b"h", value: None },
+        Header { key: b"\xff\xfe", value: Some(b"") },
+    ];
+    builder.push(rig.world.now, None, None, &headers);
+    let sent = builder.finish();
+    assert_eq!(rig.produced(0, -1, &sent), (0, 0));
+    let answer = rig.ask(&fetch(0, 0, 1), 11);
+    let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+    let Some(Records::Slice(found)) = &partition_of(&response).records else { panic!("no records") };
+    // Everything behind the sixteen bytes that a broker fills in.
+    assert_eq!(found[21..], sent[21..]);
 }

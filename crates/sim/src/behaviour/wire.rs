@@ -79,3 +79,26 @@ fn unhex(text: &str) -> Vec<u8> {
     let nibble = |digit: u8| (digit as char).to_digit(16).expect("hex") as u8;
     text.as_bytes().chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
 }
+
+#[test]
+fn what_is_told_about_versions_and_features() {
+    let mut rig = Rig::new();
+    let mut ask = |version: i16| {
+        let request = ApiVersionsRequest {
+            client_software_name: "sim".into(),
+            client_software_version: "1".into(),
+            ..Default::default()
+        };
+        let answer = rig.ask(&request, version);
+        let response: ApiVersionsResponse<'_> = read(&answer, version).expect("an api versions response");
+        let produce = response.api_keys.iter().find(|api| api.api_key == 0).expect("Produce");
+        assert_eq!(
+            (produce.min_version, produce.max_version),
+            (0, 13),
+            "librdkafka compresses only if 0 is listed"
+        );
+        response.supported_features.iter().map(|feature| feature.min_version).collect::<Vec<_>>()
+    };
+    assert!(ask(3).iter().all(|min| *min > 0), "clients before version 4 stumble over 0 (KAFKA-17492)");
+    assert!(ask(4).contains(&0));
+}
