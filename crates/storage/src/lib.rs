@@ -41,5 +41,7 @@ pub use log::{
 };
 pub use names::{SnapshotId, SnapshotState};
 pub use producer::{Admission, AppendOrigin, ProducerSummary};
+#[cfg(feature = "mutations")]
+pub use producer::{ModelAppend, ModelBatch, ModelLog, NamedGuard as LogGuard, NamedGuards as LogGuards};
 pub use read::{ReadJob, Slice};
 pub use tail::TailBudget;

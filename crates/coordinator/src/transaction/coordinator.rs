@@ -24,7 +24,7 @@ pub trait ProducerIds: fmt::Debug + Send + Sync {
 ///
 /// A new coordinator is passive: feed it the log with [`replay`](Coordinator::replay). After
 /// [`on_loaded`](Coordinator::on_loaded) it is active: requests may come, and timers run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TransactionCoordinator {
     pub(super) config: TransactionConfig,
     pub(super) ids: Arc<dyn ProducerIds>,
@@ -44,7 +44,7 @@ pub struct TransactionCoordinator {
 }
 
 /// A transition of our own. Its record does not hold all of it: the epoch before, and the round of its markers, are soft.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Decided {
     id: Arc<str>,
     next: Entry,

@@ -12,6 +12,13 @@ use ottla_protocol::records::BatchHeader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission(u64);
 
+impl Admission {
+    /// Which one it is, of its log.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A producer that wants to begin a transaction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Applicant {

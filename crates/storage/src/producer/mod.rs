@@ -5,6 +5,9 @@
 
 mod admission;
 mod entry;
+mod guards;
+#[cfg(feature = "mutations")]
+mod model;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -13,10 +16,15 @@ use ottla_protocol::records::{Batch, BatchHeader, ControlKey, ControlType, EndTx
 
 pub use admission::Admission;
 pub(crate) use entry::{BatchSpan, ProducerEntry};
+#[cfg(feature = "mutations")]
+pub use guards::{LogGuard as NamedGuard, LogGuards as NamedGuards};
+#[cfg(feature = "mutations")]
+pub use model::{ModelAppend, ModelBatch, ModelLog};
 pub(crate) use snapshot::{decode_snapshot, encode_snapshot};
 
 use crate::error::AppendError;
 use admission::Admissions;
+use guards::{LogGuard, LogGuards};
 
 /// What a control record of two integers may decompress to.
 const MARKER_BYTES_MAX: usize = 64 << 10;
@@ -133,6 +141,7 @@ pub(crate) struct Producers {
     unreplicated: BTreeMap<i64, i64>,
     /// Who waits to begin a transaction.
     admissions: Admissions,
+    guards: LogGuards,
     end_offset: i64,
 }
 
@@ -189,7 +198,9 @@ impl Producers {
         now: i64,
     ) -> Result<Option<Admission>, AppendError> {
         let (producer_id, producer_epoch) = (header.producer_id, header.producer_epoch);
-        if let Some(entry) = self.by_id.get(&producer_id) {
+        if let Some(entry) = self.by_id.get(&producer_id)
+            && self.guards.stand(LogGuard::BatchEpoch)
+        {
             entry.check_epoch(header)?;
         }
         if self.has_open_txn(producer_id, producer_epoch) {
@@ -213,28 +224,35 @@ impl Producers {
         let empty = ProducerEntry::default();
         let entry = self.by_id.get(&header.producer_id).unwrap_or(&empty);
         if origin.is_client()
+            && self.guards.stand(LogGuard::Duplicate)
             && let Some(span) = entry.find_duplicate(header)
         {
             return Ok(Verdict::Duplicate(span));
         }
         if header.is_control() {
-            entry.check_marker_epoch(header, matches!(origin, AppendOrigin::Marker { bumps_epoch: true }))?;
-            if let Some(end) = end {
+            let bumps_epoch = matches!(origin, AppendOrigin::Marker { bumps_epoch: true });
+            if self.guards.stand(LogGuard::MarkerEpoch) {
+                entry.check_marker_epoch(header, bumps_epoch)?;
+            }
+            if let Some(end) = end.filter(|_| self.guards.stand(LogGuard::CoordinatorEpoch)) {
                 entry.check_coordinator(header, end)?;
             }
             return Ok(Verdict::Append);
         }
-        entry.check_epoch(header)?;
+        if self.guards.stand(LogGuard::BatchEpoch) {
+            entry.check_epoch(header)?;
+        }
         if header.is_transactional() && !self.has_open_txn(header.producer_id, header.producer_epoch) {
             let admission = match origin {
                 AppendOrigin::Client { admission, .. } | AppendOrigin::Coordinator { admission } => admission,
                 _ => None,
             };
+            let verifies = verifies && self.guards.stand(LogGuard::Admission);
             if verifies && !self.admissions.admits(header.producer_id, admission) {
                 return Err(AppendError::NotAdmitted { producer_id: header.producer_id });
             }
         }
-        if origin.is_client() {
+        if origin.is_client() && self.guards.stand(LogGuard::Sequence) {
             if let Some(applicant) = self.admissions.get(header.producer_id) {
                 // Where every transaction has its own epoch, a producer that is not known begins at 0.
                 let must_begin =
@@ -258,7 +276,8 @@ impl Producers {
             return None;
         }
         let producer_id = header.producer_id;
-        if header.is_transactional() {
+        let takes_admission = !header.is_control() || self.guards.stand(LogGuard::MarkerTakesAdmission);
+        if header.is_transactional() && takes_admission {
             self.admissions.on_batch(header);
         }
         let Some(end) = end else {
