@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 /// The protocols that groups of real clients are tested with.
-const MEMBERS_PROTOCOLS: &[Protocol] = &[Protocol::Classic];
+const MEMBERS_PROTOCOLS: &[Protocol] = &[Protocol::Classic, Protocol::Consumer];
 
 /// The subcommand. Later parts run even if earlier ones failed, unless they can not.
 pub fn run(options: Options) -> Result<bool, Trouble> {
