@@ -9,9 +9,10 @@ use crate::steps::{Doing, Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::request_header::RequestHeader;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, batches};
-use ottla_protocol::{Message, Request, Writer};
+use ottla_protocol::{Message, Records, Request, Writer};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -168,29 +169,43 @@ fn compact(kind: Kind, home: &Path, input: &Path) -> Result<Outcome, Trouble> {
     Ok(Outcome { cpu, wall, bytes, left })
 }
 
+/// Creates the topic and writes one record to it, so that its partition has a directory.
 fn create_topic(address: &str) -> Result<(), Trouble> {
     let topic =
         CreatableTopic { name: TOPIC.into(), num_partitions: 1, replication_factor: 1, ..Default::default() };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
-    let version = 5;
+    let mut socket = TcpStream::connect(address).doing("connecting")?;
+    ask(&mut socket, &request, 5)?;
+    let mut builder = BatchBuilder::new(0, BatchOptions::default());
+    builder.push(TIMESTAMP, Some(b"key"), Some(b"value"), &[]);
+    let batch = builder.finish();
+    let data = PartitionProduceData { index: 0, records: Some(Records::Slice(&batch)) };
+    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
+    ask(
+        &mut socket,
+        &ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() },
+        9,
+    )
+}
+
+/// Sends a request and waits for its answer, which is not looked at: where it failed, there will be no directory.
+fn ask<'a, R: Request<'a>>(socket: &mut TcpStream, request: &R, version: i16) -> Result<(), Trouble> {
     let mut writer = Writer::new();
     let header = RequestHeader {
-        request_api_key: CreateTopicsRequest::KEY as i16,
+        request_api_key: R::KEY as i16,
         request_api_version: version,
         client_id: Some("xtask".into()),
         ..Default::default()
     };
-    header
-        .encode(&mut writer, CreateTopicsRequest::KEY.request_header_version(version))
-        .map_err(Trouble::new)?;
+    header.encode(&mut writer, R::KEY.request_header_version(version)).map_err(Trouble::new)?;
     request.encode(&mut writer, version).map_err(Trouble::new)?;
     let frame = writer.into_bytes();
-    let mut socket = TcpStream::connect(address).doing("connecting")?;
-    socket.write_all(&(frame.len() as u32).to_be_bytes()).doing("asking for a topic")?;
-    socket.write_all(&frame).doing("asking for a topic")?;
-    // The answer is not read: where there is no topic, there will be no directory either.
+    socket.write_all(&(frame.len() as u32).to_be_bytes()).doing("sending a request")?;
+    socket.write_all(&frame).doing("sending a request")?;
     let mut size = [0; 4];
-    socket.read_exact(&mut size).doing("waiting for the topic")
+    socket.read_exact(&mut size).doing("waiting for an answer")?;
+    let mut answer = vec![0; u32::from_be_bytes(size) as usize];
+    socket.read_exact(&mut answer).doing("waiting for an answer")
 }
 
 /// The CPU that threads with these names have used.
