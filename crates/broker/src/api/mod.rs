@@ -35,6 +35,7 @@ pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_producers;
+pub(crate) mod describe_quorum;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod describe_transactions;
 pub(crate) mod describe_user_scram_credentials;
@@ -104,6 +105,7 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AlterClientQuotas, 0, 1),
     (ApiKey::DescribeUserScramCredentials, 0, 0),
     (ApiKey::AlterUserScramCredentials, 0, 0),
+    (ApiKey::DescribeQuorum, 0, 2),
     (ApiKey::UpdateFeatures, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
@@ -225,6 +227,7 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
             incremental_alter_configs::handle(broker, call, read_body(body, version)?)
         }
         ApiKey::OffsetDelete => groups::offset_delete(broker, call, read_body(body, version)?),
+        ApiKey::DescribeQuorum => describe_quorum::handle(broker, call, read_body(body, version)?),
         ApiKey::DescribeCluster => describe_cluster::handle(broker, call, read_body(body, version)?),
         ApiKey::DescribeProducers => describe_producers::handle(broker, call, read_body(body, version)?),
         ApiKey::ConsumerGroupHeartbeat => {

@@ -210,6 +210,12 @@ impl Quorum {
         Ok(Quorum { state: Mutex::new(state) })
     }
 
+    /// The quorum as its leader sees it, and its kraft.version; `None` if this node does not lead it.
+    pub fn describe(&self, now: Millis) -> Option<(ottla_raft::QuorumDescription, i16)> {
+        let state = lock(&self.state);
+        state.raft.describe(now).map(|quorum| (quorum, state.protocol.kraft_version))
+    }
+
     /// The committed image.
     pub fn committed_image(&self) -> Image {
         lock(&self.state).committed.image().clone()
