@@ -19,15 +19,9 @@ const RECORDS: usize = 500;
 /// How many of them the group reads while Kafka runs.
 const READ_BY_GROUP: usize = 200;
 
-/// The subcommand.
+/// The subcommand: both kinds of quorum.
 pub fn run() -> Result<bool, Trouble> {
     setup::all()?;
-    let (_, failed) = check()?;
-    Ok(failed == 0)
-}
-
-/// Both kinds of quorum.
-pub fn check() -> Result<(u32, u32), Trouble> {
     let mut tally = Tally::default();
     for dynamic in [false, true] {
         let kind = if dynamic { "a quorum that can change" } else { "a fixed quorum" };
@@ -36,7 +30,7 @@ pub fn check() -> Result<(u32, u32), Trouble> {
             exchange(dynamic)?,
         );
     }
-    Ok((tally.passed, tally.failed))
+    Ok(tally.failed == 0)
 }
 
 fn exchange(dynamic: bool) -> Result<Result<(), String>, Trouble> {
@@ -80,7 +74,7 @@ fn exchange(dynamic: bool) -> Result<Result<(), String>, Trouble> {
 }
 
 fn produce(broker: &Broker, log: &Path) -> Result<(), Trouble> {
-    let mut command = java("kafka");
+    let mut command = java("tools");
     command.arg("org.apache.kafka.tools.VerifiableProducer");
     command.args(["--topic", TOPIC, "--acks", "-1", "--max-messages", &RECORDS.to_string()]);
     command.args(["--bootstrap-server", &broker.bootstrap()]);
@@ -94,7 +88,7 @@ fn produce(broker: &Broker, log: &Path) -> Result<(), Trouble> {
 
 /// Reads until there are `count` records, or none come any more; how many came.
 fn consume(broker: &Broker, how: &[&str], count: usize, log: &Path) -> Result<usize, Trouble> {
-    let mut command = java("kafka");
+    let mut command = java("tools");
     command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer").args(how);
     command.args(["--topic", TOPIC, "--bootstrap-server", &broker.bootstrap()]);
     command.args(["--max-messages", &count.to_string(), "--timeout-ms", "30000"]);
@@ -122,7 +116,7 @@ fn dump_newest_snapshot(dir: &Path, log: &Path) -> Result<Result<(), String>, Tr
     else {
         return Ok(Err("Ottla left no snapshot of the metadata".into()));
     };
-    let mut command = java("kafka");
+    let mut command = java("tools");
     command.arg("org.apache.kafka.tools.DumpLogSegments").args(["--cluster-metadata-decoder", "--files"]);
     command.arg(&newest);
     let ended = steps::run_logged(&mut command, log, Duration::from_secs(120))?;

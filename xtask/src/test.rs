@@ -3,7 +3,6 @@
 use crate::broker::Kind;
 use crate::clients::{self, setup};
 use crate::crash;
-use crate::exchange;
 use crate::fixtures;
 use crate::hostile;
 use crate::kafka_log;
@@ -54,7 +53,6 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         add(part("files written by Apache Kafka", || kafka_log::check(&fixture)));
         if built {
             add(part("real clients", with_clients));
-            add(part("one directory, two brokers", exchange::check));
             add(part("groups of real clients", with_members));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("hostile frames", with_hostility));
