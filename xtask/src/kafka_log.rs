@@ -110,10 +110,17 @@ fn compare(
     while offset < end {
         let slice = log.read(offset, READ_BYTES, end, true).map_err(|error| error.to_string())?;
         let bytes = slice.records.read().map_err(|error| error.to_string())?;
-        let aborted = log.aborted_transactions(offset, slice.next_offset);
+        let mut aborted = log.aborted_transactions(offset, slice.next_offset);
         for batch in records::batches(&bytes) {
             let batch = batch.map_err(|error| error.to_string())?;
             if batch.is_control() {
+                // As consumers do it: the marker ends the oldest transaction of its producer; a later one is another matter.
+                let ended = |(producer, first): &(i64, i64)| {
+                    *producer == batch.producer_id && *first <= batch.base_offset
+                };
+                if let Some(at) = aborted.iter().position(ended) {
+                    aborted.remove(at);
+                }
                 continue;
             }
             let set = batch.records(BATCH_BYTES_MAX).map_err(|error| error.to_string())?;

@@ -15,7 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coordinator", &["metadata", "protocol"]),
     ("broker", &["protocol", "storage", "raft", "metadata", "controller", "coordinator"]),
     ("server", &["broker", "storage", "metadata", "protocol"]),
-    ("sim", &["broker", "storage", "metadata", "protocol"]),
+    ("sim", &["broker", "coordinator", "storage", "metadata", "protocol"]),
     ("bench", &["protocol"]),
     ("checker", &[]),
 ];
@@ -118,18 +118,20 @@ fn is_referenced(path: &Path) -> bool {
     let mut candidates: Vec<PathBuf> =
         ["lib.rs", "main.rs", "mod.rs"].iter().map(|file| home.join(file)).collect();
     candidates.push(home.with_extension("rs"));
-    if let Ok(entries) = fs::read_dir(home) {
-        candidates.extend(
-            entries
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|e| e == "rs")),
-        );
-    }
-    candidates.iter().any(|file| {
-        fs::read_to_string(file)
-            .is_ok_and(|text| text.contains(&declared) || text.contains(&format!("{stem}.rs\"")))
-    })
+    candidates.extend(sources(home));
+    let declares = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains(&declared));
+    // `#[path = "…"]`, from the same folder or the one above.
+    let quoted = format!("{stem}.rs\"");
+    let points_at = |file: PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains(&quoted));
+    candidates.iter().any(declares)
+        || sources(home).into_iter().any(points_at)
+        || home.parent().is_some_and(|above| sources(above).into_iter().any(points_at))
+}
+
+/// The source files in a folder.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
 }
 
 fn check_edges(root: &Path, wrong: &mut Vec<String>) {
