@@ -1,9 +1,4 @@
-//! The guard of the hot path: what a produce, a fetch and the codecs cost the processor, against what they cost when somebody last
-//! looked (`guard.txt` beside this file). `cargo bench -p ottla-broker --bench guard`; with `UPDATE=1` the figures are written anew.
-//!
-//! The tricky idea: nothing but a clock exists on every machine, and clocks differ. So each piece of work is told as a ratio to a fixed
-//! piece of plain Rust that ran right beside it, and of many short rounds the fastest counts, which is the one that nobody disturbed.
-#![allow(clippy::disallowed_methods, reason = "this measures time, and reads and writes its own figures")]
+//! The pieces of work whose instructions are counted: requests to a node on a simulated disk, without a shell around it, and decoding.
 
 use bytes::Bytes;
 use ottla_broker::{Broker, Connection, Effect, Effects, NodeConfig, Response, Token};
@@ -19,15 +14,8 @@ use ottla_storage::SimDisk;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
 const NOW: i64 = 1_800_000_000_000;
-/// Rounds of each piece of work.
-const ROUNDS: usize = 300;
-/// A ratio may be this much above the stored one.
-const TOLERANCE: f64 = 1.4;
-/// Well below it, the stored figure has become too kind.
-const TOO_KIND: f64 = 1.8;
 const PRODUCE_VERSION: i16 = 11;
 const FETCH_VERSION: i16 = 12;
 const METADATA_VERSION: i16 = 9;
@@ -142,93 +130,29 @@ fn wide_produce() -> Bytes {
     frame(&ProduceRequest { acks: 1, topic_data: topics, ..Default::default() }, PRODUCE_VERSION)
 }
 
-/// Work of a known kind: small allocations, a tree, branches, arithmetic.
-fn reference() -> u64 {
-    let mut tree = BTreeMap::new();
-    let mut roll = 0x9e37_79b9_u64;
-    for n in 0..200u64 {
-        roll = roll.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
-        let name: Vec<u8> = roll.to_be_bytes().into_iter().filter(|byte| byte % 3 != 0).collect();
-        *tree.entry(name.len() as u64 * 31 + roll % 64).or_insert(0) +=
-            name.iter().map(|&b| u64::from(b)).sum::<u64>();
-    }
-    tree.into_iter().map(|(key, value)| key ^ value).sum()
-}
+/// The names of all pieces of work.
+pub const NAMES: [&str; 5] =
+    ["produce-1x100", "produce-160x100", "produce-160x100-lz4", "fetch-tail", "decode-produce-10x10"];
 
-/// A piece of work and how often it is done in one round.
-type Work = (&'static str, usize, Box<dyn FnMut()>);
-
-fn works() -> Vec<Work> {
-    let on_node = |name, times, frame: Bytes| -> Work {
-        // A fresh node every round would measure its start; one that lives on keeps a log that only grows by these few megabytes.
+/// The piece of work of one of [`NAMES`], ready to be done again and again.
+pub fn work(name: &str) -> Box<dyn FnMut()> {
+    let on_node = |frame: Bytes| -> Box<dyn FnMut()> {
         let mut node = Node::new();
-        (name, times, Box::new(move || assert!(node.ask(&frame), "answered")))
+        Box::new(move || assert!(node.ask(&frame), "answered"))
     };
-    let wide = wide_produce();
-    vec![
-        on_node("produce-1x100", 20, produce(1, 100, Codec::None)),
-        on_node("produce-160x100", 5, produce(160, 100, Codec::None)),
-        on_node("produce-160x100-lz4", 5, produce(160, 100, Codec::Lz4)),
-        on_node("fetch-tail", 20, fetch()),
-        (
-            "decode-produce-10x10",
-            10,
+    match name {
+        "produce-1x100" => on_node(produce(1, 100, Codec::None)),
+        "produce-160x100" => on_node(produce(160, 100, Codec::None)),
+        "produce-160x100-lz4" => on_node(produce(160, 100, Codec::Lz4)),
+        "fetch-tail" => on_node(fetch()),
+        "decode-produce-10x10" => {
+            let wide = wide_produce();
             Box::new(move || {
                 let mut reader = Reader::new(&wide);
                 RequestHeader::decode(&mut reader, 2).expect("a header");
                 drop(black_box(ProduceRequest::decode(&mut reader, PRODUCE_VERSION).expect("a request")));
-            }),
-        ),
-    ]
-}
-
-fn main() {
-    // `cargo test --benches` only asks whether it runs.
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 3 };
-    let mut works = works();
-    let mut fastest = vec![f64::INFINITY; works.len()];
-    let mut fastest_reference = f64::INFINITY;
-    for _ in 0..rounds {
-        for ((_, times, work), fastest) in works.iter_mut().zip(&mut fastest) {
-            fastest_reference = fastest_reference.min(time(1, &mut || {
-                black_box(reference());
-            }));
-            *fastest = fastest.min(time(*times, work));
+            })
         }
+        _ => panic!("no piece of work is called {name}"),
     }
-    let names = works.iter().map(|(name, ..)| *name);
-    let ratios: BTreeMap<&str, f64> =
-        names.zip(fastest.iter().map(|time| time / fastest_reference)).collect();
-    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/guard.txt");
-    if std::env::var_os("UPDATE").is_some() {
-        let lines: String = ratios.iter().map(|(name, ratio)| format!("{name} {ratio:.3}\n")).collect();
-        std::fs::write(place, lines).expect("the figures can be written");
-    }
-    let stored = std::fs::read_to_string(place).expect("the figures are beside this file");
-    let mut is_slower = false;
-    for (name, ratio) in &ratios {
-        let line = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let before: f64 =
-            line.and_then(|figure| figure.parse().ok()).expect("a figure for each piece of work");
-        let verdict = match ratio / before {
-            change if change > TOLERANCE => "SLOWER",
-            change if change < 1.0 / TOO_KIND => "faster: write the figures anew",
-            _ => "as before",
-        };
-        is_slower |= verdict == "SLOWER";
-        println!("{name:<22} {ratio:>8.3} of the reference, stored {before:>8.3}: {verdict}");
-    }
-    if rounds == ROUNDS && is_slower {
-        eprintln!("the hot path has become slower by more than {TOLERANCE} times");
-        std::process::exit(1);
-    }
-}
-
-/// Seconds for one of `times`.
-fn time(times: usize, work: &mut dyn FnMut()) -> f64 {
-    let begun = Instant::now();
-    for _ in 0..times {
-        work();
-    }
-    begun.elapsed().as_secs_f64() / times as f64
 }
