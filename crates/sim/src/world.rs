@@ -116,6 +116,13 @@ impl World {
         Ok(())
     }
 
+    /// The client comes anew, by another listener.
+    #[cfg(test)]
+    pub fn come_by(&mut self, listener: &str) {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_001));
+        self.connection = Connection::new(listener.into(), peer);
+    }
+
     /// The disk, to make it fail.
     #[cfg(test)]
     pub fn disk(&self) -> &SimDisk {

@@ -92,3 +92,16 @@ fn what_would_have_no_effect_is_refused() {
     );
     assert_eq!(alter(&mut rig, BROKER, "1", "log.segment.bytes", Some("2097152")), ErrorCode::None);
 }
+
+/// Tools that keep a cluster as it is written down somewhere compare what was set, not what it amounts to.
+#[test]
+fn what_was_set_is_told_even_if_it_is_the_default() {
+    let mut rig = Rig::new();
+    let before = describe(&mut rig, TOPIC, "t", "retention.ms");
+    assert_eq!((before.0.as_deref(), before.1), (Some("604800000"), 5));
+    assert_eq!(alter(&mut rig, TOPIC, "t", "retention.ms", Some("604800000")), ErrorCode::None);
+    let after = describe(&mut rig, TOPIC, "t", "retention.ms");
+    assert_eq!((after.0.as_deref(), after.1), (Some("604800000"), 1));
+    assert_eq!(alter(&mut rig, TOPIC, "t", "retention.ms", None), ErrorCode::None);
+    assert_eq!(describe(&mut rig, TOPIC, "t", "retention.ms").1, 5);
+}

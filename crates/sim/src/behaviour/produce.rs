@@ -5,11 +5,13 @@ use ottla_broker::Response;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::Records;
 use ottla_protocol::messages::fetch_response::FetchResponse;
+use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
+use ottla_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use ottla_protocol::messages::produce_request::ProduceRequest;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
 use ottla_protocol::records::Header;
-use ottla_protocol::records::{BatchBuilder, BatchOptions};
+use ottla_protocol::records::{Batch, BatchBuilder, BatchOptions};
 
 use super::{Rig, batch, fetch, partition_of};
 
@@ -135,4 +137,56 @@ fn headers_are_kept_verbatim() {
     let Some(Records::Slice(found)) = &partition_of(&response).records else { panic!("no records") };
     // Everything behind the sixteen bytes that a broker fills in.
     assert_eq!(found[21..], sent[21..]);
+}
+
+/// Idempotence is what every producer asks for since Kafka 3.0: any node gives ids out, before there is any topic of transactions.
+#[test]
+fn producer_ids_are_given_out_at_once_and_only_once() {
+    let mut rig = Rig::new();
+    let mut given = || {
+        let answer = rig.ask(&InitProducerIdRequest { transactional_id: None, ..Default::default() }, 4);
+        let response: InitProducerIdResponse = read(&answer, 4).expect("an init producer id response");
+        assert_eq!((response.error_code, response.producer_epoch), (0, 0));
+        response.producer_id
+    };
+    let first = given();
+    assert!(first >= 0 && given() > first);
+}
+
+#[test]
+fn a_producer_that_was_idle_for_long_goes_on() {
+    let mut rig = Rig::with(&[("producer.id.expiration.ms", "1000")]);
+    let send = |rig: &mut Rig, base_sequence: i32| {
+        let options = BatchOptions { producer_id: 7, producer_epoch: 0, base_sequence, ..Default::default() };
+        let mut builder = BatchBuilder::new(0, options);
+        builder.push(rig.world.now, None, Some(b"v"), &[]);
+        rig.produced(0, -1, &builder.finish())
+    };
+    assert_eq!(send(&mut rig, 0), (0, 0));
+    let later = rig.world.now + 3_600_000;
+    while rig.world.step(later) {}
+    assert_eq!(send(&mut rig, 1), (0, 1), "forgotten, and so welcome with any number");
+    assert_eq!(send(&mut rig, 3).0, ErrorCode::OutOfOrderSequenceNumber.code());
+}
+
+/// No records, and records of nothing.
+#[test]
+fn nulls_are_kept_where_they_may_be() {
+    let mut rig = Rig::new();
+    let data = PartitionProduceData { index: 0, records: None };
+    let topic = TopicProduceData { name: "t".into(), partition_data: vec![data], ..Default::default() };
+    let answer = rig.ask(&ProduceRequest { acks: 1, topic_data: vec![topic], ..Default::default() }, 9);
+    let response: ProduceResponse<'_> = read(&answer, 9).expect("a produce response");
+    let told = &response.responses[0].partition_responses[0];
+    assert_eq!(told.error_code, ErrorCode::InvalidRecord.code());
+    let mut builder = BatchBuilder::new(0, BatchOptions::default());
+    builder.push(rig.world.now, None, None, &[]);
+    builder.push(rig.world.now, Some(b""), Some(b""), &[]);
+    assert_eq!(rig.produced(0, -1, &builder.finish()), (0, 0));
+    let answer = rig.ask(&fetch(0, 0, 1), 11);
+    let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+    let Some(Records::Slice(found)) = &partition_of(&response).records else { panic!("no records") };
+    let records = Batch::parse(found).expect("a batch").records(1 << 20).expect("records");
+    let read: Vec<_> = records.iter().map(|record| record.map(|it| (it.key, it.value))).collect();
+    assert_eq!(read, [Ok((None, None)), Ok((Some(&b""[..]), Some(&b""[..])))]);
 }

@@ -72,3 +72,21 @@ fn a_topic_does_not_inherit_the_checkpoints_of_its_predecessor() {
         assert_eq!(records_len(partition_of(&response)), new.len(), "after {death:?}");
     }
 }
+
+/// What was once told as the end of a partition stays below it, whatever happens to the node.
+#[test]
+fn the_high_watermark_does_not_go_back() {
+    let mut rig = Rig::new();
+    for (turn, death) in
+        [Death::PowerLoss, Death::Kill, Death::Shutdown, Death::PowerLoss].into_iter().enumerate()
+    {
+        let records = batch(&["a", "b"], rig.world.now);
+        assert_eq!(rig.produced(0, -1, &records), (0, 2 * turn as i64));
+        rig.world.restart(death).expect("the node starts");
+        let end = 2 * (turn as i64 + 1);
+        let answer = rig.ask(&fetch(end, 0, 0), 11);
+        let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+        let told = partition_of(&response);
+        assert_eq!((told.error_code, told.high_watermark, told.last_stable_offset), (0, end, end));
+    }
+}
