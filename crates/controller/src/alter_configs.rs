@@ -3,66 +3,40 @@
 //! The tricky idea: what is not named is unset. Clients that only meant to change one key lose the others; that is
 //! why IncrementalAlterConfigs came, and why this must do exactly what it says for those who still use it.
 
-use crate::configs::{Edit, decide_for_resource};
-use crate::context::{Context, Decision, MAX_RECORDS_PER_BATCH};
-use crate::error::{ApiError, code_and_message};
+use crate::configs::{Edit, decide_for_each};
+use crate::context::{Context, Decision};
+use crate::error::ApiError;
 use ottla_metadata::{ConfigMap, ResourceType};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::alter_configs_request::{AlterConfigsRequest, AlterConfigsResource};
 use ottla_protocol::messages::alter_configs_response::{AlterConfigsResourceResponse, AlterConfigsResponse};
-use ottla_protocol::messages::metadata_record::MetadataRecord;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// Decides about an AlterConfigs whose resources the client may alter.
 pub fn alter_configs(
     context: &Context<'_>,
     request: &AlterConfigsRequest<'_>,
 ) -> Decision<AlterConfigsResponse<'static>> {
-    let mut times = BTreeMap::<(i8, &str), usize>::new();
-    for resource in &request.resources {
-        *times.entry((resource.resource_type, &*resource.resource_name)).or_default() += 1;
-    }
-    let (mut records, mut responses) = (Vec::new(), Vec::new());
-    for resource in &request.resources {
-        // A repeated resource is answered once.
-        let Some(times) = times.remove(&(resource.resource_type, &*resource.resource_name)) else { continue };
-        let result = replace(context, resource, times > 1).and_then(|new| {
-            if records.len() + new.len() > MAX_RECORDS_PER_BATCH {
-                let message = "The request changes too many values at once; split it.";
-                return Err(ApiError::new(ErrorCode::PolicyViolation, message));
-            }
-            records.extend(new);
-            Ok(())
-        });
-        let (error_code, error_message) = code_and_message(&result);
-        responses.push(AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.resource_type,
-            resource_name: Cow::Owned(resource.resource_name.to_string()),
-        });
-    }
+    let (mut records, answered) = decide_for_each(
+        context,
+        &request.resources,
+        |resource| (resource.resource_type, &resource.resource_name),
+        |resource| edits(context, resource),
+    );
     if request.validate_only {
         records.clear();
     }
-    Decision::atomic(records, AlterConfigsResponse { throttle_time_ms: 0, responses })
+    let responses = answered.into_iter().map(|it| AlterConfigsResourceResponse {
+        error_code: it.error_code,
+        error_message: it.error_message,
+        resource_type: it.resource_type,
+        resource_name: it.resource_name.into(),
+    });
+    Decision::atomic(records, AlterConfigsResponse { throttle_time_ms: 0, responses: responses.collect() })
 }
 
-fn replace(
-    context: &Context<'_>,
-    resource: &AlterConfigsResource<'_>,
-    repeated: bool,
-) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
-    let kind = ResourceType(resource.resource_type);
+/// What is given is set, everything else unset.
+fn edits(context: &Context<'_>, resource: &AlterConfigsResource<'_>) -> Result<Vec<Edit>, ApiError> {
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
-    if !kind.is_known() {
-        let message = format!("Resource type {} is unknown.", kind.0);
-        return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
-    }
-    if repeated {
-        return invalid("The request names this resource more than once.");
-    }
     let mut wanted = ConfigMap::new();
     let mut without_value = Vec::new();
     for config in &resource.configs {
@@ -81,10 +55,9 @@ fn replace(
             without_value.join(",")
         ));
     }
-    let current = context.image.config(kind, &resource.resource_name);
+    let current = context.image.config(ResourceType(resource.resource_type), &resource.resource_name);
     let current_keys = current.iter().flat_map(|values| values.keys());
     let unset: Vec<&String> = current_keys.filter(|key| !wanted.contains_key(*key)).collect();
-    let edits = wanted.iter().map(|(key, value)| Edit { key: key.clone(), value: Some(value.clone()) });
-    let edits = edits.chain(unset.into_iter().map(|key| Edit { key: key.clone(), value: None }));
-    decide_for_resource(context, kind, &resource.resource_name, &edits.collect::<Vec<_>>())
+    let set = wanted.iter().map(|(key, value)| Edit { key: key.clone(), value: Some(value.clone()) });
+    Ok(set.chain(unset.into_iter().map(|key| Edit { key: key.clone(), value: None })).collect())
 }

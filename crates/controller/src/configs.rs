@@ -4,8 +4,8 @@
 //! keys which only make sense together can be set together; one bad key leaves the whole resource as it was, and the
 //! other resources of the request untouched by that.
 
-use crate::context::Context;
-use crate::error::ApiError;
+use crate::context::{Context, MAX_RECORDS_PER_BATCH};
+use crate::error::{ApiError, code_and_message};
 use ottla_metadata::{ConfigMap, ResourceType, topic_name};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::ids::NodeId;
@@ -13,6 +13,7 @@ use ottla_protocol::messages::clear_elr_record::ClearElrRecord;
 use ottla_protocol::messages::config_record::ConfigRecord;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const CORDONED_LOG_DIRS: &str = "cordoned.log.dirs";
@@ -26,6 +27,54 @@ pub(crate) struct Edit {
     pub(crate) value: Option<String>,
 }
 
+/// A resource of a request, and what is answered for it.
+pub(crate) struct Answered {
+    pub(crate) resource_type: i8,
+    pub(crate) resource_name: String,
+    pub(crate) error_code: i16,
+    pub(crate) error_message: Option<Cow<'static, str>>,
+}
+
+/// Decides resource by resource (`identify` tells type and name, `edits` what shall change). One that is named twice is refused, and
+/// answered once.
+pub(crate) fn decide_for_each<R>(
+    context: &Context<'_>,
+    resources: &[R],
+    identify: impl Fn(&R) -> (i8, &str),
+    edits: impl Fn(&R) -> Result<Vec<Edit>, ApiError>,
+) -> (Vec<MetadataRecord<'static>>, Vec<Answered>) {
+    let mut times = BTreeMap::<(i8, &str), usize>::new();
+    for resource in resources {
+        *times.entry(identify(resource)).or_default() += 1;
+    }
+    let (mut records, mut answered) = (Vec::new(), Vec::new());
+    for resource in resources {
+        let (resource_type, resource_name) = identify(resource);
+        let Some(times) = times.remove(&(resource_type, resource_name)) else { continue };
+        let kind = ResourceType(resource_type);
+        let new = if !kind.is_known() {
+            let message = format!("Resource type {resource_type} is unknown.");
+            Err(ApiError::new(ErrorCode::UnsupportedVersion, message))
+        } else if times > 1 {
+            Err(ApiError::new(ErrorCode::InvalidRequest, "The request names this resource more than once."))
+        } else {
+            edits(resource).and_then(|edits| decide_for_resource(context, kind, resource_name, &edits))
+        };
+        let result = new.and_then(|new| {
+            if records.len() + new.len() > MAX_RECORDS_PER_BATCH {
+                let message = "The request changes too many values at once; split it.";
+                return Err(ApiError::new(ErrorCode::PolicyViolation, message));
+            }
+            records.extend(new);
+            Ok(())
+        });
+        let (error_code, error_message) = code_and_message(&result);
+        let resource_name = resource_name.to_owned();
+        answered.push(Answered { resource_type, resource_name, error_code, error_message });
+    }
+    (records, answered)
+}
+
 /// Decides about the values of a topic that is about to be created.
 pub(crate) fn decide_for_new_topic(
     context: &Context<'_>,
@@ -36,7 +85,7 @@ pub(crate) fn decide_for_new_topic(
 }
 
 /// Decides about the values of a resource that exists, or else refuses.
-pub(crate) fn decide_for_resource(
+fn decide_for_resource(
     context: &Context<'_>,
     kind: ResourceType,
     resource: &str,

@@ -3,9 +3,9 @@
 //! The tricky idea: APPEND and SUBTRACT start from the value in force, which for a key that is not set is what the
 //! resource inherits; appending to `cleanup.policy` of a fresh topic extends `delete`, it does not replace it.
 
-use crate::configs::{Edit, decide_for_resource};
-use crate::context::{Context, Decision, MAX_RECORDS_PER_BATCH};
-use crate::error::{ApiError, code_and_message};
+use crate::configs::{Edit, decide_for_each};
+use crate::context::{Context, Decision};
+use crate::error::ApiError;
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{list_append, list_subtract};
 use ottla_protocol::ErrorCode;
@@ -15,9 +15,7 @@ use ottla_protocol::messages::incremental_alter_configs_request::{
 use ottla_protocol::messages::incremental_alter_configs_response::{
     AlterConfigsResourceResponse, IncrementalAlterConfigsResponse,
 };
-use ottla_protocol::messages::metadata_record::MetadataRecord;
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -30,50 +28,28 @@ pub fn incremental_alter_configs(
     context: &Context<'_>,
     request: &IncrementalAlterConfigsRequest<'_>,
 ) -> Decision<IncrementalAlterConfigsResponse<'static>> {
-    let mut times = BTreeMap::<(i8, &str), usize>::new();
-    for resource in &request.resources {
-        *times.entry((resource.resource_type, &*resource.resource_name)).or_default() += 1;
-    }
-    let (mut records, mut responses) = (Vec::new(), Vec::new());
-    for resource in &request.resources {
-        // A repeated resource is answered once.
-        let Some(times) = times.remove(&(resource.resource_type, &*resource.resource_name)) else { continue };
-        let result = alter(context, resource, times > 1).and_then(|new| {
-            if records.len() + new.len() > MAX_RECORDS_PER_BATCH {
-                let message = "The request changes too many values at once; split it.";
-                return Err(ApiError::new(ErrorCode::PolicyViolation, message));
-            }
-            records.extend(new);
-            Ok(())
-        });
-        let (error_code, error_message) = code_and_message(&result);
-        responses.push(AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.resource_type,
-            resource_name: Cow::Owned(resource.resource_name.to_string()),
-        });
-    }
+    let (mut records, answered) = decide_for_each(
+        context,
+        &request.resources,
+        |resource| (resource.resource_type, &resource.resource_name),
+        |resource| edits(context, resource),
+    );
     if request.validate_only {
         records.clear();
     }
+    let responses = answered.into_iter().map(|it| AlterConfigsResourceResponse {
+        error_code: it.error_code,
+        error_message: it.error_message,
+        resource_type: it.resource_type,
+        resource_name: it.resource_name.into(),
+    });
+    let responses = responses.collect();
     Decision::atomic(records, IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses })
 }
 
-fn alter(
-    context: &Context<'_>,
-    resource: &AlterConfigsResource<'_>,
-    repeated: bool,
-) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
-    let kind = ResourceType(resource.resource_type);
+/// What the operations lead to, each key at most once.
+fn edits(context: &Context<'_>, resource: &AlterConfigsResource<'_>) -> Result<Vec<Edit>, ApiError> {
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
-    if !kind.is_known() {
-        let message = format!("Resource type {} is unknown.", kind.0);
-        return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
-    }
-    if repeated {
-        return invalid("The request names this resource more than once.");
-    }
     let mut keys = BTreeSet::new();
     let repeated: Vec<&str> =
         resource.configs.iter().map(|config| &*config.name).filter(|key| !keys.insert(*key)).collect();
@@ -88,9 +64,8 @@ fn alter(
             without_value.join(",")
         ));
     }
-    let edits = resource.configs.iter().map(|config| edit(context, kind, &resource.resource_name, config));
-    let edits = edits.collect::<Result<Vec<Edit>, ApiError>>()?;
-    decide_for_resource(context, kind, &resource.resource_name, &edits)
+    let kind = ResourceType(resource.resource_type);
+    resource.configs.iter().map(|config| edit(context, kind, &resource.resource_name, config)).collect()
 }
 
 /// The value that an operation leads to.

@@ -8,9 +8,9 @@ use super::header::{
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType,
 };
 use super::record::{Header, Headers, Record};
-use super::varint::{put_varint, put_varlong, varint_bytes, varlong_bytes};
 use super::{Batch, RecordsError, crc32c};
 use crate::compression::{Codec, compress};
+use crate::wire::varint::{len_i32, len_i64, put_i32, put_i64};
 
 /// What is written into the header of a batch apart from its records. The default is a plain batch without a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,9 +177,9 @@ impl BatchBuilder {
         headers: &[Header<'_>],
     ) {
         self.put_record(offset, timestamp, key, value, headers_bytes(headers), |bytes| {
-            put_varint(length(headers.len()), bytes);
+            put_i32(bytes, length(headers.len()));
             for header in headers {
-                put_varint(length(header.key.len()), bytes);
+                put_i32(bytes, length(header.key.len()));
                 bytes.extend_from_slice(header.key);
                 put_nullable(header.value, bytes);
             }
@@ -190,9 +190,9 @@ impl BatchBuilder {
     pub fn push_record(&mut self, record: &Record<'_>) {
         let headers: Headers<'_> = record.headers;
         let count = length(headers.len());
-        let headers_bytes = varint_bytes(count) + headers.raw().len();
+        let headers_bytes = len_i32(count) + headers.raw().len();
         self.put_record(record.offset, record.timestamp, record.key, record.value, headers_bytes, |bytes| {
-            put_varint(count, bytes);
+            put_i32(bytes, count);
             bytes.extend_from_slice(headers.raw());
         });
     }
@@ -252,13 +252,13 @@ impl BatchBuilder {
         assert!(offset_delta > self.last_offset_delta, "the offsets of a batch must grow");
         let base_timestamp = *self.base_timestamp.get_or_insert(timestamp);
         let size = self.body_bytes(offset_delta, timestamp, key, value, headers_bytes);
-        let end = self.bytes.len() + varint_bytes(length(size)) + size;
+        let end = self.bytes.len() + len_i32(length(size)) + size;
         assert!(end <= i32::MAX as usize, "a batch of more than 2 GiB");
         self.bytes.reserve(end - self.bytes.len());
-        put_varint(length(size), &mut self.bytes);
+        put_i32(&mut self.bytes, length(size));
         self.bytes.push(0);
-        put_varlong(timestamp.wrapping_sub(base_timestamp), &mut self.bytes);
-        put_varint(offset_delta, &mut self.bytes);
+        put_i64(&mut self.bytes, timestamp.wrapping_sub(base_timestamp));
+        put_i32(&mut self.bytes, offset_delta);
         put_nullable(key, &mut self.bytes);
         put_nullable(value, &mut self.bytes);
         put_headers(&mut self.bytes);
@@ -278,8 +278,8 @@ impl BatchBuilder {
         headers_bytes: usize,
     ) -> usize {
         let base_timestamp = self.base_timestamp.unwrap_or(timestamp);
-        1 + varlong_bytes(timestamp.wrapping_sub(base_timestamp))
-            + varint_bytes(offset_delta)
+        1 + len_i64(timestamp.wrapping_sub(base_timestamp))
+            + len_i32(offset_delta)
             + nullable_bytes(key)
             + nullable_bytes(value)
             + headers_bytes
@@ -335,21 +335,21 @@ fn length(length: usize) -> i32 {
 
 fn put_nullable(field: Option<&[u8]>, bytes: &mut Vec<u8>) {
     match field {
-        None => put_varint(-1, bytes),
+        None => put_i32(bytes, -1),
         Some(field) => {
-            put_varint(length(field.len()), bytes);
+            put_i32(bytes, length(field.len()));
             bytes.extend_from_slice(field);
         }
     }
 }
 
 fn nullable_bytes(field: Option<&[u8]>) -> usize {
-    field.map_or(1, |field| varint_bytes(length(field.len())) + field.len())
+    field.map_or(1, |field| len_i32(length(field.len())) + field.len())
 }
 
 fn headers_bytes(headers: &[Header<'_>]) -> usize {
-    let each = headers.iter().map(|header| {
-        varint_bytes(length(header.key.len())) + header.key.len() + nullable_bytes(header.value)
-    });
-    varint_bytes(length(headers.len())) + each.sum::<usize>()
+    let each = headers
+        .iter()
+        .map(|header| len_i32(length(header.key.len())) + header.key.len() + nullable_bytes(header.value));
+    len_i32(length(headers.len())) + each.sum::<usize>()
 }

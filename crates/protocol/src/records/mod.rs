@@ -24,7 +24,6 @@ mod patch;
 mod record;
 mod set;
 mod validate;
-mod varint;
 
 #[cfg(test)]
 mod tests;

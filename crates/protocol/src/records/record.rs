@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::varint::{take_varint, take_varlong};
+use crate::wire::varint::{VarintError, get_i32, get_i64};
 
 /// A record as a consumer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(super) fn take_record<'a>(bytes: &mut &'a [u8]) -> Result<RawRecord<'a>, Rec
     let mut rest = take(bytes, size)?;
     // The attributes of records have no meaning yet, and Kafka does not look at them.
     take(&mut rest, 1)?;
-    let timestamp_delta = take_varlong(&mut rest).ok_or_else(|| number_fault(rest, 10))?;
+    let timestamp_delta = varlong(&mut rest)?;
     let offset_delta = varint(&mut rest)?;
     let key = take_nullable(&mut rest)?;
     let value = take_nullable(&mut rest)?;
@@ -152,10 +152,21 @@ fn take<'a>(bytes: &mut &'a [u8], length: i32) -> Result<&'a [u8], RecordFault> 
 
 #[inline]
 fn varint(bytes: &mut &[u8]) -> Result<i32, RecordFault> {
-    take_varint(bytes).ok_or_else(|| number_fault(bytes, 5))
+    let (value, size) = get_i32(bytes).map_err(number_fault)?;
+    *bytes = &bytes[size..];
+    Ok(value)
 }
 
-/// Why no number could be read from bytes: enough of them were there, or not.
-fn number_fault(bytes: &[u8], length_max: usize) -> RecordFault {
-    if bytes.len() < length_max { RecordFault::Truncated } else { RecordFault::Varint }
+#[inline]
+fn varlong(bytes: &mut &[u8]) -> Result<i64, RecordFault> {
+    let (value, size) = get_i64(bytes).map_err(number_fault)?;
+    *bytes = &bytes[size..];
+    Ok(value)
+}
+
+fn number_fault(error: VarintError) -> RecordFault {
+    match error {
+        VarintError::Truncated => RecordFault::Truncated,
+        VarintError::TooLong => RecordFault::Varint,
+    }
 }

@@ -1,7 +1,8 @@
 //! Variable-length integers: seven bits a byte, the lowest first, the high bit says that more follows.
 //!
 //! Kafka uses them unsigned for lengths and tags of flexible versions, and zigzag-coded (`0, -1, 1, -2, …` become
-//! `0, 1, 2, 3, …`) inside of records. Reading is strict: bits that do not fit the type are an error, not dropped.
+//! `0, 1, 2, 3, …`) inside of records. A value of more bytes than its type needs is an error; bits of the last byte that do not fit are
+//! dropped (`ByteUtils`).
 
 use bytes::BufMut;
 
@@ -20,6 +21,7 @@ pub enum VarintError {
 }
 
 /// Reads an unsigned 32-bit value; returns it with the number of bytes that it took.
+#[inline]
 pub fn get_u32(bytes: &[u8]) -> Result<(u32, usize), VarintError> {
     if let Some(&first) = bytes.first()
         && first < 0x80
@@ -27,21 +29,29 @@ pub fn get_u32(bytes: &[u8]) -> Result<(u32, usize), VarintError> {
         return Ok((u32::from(first), 1));
     }
     let (value, size) = get(bytes, U32_BYTES_MAX)?;
-    Ok((u32::try_from(value).map_err(|_| VarintError::TooLong)?, size))
+    Ok((value as u32, size))
 }
 
 /// Reads an unsigned 64-bit value; returns it with the number of bytes that it took.
+#[inline]
 pub fn get_u64(bytes: &[u8]) -> Result<(u64, usize), VarintError> {
+    if let Some(&first) = bytes.first()
+        && first < 0x80
+    {
+        return Ok((u64::from(first), 1));
+    }
     get(bytes, U64_BYTES_MAX)
 }
 
 /// Reads a zigzag-coded 32-bit value ("varint"); returns it with the number of bytes that it took.
+#[inline]
 pub fn get_i32(bytes: &[u8]) -> Result<(i32, usize), VarintError> {
     let (value, size) = get_u32(bytes)?;
     Ok(((value >> 1) as i32 ^ -((value & 1) as i32), size))
 }
 
 /// Reads a zigzag-coded 64-bit value ("varlong"); returns it with the number of bytes that it took.
+#[inline]
 pub fn get_i64(bytes: &[u8]) -> Result<(i64, usize), VarintError> {
     let (value, size) = get_u64(bytes)?;
     Ok(((value >> 1) as i64 ^ -((value & 1) as i64), size))
@@ -50,11 +60,7 @@ pub fn get_i64(bytes: &[u8]) -> Result<(i64, usize), VarintError> {
 fn get(bytes: &[u8], size_max: usize) -> Result<(u64, usize), VarintError> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(size_max).enumerate() {
-        let bits = u64::from(byte & 0x7f);
-        if index == U64_BYTES_MAX - 1 && bits > 1 {
-            return Err(VarintError::TooLong);
-        }
-        value |= bits << (7 * index);
+        value |= u64::from(byte & 0x7f) << (7 * index);
         if byte < 0x80 {
             return Ok((value, index + 1));
         }
@@ -153,12 +159,12 @@ mod tests {
         assert_eq!(get_u32(&[]), Err(VarintError::Truncated));
         assert_eq!(get_u32(&[0x80, 0x80]), Err(VarintError::Truncated));
         assert_eq!(get_u32(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok((u32::MAX, 5)));
-        assert_eq!(get_u32(&[0xff, 0xff, 0xff, 0xff, 0x1f]), Err(VarintError::TooLong));
+        assert_eq!(get_u32(&[0xff, 0xff, 0xff, 0xff, 0x1f]), Ok((u32::MAX, 5)));
         assert_eq!(get_u32(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), Err(VarintError::TooLong));
         assert_eq!(get_u64(&[0xff; 11]), Err(VarintError::TooLong));
-        assert_eq!(
-            get_u64(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]),
-            Err(VarintError::TooLong)
-        );
+        let mut least = [0xff; 10];
+        least[9] = 1;
+        assert_eq!(get_i64(&least), Ok((i64::MIN, 10)));
+        assert_eq!(get_i32(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok((i32::MIN, 5)));
     }
 }

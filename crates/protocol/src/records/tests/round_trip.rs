@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::super::varint::{put_varint, put_varlong, take_varint, take_varlong, varint_bytes, varlong_bytes};
 use super::*;
 
 #[test]
@@ -164,42 +163,4 @@ proptest! {
         prop_assert_eq!(stats.offsets_in_order, offset - base_offset + 1 == records.len() as i64);
         prop_assert_eq!(stats.first_null_key.map(|index| index as usize), records.iter().position(|r| r.key.is_none()));
     }
-
-    #[test]
-    fn varints_round_trip(narrow: i32, wide: i64, tail: u8) {
-        let mut bytes = Vec::new();
-        put_varint(narrow, &mut bytes);
-        prop_assert_eq!(bytes.len(), varint_bytes(narrow));
-        put_varlong(wide, &mut bytes);
-        prop_assert_eq!(bytes.len(), varint_bytes(narrow) + varlong_bytes(wide));
-        bytes.push(tail);
-        let mut rest = &bytes[..];
-        prop_assert_eq!(take_varint(&mut rest), Some(narrow));
-        prop_assert_eq!(take_varlong(&mut rest), Some(wide));
-        prop_assert_eq!(rest, &[tail][..]);
-    }
-}
-
-#[test]
-fn varints_at_the_edges() {
-    for (value, bytes) in [
-        (0, &[0][..]),
-        (-1, &[1]),
-        (63, &[0x7e]),
-        (-64, &[0x7f]),
-        (64, &[0x80, 0x01]),
-        (i32::MAX, &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
-        (i32::MIN, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-    ] {
-        let mut written = Vec::new();
-        put_varint(value, &mut written);
-        assert_eq!(written, bytes);
-        assert_eq!(take_varint(&mut &bytes[..]), Some(value));
-        assert_eq!(take_varlong(&mut &bytes[..]), Some(i64::from(value)));
-    }
-    assert_eq!(take_varint(&mut &[0xff; 5][..]), None);
-    assert_eq!(take_varlong(&mut &[0xff; 10][..]), None);
-    assert_eq!(take_varint(&mut &[0x80, 0x80][..]), None);
-    assert_eq!(take_varint(&mut &[][..]), None);
-    assert_eq!(take_varlong(&mut &[0xff; 9].into_iter().chain([1]).collect::<Vec<u8>>()[..]), Some(i64::MIN));
 }
