@@ -101,7 +101,9 @@ impl Store {
         }
         for found in dir.partitions()? {
             if found.kind == PartitionDirKind::Current {
-                hints.entry(found.partition).or_default().clean_shutdown = clean;
+                let hints = hints.entry(found.partition).or_default();
+                hints.clean_shutdown = clean;
+                hints.on_disk = true;
             }
         }
         Ok(Store {
@@ -176,9 +178,9 @@ impl Store {
             let reason = format!("{} belongs to another topic", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
         }
-        if !hints.clean_shutdown {
-            // A process that was killed may have left it in the page cache. The name of the directory is durable since this process
-            // looked through them, and what is in it will be when the log is open.
+        if !hints.on_disk {
+            // The name of the directory is durable since this process looked through them, and what is in it will be when the log is
+            // open.
             disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?.sync_data()?;
         }
         let log = self.open(&path, self.log_config(settings), hints, now)?;

@@ -99,6 +99,11 @@ impl Disk for RealDisk {
         fs::File::open(opened).and_then(|dir| dir.sync_all()).map_err(at(dir))
     }
 
+    fn sync_tree(&self, dir: &Path) -> io::Result<()> {
+        let root = fs::File::open(dir).map_err(at(dir))?;
+        rustix::fs::syncfs(&root).map_err(|error| at(dir)(error.into()))
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists().map_err(at(path))
     }

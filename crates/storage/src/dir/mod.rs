@@ -195,9 +195,15 @@ impl LogDir {
         Ok(())
     }
 
-    /// Says whether the last shutdown was clean, and durably forgets it: from here on a crash is a crash.
+    /// Says whether the last shutdown was clean, and durably forgets it: from here on a crash is a crash. After an unclean one, what a
+    /// process that was killed left in the page cache is put on the disk, for all logs at once.
     pub fn take_clean_shutdown(&self) -> Result<Option<CleanShutdown>, LogDirError> {
-        state_files::take_clean_shutdown(&*self.disk, &self.path).map_err(|error| self.offline(error))
+        let clean = state_files::take_clean_shutdown(&*self.disk, &self.path);
+        let clean = clean.map_err(|error| self.offline(error))?;
+        if clean.is_none() && !self.partitions()?.is_empty() {
+            self.disk.sync_tree(&self.path).map_err(|error| self.offline(error))?;
+        }
+        Ok(clean)
     }
 
     /// Declares the shutdown clean. The caller has closed every log and written the checkpoints.

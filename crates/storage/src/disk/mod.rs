@@ -56,6 +56,8 @@ pub trait Disk: Send + Sync + Debug {
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals of this directory's entries durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes everything below a directory durable, content and names; whatever else is on its file system may be along.
+    fn sync_tree(&self, dir: &Path) -> io::Result<()>;
     /// Whether a file or directory of this name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Creates the file if need be and locks it against other processes. `WouldBlock` if somebody holds the lock.

@@ -236,6 +236,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn sync_tree(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.admit(Operation::SyncDir, dir)?;
+        state.tree.sync(dir)
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let mut state = self.lock();
         state.admit(Operation::Read, path)?;

@@ -221,6 +221,22 @@ impl Tree {
         }
     }
 
+    /// Everything below a directory becomes durable.
+    pub(super) fn sync(&mut self, path: &Path) -> io::Result<()> {
+        let mut frontier = vec![self.find(path).ok_or_else(|| not_found(path))?];
+        while let Some(ino) = frontier.pop() {
+            match self.nodes.get_mut(&ino) {
+                Some(Node::File(file)) => file.sync(),
+                Some(Node::Dir(dir)) => {
+                    dir.sync();
+                    frontier.extend(dir.live.values().copied());
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The directory that holds `path`, and the last name of it.
     fn parent(&mut self, path: &Path) -> io::Result<(PathBuf, String)> {
         let name = names(path).pop().ok_or_else(|| not_found(path))?;

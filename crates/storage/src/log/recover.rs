@@ -32,6 +32,8 @@ pub struct OpenHints {
     pub cleaned_offset: i64,
     /// The log was closed before the last process ended, so the recovery point is its end.
     pub clean_shutdown: bool,
+    /// What earlier processes wrote has been synced since the last of them ended, so that only repairs are left to sync.
+    pub on_disk: bool,
 }
 
 /// What opening a log found and did.
@@ -78,6 +80,7 @@ pub(super) fn open(
         epochs: epochs.unwrap_or_default(),
         producers: Producers::default(),
         sealed: Vec::new(),
+        on_disk: hints.on_disk,
         unsynced: Vec::new(),
         report,
     };
@@ -114,6 +117,7 @@ pub(super) fn create(place: &Place, config: LogConfig, now: i64) -> Log {
         epochs: LeaderEpochs::default(),
         producers: Producers::default(),
         sealed: Vec::new(),
+        on_disk: false,
         unsynced: Vec::new(),
         report: RecoveryReport::default(),
     };
@@ -192,6 +196,8 @@ pub(super) struct Loader<'l> {
     pub(super) epochs: LeaderEpochs,
     pub(super) producers: Producers,
     pub(super) sealed: Vec<SealedSegment>,
+    /// See [`OpenHints::on_disk`].
+    pub(super) on_disk: bool,
     pub(super) unsynced: Vec<std::sync::Arc<dyn File>>,
     pub(super) report: RecoveryReport,
 }
@@ -337,7 +343,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Puts the log together; after an unclean end everything it holds is synced first, so that it can be acknowledged.
+    /// Puts the log together; after an unclean end everything that it holds is on the disk first, so that it can be acknowledged.
     fn finish(
         mut self,
         active: ActiveSegment,
@@ -345,13 +351,16 @@ impl Loader<'_> {
         unclean: bool,
     ) -> io::Result<(Log, RecoveryReport)> {
         let (unsynced, report) = (std::mem::take(&mut self.unsynced), self.report.clone());
-        let place = self.place.clone();
+        let (place, on_disk) = (self.place.clone(), self.on_disk);
         let mut log = self.assemble(active, end_offset, unclean);
         if unclean {
             let mut files = unsynced;
-            files.extend(log.active.files.as_ref().map(|files| files.log.clone()));
+            if !on_disk {
+                files.extend(log.active.files.as_ref().map(|files| files.log.clone()));
+            }
+            let sync_dir = !on_disk || !files.is_empty();
             let epochs = log.epochs.take_dirty();
-            FlushJob { place, files, sync_dir: true, epochs }.sync()?;
+            FlushJob { place, files, sync_dir, epochs }.sync()?;
         }
         Ok((log, report))
     }

@@ -93,7 +93,9 @@ impl Loader<'_> {
         let base_offset = active.base_offset;
         let mut sealed = SealedSegment::new(base_offset, active.size, active.aborted);
         let files = active.files.expect("a scanned segment is open");
-        self.unsynced.push(files.log);
+        if !self.on_disk {
+            self.unsynced.push(files.log);
+        }
         self.unsynced.extend(write_indexes(self.place, base_offset, &files.indexer)?);
         self.unsynced.extend(write_aborted(self.place, base_offset, &sealed.aborted)?);
         sealed.release();
@@ -135,6 +137,7 @@ impl Loader<'_> {
         let damaged = valid < len;
         if damaged {
             file.set_len(valid)?;
+            self.unsynced.push(file.clone());
             self.report.bytes_truncated += len - valid;
         }
         self.report.segments_scanned += 1;
