@@ -98,8 +98,8 @@ fn compare(
     let hints = OpenHints {
         recovery_point: offset_of(Checkpoint::RecoveryPoint)?,
         log_start_offset: offset_of(Checkpoint::LogStart)?,
-        cleaned_offset: 0,
         clean_shutdown: clean,
+        ..OpenHints::default()
     };
     let path = Path::new(ROOT).join(format!("{topic}-0"));
     let opened = Log::open(disk.clone(), path, LogConfig::default(), hints, NOW);

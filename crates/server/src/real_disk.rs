@@ -101,7 +101,7 @@ impl Disk for RealDisk {
 
     fn sync_tree(&self, dir: &Path) -> io::Result<()> {
         let root = fs::File::open(dir).map_err(at(dir))?;
-        rustix::fs::syncfs(&root).map_err(|error| at(dir)(error.into()))
+        rustix::fs::syncfs(&root).map_err(at(dir))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
