@@ -25,10 +25,15 @@ impl Broker {
     /// that it speaks of is served by then.
     pub(crate) fn apply(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
         let reconfigured = self.reconfigure(image, delta, out);
+        if !self.config.roles.broker {
+            self.image.store(Arc::new(image.clone()));
+            return self.serve_if_unfenced(image, out);
+        }
         self.delete_topics(delta, now, out);
         self.take_up_partitions(image, delta, now, out);
         self.configure_topics(image, delta, reconfigured, out);
         self.image.store(Arc::new(image.clone()));
+        self.serve_if_unfenced(image, out);
         self.tell_groups_of_topics(image, delta, now, out);
         // Groups first: transactions that end may have offsets to decide.
         let group = |index| self.group_coordinator(index, now);

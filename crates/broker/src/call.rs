@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ottla_protocol::messages::envelope_response::EnvelopeResponse;
 use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader, Request, Writer};
 use ottla_storage::Admission;
 
@@ -21,6 +22,8 @@ pub struct ReplyTo {
     pub version: i16,
     /// Its correlation id, repeated in the response header.
     pub correlation_id: i32,
+    /// The correlation id of the Envelope that it came in, if another broker forwarded it: the answer goes back in one.
+    pub envelope: Option<i32>,
 }
 
 impl ReplyTo {
@@ -34,19 +37,41 @@ impl ReplyTo {
         if self.key.response_header_version(self.version) >= 1 {
             writer.tags(0);
         }
-        let response = match message.encode(&mut writer, self.version) {
-            Ok(()) => Response::Frame(writer.finish()),
-            Err(error) => {
-                out.push(Effect::Report(format!("{} v{}: {error}", M::NAME, self.version)));
-                Response::Close
+        match (message.encode(&mut writer, self.version), self.envelope) {
+            (Ok(()), None) => {
+                out.push(Effect::Respond { token: self.token, response: Response::Frame(writer.finish()) })
             }
-        };
-        out.push(Effect::Respond { token: self.token, response });
+            (Ok(()), Some(_)) => self.seal(Some(&writer.into_bytes()), ErrorCode::None, out),
+            (Err(error), _) => {
+                out.push(Effect::Report(format!("{} v{}: {error}", M::NAME, self.version)));
+                self.close(out);
+            }
+        }
+    }
+
+    /// This node does not lead the quorum, or did not lead it long enough: whoever forwarded the request looks for the one that does; a
+    /// client that asked directly connects anew, and asks again who leads.
+    pub(crate) fn not_controller(self, out: &mut Effects) {
+        match self.envelope {
+            Some(_) => self.seal(None, ErrorCode::NotController, out),
+            None => out.push(Effect::Respond { token: self.token, response: Response::Close }),
+        }
+    }
+
+    /// Answers an envelope with an answer, or with an error of its own.
+    pub(crate) fn seal(self, response: Option<&[u8]>, error: ErrorCode, out: &mut Effects) {
+        let correlation_id = self.envelope.expect("only what came in an envelope goes back in one");
+        let sealed = EnvelopeResponse { response_data: response.map(Into::into), error_code: error.code() };
+        let key = ApiKey::Envelope;
+        ReplyTo { token: self.token, key, version: 0, correlation_id, envelope: None }.send(&sealed, out);
     }
 
     /// Closes the connection instead of answering.
     pub fn close(self, out: &mut Effects) {
-        out.push(Effect::Respond { token: self.token, response: Response::Close });
+        match self.envelope {
+            Some(_) => self.seal(None, ErrorCode::UnknownServerError, out),
+            None => out.push(Effect::Respond { token: self.token, response: Response::Close }),
+        }
     }
 }
 
@@ -91,7 +116,12 @@ impl Call<'_> {
 
     /// The request as something that can be kept and handled again.
     pub(crate) fn to_deferred(&self) -> Deferred {
-        Deferred { frame: self.frame.clone(), connection: self.connection.clone(), token: self.reply.token }
+        Deferred {
+            frame: self.frame.clone(),
+            connection: self.connection.clone(),
+            token: self.reply.token,
+            envelope: self.reply.envelope,
+        }
     }
 
     /// Answers at once.
@@ -106,6 +136,7 @@ pub struct Deferred {
     pub(crate) frame: Bytes,
     pub(crate) connection: Connection,
     pub(crate) token: Token,
+    pub(crate) envelope: Option<i32>,
 }
 
 /// Reads the body that follows the header. Bytes behind it are passed over, as in Kafka: librdkafka's Metadata v13 has some.

@@ -4,7 +4,7 @@
 pub type Job<'j> = Box<dyn FnOnce() + Send + 'j>;
 
 /// Who does jobs.
-pub trait Crew {
+pub trait Crew: std::fmt::Debug + Send + Sync {
     /// Does all jobs, each on a thread of its own if there are threads, and returns when they are done.
     fn run<'j>(&self, jobs: Vec<Job<'j>>);
 }

@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use ottla_metadata::Image;
 use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::Chain;
 use ottla_storage::{FlushDone, FlushJob};
@@ -12,7 +14,8 @@ use crate::api::fetch::PendingFetch;
 use crate::call::Deferred;
 use crate::coordination::MarkerWrite;
 use crate::partition::Partition;
-use crate::quorum::{Cleaning, SnapshotJob};
+use crate::peers::Outgoing;
+use crate::quorum::{Cleaning, ParkedFetch, PersistJob, SnapshotJob, SnapshotRead};
 use crate::store::Birth;
 use crate::upkeep::Chore;
 
@@ -92,6 +95,17 @@ pub enum Effect {
     },
     /// What was set for this node while it runs changed: the shell acts on what concerns it, such as limits of connections.
     Reconfigure(Arc<BrokerConfig>),
+    /// Send a request to another node, and tell [`crate::Broker::on_answer`] exactly once how it ended.
+    Send(Outgoing),
+    /// A request could not be made: [`crate::Broker::on_answer`] has to hear that there is no answer.
+    Unsent {
+        /// Its ticket.
+        ticket: u64,
+    },
+    /// Clients are served from now on: connections may be accepted at all listeners.
+    Serve,
+    /// Nobody needs this node any more: it may stop.
+    MayStop,
     /// Print a line for the operator.
     Report(String),
     /// The node can not go on: the reason has to be printed and the process has to end.
@@ -146,6 +160,32 @@ pub enum ReadTask {
     Marker(Box<MarkerWrite>),
     /// The checkpoints are due.
     Checkpoint,
+    /// The cluster is known: directories are held against it, and logs recovered.
+    TakeUp(Box<Image>),
+    /// What the node must not forget of elections.
+    Persist(Box<PersistJob>),
+    /// A fetch of the metadata log by another node, of records that are not in memory.
+    MetadataFetch(Box<ParkedFetch>),
+    /// A part of a snapshot of the metadata, for another node.
+    SnapshotRead(Box<SnapshotRead>),
+    /// A part of a snapshot of the metadata came.
+    SnapshotArrived {
+        /// Raft's number of the request.
+        request: u64,
+        /// The answer's body.
+        body: Option<Bytes>,
+        /// Its version.
+        version: i16,
+    },
+    /// The metadata log has to be cut off.
+    DivergenceArrived {
+        /// Raft's number of the request.
+        request: u64,
+        /// The answer's body.
+        body: Option<Bytes>,
+        /// Its version.
+        version: i16,
+    },
     /// A snapshot of the metadata.
     Snapshot(Box<SnapshotJob>),
     /// Snapshots, and the metadata log before them, that newer snapshots stand for.

@@ -16,8 +16,11 @@ use crate::api::{self, Circumstance};
 use crate::call::Deferred;
 use crate::connection::Connection;
 use crate::coordination::{Coordinators, MarkerWrite, Parked};
+use crate::crew::Crew;
 use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
+use crate::lifecycle::Lifecycle;
 use crate::partition::{Partition, Wakes};
+use crate::peers::{Forwarded, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
 use crate::quorum::Quorum;
@@ -51,6 +54,13 @@ pub struct Broker {
     pub(crate) quotas: ClientQuotas,
     pub(crate) upkeep: Upkeep,
     pub(crate) producer_ids: Arc<ProducerIds>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) lifecycle: Lifecycle,
+    /// Requests for the active controller that wait for one.
+    pub(crate) forwards: Mutex<Vec<(Millis, Box<Forwarded>)>>,
+    /// Who helps to recover logs, and whether the directory was left in order.
+    pub(crate) crew: Box<dyn Crew>,
+    pub(crate) was_clean: bool,
     /// What arose while the node started; it goes out with the first tick.
     pub(crate) startup: Mutex<Effects>,
 }
@@ -98,6 +108,16 @@ impl Broker {
                 if let Err(error) = self.write_checkpoints(now) {
                     out.push(Effect::Report(error));
                 }
+            }
+            ReadTask::TakeUp(image) => self.on_take_up(&image, now, out),
+            ReadTask::Persist(job) => self.on_persist(*job, now, out),
+            ReadTask::MetadataFetch(fetch) => self.on_metadata_read(&fetch, now, out),
+            ReadTask::SnapshotRead(read) => read.run(out),
+            ReadTask::SnapshotArrived { request, body, version } => {
+                self.on_snapshot_fetched(request, body.as_ref(), version, now, out);
+            }
+            ReadTask::DivergenceArrived { request, body, version } => {
+                self.on_fetched(request, body, version, true, now, out);
             }
             ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
@@ -149,6 +169,7 @@ impl Broker {
             out.push(Effect::Tick { at });
         }
         self.on_quorum_tick(now, out);
+        self.resend_forwarded(now, out);
         self.upkeep.plan(&self.live_config(), now, out);
         self.groups.on_tick(self, now, out);
         self.transactions.on_tick(self, now, out);
@@ -247,8 +268,8 @@ impl Broker {
 
     /// Handles a request again from its frame.
     pub(crate) fn again(&self, deferred: Deferred, at: Circumstance, out: &mut Effects) {
-        let Deferred { frame, mut connection, token } = deferred;
-        api::dispatch(self, &mut connection, &frame, token, at, out);
+        let Deferred { frame, mut connection, token, envelope } = deferred;
+        api::dispatch(self, &mut connection, &frame, token, Circumstance { envelope, ..at }, out);
     }
 
     /// Whether old records of a topic go by compaction alone, so that nobody may delete them by offset.
@@ -309,6 +330,16 @@ impl Broker {
 
     pub(crate) fn transactions(&self) -> &Coordinators<TransactionCoordinator> {
         &self.transactions
+    }
+
+    /// Whether connections of that listener come from controllers and brokers, not from clients.
+    pub(crate) fn is_controller_listener(&self, listener: &str) -> bool {
+        self.config.network.controller_listener_names.iter().any(|name| name == listener)
+    }
+
+    /// Whether clients are served: this broker is not fenced, or is none.
+    pub fn is_serving(&self) -> bool {
+        self.lifecycle.is_serving()
     }
 
     pub(crate) fn broker_epoch(&self) -> i64 {

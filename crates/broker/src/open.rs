@@ -17,8 +17,10 @@ use ottla_storage::{Disk, HashSecret, LogDir, LogDirError, MetaProperties, Parti
 use crate::Broker;
 use crate::coordination::{Coordinators, Parked};
 use crate::crew::{Alone, Crew, Job};
-use crate::effect::{Effects, Millis};
+use crate::effect::{Effect, Effects, Millis, ReadTask};
+use crate::lifecycle::Lifecycle;
 use crate::partition::Partition;
+use crate::peers::Peers;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
 use crate::quotas::{ClientQuotas, Windows};
@@ -77,12 +79,12 @@ impl Broker {
         now: Millis,
         seed: u64,
     ) -> Result<Arc<Broker>, OpenError> {
-        Broker::open_with(&Alone, disk, node, now, seed)
+        Broker::open_with(Box::new(Alone), disk, node, now, seed)
     }
 
     /// Like [`Broker::open`], with a crew that recovers logs side by side.
     pub fn open_with(
-        crew: &dyn Crew,
+        crew: Box<dyn Crew>,
         disk: Arc<dyn Disk>,
         node: NodeConfig,
         now: Millis,
@@ -116,18 +118,13 @@ impl Broker {
             previous_broker_epoch: previous_broker_epoch.unwrap_or(-1),
             seed: dice.roll(),
         };
-        let quorum = Quorum::open(&store, &config, identity, now).map_err(OpenError::Damaged)?;
-        let image = quorum.committed_image();
-        for (feature, level) in image.unserved_features() {
-            store.report(format!(
-                "{feature} is finalised at level {level}, which this version does not serve; what it left in the logs is kept as it is"
-            ));
-        }
+        let peers = Arc::new(Peers::new(config.node_id));
+        let quorum = Quorum::open(&store, &config, &identity, &peers, now).map_err(OpenError::Damaged)?;
         let secret = HashSecret(dice.roll(), dice.roll());
         let upkeep = Upkeep::new(&config, store.cleaned_offsets(), secret, now);
         let broker = Arc::new(Broker {
             cluster_id: meta.cluster_id.clone(),
-            image: ArcSwap::new(Arc::new(Image::empty(&meta.cluster_id))),
+            image: ArcSwap::new(Arc::new(quorum.committed_image())),
             topics: ArcSwap::new(Arc::new(Topics::default())),
             quorum,
             groups: Coordinators::new(i64::from(config.offsets.commit_timeout_ms)),
@@ -145,30 +142,81 @@ impl Broker {
             }),
             upkeep,
             producer_ids: Arc::default(),
+            peers,
+            lifecycle: Lifecycle::new(identity),
+            forwards: Mutex::default(),
+            crew,
+            was_clean: clean.is_some(),
             startup: Mutex::default(),
             store,
             live: ArcSwap::new(config.clone()),
             config,
         });
-        broker.take_up(crew, &image, clean.is_some(), now)?;
+        broker.begin(now)?;
         Ok(broker)
     }
 
+    /// Goes as far as this node can go without others and without time: a cluster of one serves when this returns, another node waits for
+    /// its peers. Waits for the disk.
+    fn begin(&self, now: Millis) -> Result<(), OpenError> {
+        let mut arising = Effects::new();
+        self.start_quorum(now, &mut arising);
+        if !self.config.roles.broker {
+            self.serve_if_unfenced(&self.image(), &mut arising);
+        }
+        let mut left = Effects::new();
+        while !arising.is_empty() {
+            for effect in std::mem::take(&mut arising) {
+                match effect {
+                    Effect::Flush(task) => self.on_flushed(task.run(), now, &mut arising),
+                    Effect::Read(task @ (ReadTask::Persist(_) | ReadTask::TakeUp(_))) => {
+                        self.on_read(task, now, &mut arising);
+                    }
+                    Effect::Halt(reason) => return Err(OpenError::Damaged(reason)),
+                    other => left.push(other),
+                }
+            }
+        }
+        if self.config.is_cluster_of_one() && !self.is_serving() {
+            let why = match self.lifecycle.refusal() {
+                Some(error) => format!("the node can not register: {}", error.message()),
+                None => "the only voter was not elected: its metadata log and its quorum-state contradict each other".to_owned(),
+            };
+            return Err(OpenError::Damaged(why));
+        }
+        // Timers, reports, and requests to other nodes go out with the first tick.
+        lock(&self.startup).append(&mut left);
+        Ok(())
+    }
+
+    /// The cluster is known: what the directory holds is held against it. Waits for the disk.
+    pub(crate) fn on_take_up(&self, image: &Image, now: Millis, out: &mut Effects) {
+        match self.take_up(image, now, out) {
+            Ok(()) => {
+                self.lifecycle.on_taken_up(now);
+                self.follow_image(image, now, out);
+            }
+            Err(error) => out.push(Effect::Halt(error.to_string())),
+        }
+    }
+
     /// Serves what the image says, recovering the logs that the directory holds.
-    fn take_up(&self, crew: &dyn Crew, image: &Image, clean: bool, now: Millis) -> Result<(), OpenError> {
+    fn take_up(&self, image: &Image, now: Millis, out: &mut Effects) -> Result<(), OpenError> {
+        for (feature, level) in image.unserved_features() {
+            self.store.report(format!(
+                "{feature} is finalised at level {level}, which this version does not serve; what it left in the logs is kept as it is"
+            ));
+        }
         self.settle_directories(image, now)?;
-        let mut out = Effects::new();
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
-        self.reconfigure(image, &delta, &mut out);
-        self.take_up_partitions(image, &delta, now, &mut out);
-        if !clean {
+        self.reconfigure(image, &delta, out);
+        self.take_up_partitions(image, &delta, now, out);
+        if !self.was_clean {
             // After a clean stop there is nothing to recover: logs open on their first use.
-            self.recover(crew, now)?;
+            self.recover(&*self.crew, now)?;
         }
         // Coordinators are loaded by `apply`, from logs that are there now.
-        self.apply(image, &delta, now, &mut out);
-        // Timers and reports that arose go out with the first tick.
-        lock(&self.startup).append(&mut out);
+        self.apply(image, &delta, now, out);
         Ok(())
     }
 
@@ -251,11 +299,6 @@ fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
             "metadata.log.dir={}: this version keeps the metadata log in the log directory; leave the key out",
             config.metadata_log_dir
         )));
-    }
-    if !config.is_cluster_of_one() {
-        return Err(OpenError::Unserved(
-            "this version serves a cluster of one node: process.roles=broker,controller and one voter, this node".to_owned(),
-        ));
     }
     Ok(())
 }

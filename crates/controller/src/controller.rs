@@ -18,6 +18,7 @@ use ottla_protocol::messages::broker_heartbeat_request::BrokerHeartbeatRequest;
 use ottla_protocol::messages::broker_heartbeat_response::BrokerHeartbeatResponse;
 use ottla_protocol::messages::broker_registration_request::BrokerRegistrationRequest;
 use ottla_protocol::messages::broker_registration_response::BrokerRegistrationResponse;
+use ottla_protocol::messages::controller_registration_request::ControllerRegistrationRequest;
 use ottla_protocol::messages::create_partitions_request::CreatePartitionsRequest;
 use ottla_protocol::messages::create_partitions_response::CreatePartitionsResponse;
 use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
@@ -131,6 +132,14 @@ impl Controller {
         registration: Registration,
     ) -> Result<Decision<BrokerRegistrationResponse>, ApiError> {
         crate::register_broker(&self.context(), request, registration)
+    }
+
+    /// ControllerRegistration.
+    pub fn register_controller(
+        &self,
+        request: &ControllerRegistrationRequest<'_>,
+    ) -> Result<Decision<()>, ApiError> {
+        crate::register_controller(&self.context(), request)
     }
 
     /// BrokerHeartbeat.

@@ -27,9 +27,9 @@ impl InternalTopic {
 }
 
 /// Asks for topics with the defaults of the cluster, as a Metadata request that may create them does.
-pub fn auto_create<'a>(names: impl IntoIterator<Item = &'a str>) -> CreateTopicsRequest<'a> {
+pub fn auto_create<'a, N: Into<Cow<'a, str>>>(names: impl IntoIterator<Item = N>) -> CreateTopicsRequest<'a> {
     let topics = names.into_iter().map(|name| CreatableTopic {
-        name: Cow::Borrowed(name),
+        name: name.into(),
         num_partitions: -1,
         replication_factor: -1,
         ..Default::default()

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use ottla_broker::{Broker, NodeConfig};
+use ottla_broker::{Broker, Effects, NodeConfig};
 use ottla_metadata::config::{BrokerConfig, Endpoint};
 use ottla_storage::{Disk, Usage};
 use tokio::runtime::Runtime;
@@ -29,6 +30,10 @@ use crate::shell::{ConnectionLimits, Limits, Listening, Node, NodeThreads};
 const EXIT_CONFIGURATION: u8 = 2;
 /// The node could not start, or could not go on.
 const EXIT_FAILURE: u8 = 1;
+/// How long handing over leaderships may take.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long handing over the leadership of the quorum may take.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// A second signal ended a node that was stopping (128 + SIGINT).
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -84,6 +89,9 @@ struct Running {
 
 /// Binds, recovers, starts all threads, and says so.
 fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
+    if configured.broker.roles.broker && !configured.broker.is_cluster_of_one() {
+        return Err("this version serves a cluster of one node: process.roles=broker,controller and one voter, this node".to_owned());
+    }
     let listening = bind_all(&mut configured.broker)?;
     let limits = limits(configured);
     let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
@@ -91,13 +99,17 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
     let node_config =
         NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let broker = Broker::open_with(&Threads, disk, node_config, clock.now(), rand::random())
+    let broker = Broker::open_with(Box::new(Threads), disk, node_config, clock.now(), rand::random())
         .map_err(|error| error.to_string())?;
     let banner = banner(&broker, &configured.broker, &listening);
-    let node = Node::new(broker, Arc::clone(clock), limits);
+    if !broker.is_serving() {
+        print(&format!("node {} waits for the quorum\n", configured.broker.node_id));
+    }
+    let since = Arc::clone(clock);
+    let on_serve = Box::new(move || print(&format!("{banner}ready in {} ms\n", since.uptime_ms())));
+    let node = Node::new(broker, Arc::clone(clock), limits, on_serve);
     let signals = Signals::listen().map_err(|error| format!("signals can not be received: {error}"))?;
     let threads = node.start(listening).map_err(|error| format!("no thread could be started: {error}"))?;
-    print(&format!("{banner}ready in {} ms\n", clock.uptime_ms()));
     Ok(Running { node, threads, signals })
 }
 
@@ -227,6 +239,7 @@ fn run(Running { node, threads, signals }: Running) -> Result<(), String> {
             _ = interrupt.recv() => {}
             reason = node.halted() => return Err(reason),
         }
+        leave(&node, &mut terminate, &mut interrupt).await;
         let (sender, stopped) = tokio::sync::oneshot::channel();
         let stop = move || {
             threads.stop();
@@ -240,6 +253,25 @@ fn run(Running { node, threads, signals }: Running) -> Result<(), String> {
             _ = interrupt.recv() => std::process::exit(EXIT_INTERRUPTED),
         }
     })
+}
+
+/// Hands over what this node leads, and then its place in the quorum, as long as there is somebody to hand it to. A second signal, or
+/// too long a time, ends the waiting: the others notice then.
+async fn leave(node: &Arc<Node>, terminate: &mut Signal, interrupt: &mut Signal) {
+    type Step = fn(&Broker, i64, &mut Effects);
+    let steps: [(Step, Duration); 2] =
+        [(Broker::begin_shutdown, SHUTDOWN_MAX), (Broker::leave_quorum, LEAVE_MAX)];
+    for (step, patience) in steps {
+        let mut effects = Effects::new();
+        step(&node.broker, node.clock.now(), &mut effects);
+        node.perform(effects, None);
+        tokio::select! {
+            () = node.may_stop() => {}
+            () = tokio::time::sleep(patience) => {}
+            _ = terminate.recv() => std::process::exit(EXIT_INTERRUPTED),
+            _ = interrupt.recv() => std::process::exit(EXIT_INTERRUPTED),
+        }
+    }
 }
 
 /// An invariant that does not hold must not be survived: what would be acknowledged then could be wrong.

@@ -310,7 +310,8 @@ impl World {
                     let took = self.dice.below(50) as i64;
                     self.plan(self.now + took, Todo::Chore(chore));
                 }
-                Effect::Reconfigure(_) => {}
+                Effect::Send(_) | Effect::Unsent { .. } => panic!("a cluster of one has nobody to ask"),
+                Effect::Reconfigure(_) | Effect::Serve | Effect::MayStop => {}
                 Effect::Report(line) => self.reports.push(line),
                 Effect::Halt(reason) => panic!("the node halts: {reason}"),
             }

@@ -8,10 +8,10 @@ use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::api_versions_response::{
     ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
-use ottla_protocol::{ApiKey, ErrorCode};
+use ottla_protocol::{ApiKey, ErrorCode, Listener};
 
 use crate::Broker;
-use crate::api::SERVED;
+use crate::api::{SERVED, is_served_at};
 use crate::call::{Call, ReplyTo};
 use crate::effect::Effects;
 
@@ -33,10 +33,12 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
         return call.respond(&refused(ErrorCode::RebootstrapRequired));
     }
     let image = broker.image();
+    let of_controllers = broker.is_controller_listener(&call.connection.listener);
+    let listener = if of_controllers { Listener::Controller } else { Listener::Broker };
     let supported =
         features::supported().filter(|(_, min, _)| version > LAST_WITHOUT_ZERO_MINIMUM || *min > 0);
     let response = ApiVersionsResponse {
-        api_keys: served(),
+        api_keys: served(listener),
         supported_features: supported
             .map(|(name, min_version, max_version)| SupportedFeatureKey {
                 name: name.into(),
@@ -64,7 +66,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
 pub(crate) fn unsupported(reply: ReplyTo, out: &mut Effects) {
     let mut response = refused(ErrorCode::UnsupportedVersion);
     response.api_keys =
-        served().into_iter().filter(|served| served.api_key == ApiKey::ApiVersions as i16).collect();
+        served(Listener::Broker).into_iter().filter(|it| it.api_key == ApiKey::ApiVersions as i16).collect();
     ReplyTo { version: 0, ..reply }.send(&response, out);
 }
 
@@ -72,10 +74,11 @@ fn refused(error: ErrorCode) -> ApiVersionsResponse<'static> {
     ApiVersionsResponse { error_code: error.code(), ..Default::default() }
 }
 
-fn served() -> Vec<ApiVersion> {
+fn served(listener: Listener) -> Vec<ApiVersion> {
     let listed_min = |key: ApiKey, min: i16| if key == ApiKey::Produce { 0 } else { min };
     SERVED
         .iter()
+        .filter(|(key, _, _)| is_served_at(*key, listener, false))
         .map(|&(key, min, max)| ApiVersion {
             api_key: key as i16,
             min_version: listed_min(key, min),

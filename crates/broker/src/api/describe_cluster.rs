@@ -10,19 +10,22 @@ use crate::call::Call;
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-/// Handles the request. A broker's listener describes brokers only (KIP-919); v2 may ask for fenced ones too.
+/// Handles the request. A broker's listener describes brokers, a controller's controllers (KIP-919); v2 may ask for fenced brokers too.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClusterRequest) {
     let image = broker.image();
     let cluster_id = broker.cluster_id().to_string();
-    if request.endpoint_type != BROKERS {
-        let error = if request.endpoint_type == CONTROLLERS {
+    if broker.is_controller_listener(&call.connection.listener) && request.endpoint_type == CONTROLLERS {
+        return describe_controllers(broker, call);
+    }
+    if request.endpoint_type != BROKERS || broker.is_controller_listener(&call.connection.listener) {
+        let error = if matches!(request.endpoint_type, BROKERS | CONTROLLERS) {
             ErrorCode::MismatchedEndpointType
         } else {
             ErrorCode::UnsupportedEndpointType
         };
         let response = DescribeClusterResponse {
             error_code: error.code(),
-            error_message: Some("this listener serves brokers".into()),
+            error_message: Some("that kind of node is not served at this listener".into()),
             endpoint_type: request.endpoint_type,
             cluster_id: cluster_id.into(),
             ..Default::default()
@@ -49,6 +52,30 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClus
         cluster_id: cluster_id.into(),
         controller_id: broker.config().node_id,
         brokers,
+        ..Default::default()
+    };
+    call.respond(&response);
+}
+
+/// The voters of the quorum, each where it listens for this listener's peers, and which of them leads.
+fn describe_controllers(broker: &Broker, call: &mut Call<'_>) {
+    let voters = broker.quorum.voters();
+    let listener = call.connection.listener.clone();
+    let described = voters.iter().filter_map(|voter| {
+        let endpoints = voter.endpoints.iter();
+        let endpoint = endpoints.clone().find(|it| *it.listener == *listener).or(endpoints.clone().next())?;
+        Some(DescribeClusterBroker {
+            broker_id: voter.key.id,
+            host: endpoint.host.clone().into(),
+            port: endpoint.port.into(),
+            ..Default::default()
+        })
+    });
+    let response = DescribeClusterResponse {
+        endpoint_type: CONTROLLERS,
+        cluster_id: broker.cluster_id().to_owned().into(),
+        controller_id: broker.quorum.leader().map_or(-1, |leader| leader.id),
+        brokers: described.collect(),
         ..Default::default()
     };
     call.respond(&response);

@@ -28,7 +28,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeQuor
     if !is_quorum {
         return call.respond(&refusal(&request, ErrorCode::UnknownTopicOrPartition));
     }
-    let Some((quorum, kraft_version)) = broker.quorum.describe(call.now) else {
+    if broker.forward_to_leader(call) {
+        return;
+    }
+    let Some((quorum, kraft_version, voters)) = broker.quorum.describe(call.now) else {
         return call.respond(&refusal(&request, ErrorCode::NotLeaderOrFollower));
     };
     let with_directories = call.reply.version >= FIRST_WITH_DIRECTORIES;
@@ -53,20 +56,21 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeQuor
         observers: quorum.observers.iter().map(replica).collect(),
         ..Default::default()
     };
-    let network = &broker.config().network;
-    let listeners = network
-        .advertised_listeners
-        .iter()
-        .filter(|endpoint| network.controller_listener_names.contains(&endpoint.name))
-        .map(|endpoint| Listener {
-            name: endpoint.name.as_str().into(),
-            host: endpoint.host.as_str().into(),
-            port: endpoint.port,
-        });
-    let node = Node { node_id: quorum.leader, listeners: listeners.collect() };
+    let nodes = voters.iter().map(|voter| Node {
+        node_id: voter.key.id,
+        listeners: voter
+            .endpoints
+            .iter()
+            .map(|endpoint| Listener {
+                name: endpoint.listener.as_str().into(),
+                host: endpoint.host.as_str().into(),
+                port: endpoint.port,
+            })
+            .collect(),
+    });
     let response = DescribeQuorumResponse {
         topics: vec![TopicData { topic_name: TOPIC.into(), partitions: vec![partition] }],
-        nodes: if with_directories { vec![node] } else { Vec::new() },
+        nodes: if with_directories { nodes.collect() } else { Vec::new() },
         ..Default::default()
     };
     call.respond(&response);

@@ -5,23 +5,30 @@
 
 use bytes::Bytes;
 use ottla_protocol::messages::request_header::RequestHeader;
-use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader};
+use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Listener, Message, Reader};
 use ottla_storage::Admission;
 
 use crate::Broker;
 use crate::call::{Call, ReplyTo, read_body};
 use crate::connection::Connection;
-use crate::effect::{Effect, Effects, Millis, Response, Token};
+use crate::effect::{Effect, Effects, Millis, Token};
+use crate::quorum::serve;
 
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
+pub(crate) mod allocate_producer_ids;
 pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
+pub(crate) mod alter_partition;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
+pub(crate) mod assign_replicas_to_dirs;
+pub(crate) mod broker_heartbeat;
+pub(crate) mod broker_registration;
 pub(crate) mod consumer_group_describe;
 pub(crate) mod consumer_group_heartbeat;
+pub(crate) mod controller_registration;
 pub(crate) mod create_acls;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
@@ -41,6 +48,7 @@ pub(crate) mod describe_transactions;
 pub(crate) mod describe_user_scram_credentials;
 pub(crate) mod elect_leaders;
 pub(crate) mod end_txn;
+pub(crate) mod envelope;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
@@ -105,17 +113,31 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AlterClientQuotas, 0, 1),
     (ApiKey::DescribeUserScramCredentials, 0, 0),
     (ApiKey::AlterUserScramCredentials, 0, 0),
+    (ApiKey::Vote, 0, 2),
+    (ApiKey::BeginQuorumEpoch, 0, 1),
+    (ApiKey::EndQuorumEpoch, 0, 1),
     (ApiKey::DescribeQuorum, 0, 2),
+    (ApiKey::AlterPartition, 2, 3),
     (ApiKey::UpdateFeatures, 0, 2),
+    (ApiKey::Envelope, 0, 0),
+    (ApiKey::FetchSnapshot, 0, 1),
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::BrokerRegistration, 0, 4),
+    (ApiKey::BrokerHeartbeat, 0, 2),
     (ApiKey::UnregisterBroker, 0, 0),
     (ApiKey::DescribeTransactions, 0, 0),
     (ApiKey::ListTransactions, 0, 2),
+    (ApiKey::AllocateProducerIds, 0, 0),
     (ApiKey::ConsumerGroupHeartbeat, 0, 1),
     (ApiKey::ConsumerGroupDescribe, 0, 1),
+    (ApiKey::ControllerRegistration, 0, 0),
+    (ApiKey::AssignReplicasToDirs, 0, 0),
     (ApiKey::ListConfigResources, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
+    (ApiKey::AddRaftVoter, 0, 1),
+    (ApiKey::RemoveRaftVoter, 0, 0),
+    (ApiKey::UpdateRaftVoter, 0, 0),
 ];
 
 /// Where and how a request is handled.
@@ -126,13 +148,20 @@ pub(crate) struct Circumstance {
     pub may_wait: bool,
     /// The word of a transaction coordinator that the request waited for.
     pub admission: Option<Result<Admission, ErrorCode>>,
+    /// The correlation id of the Envelope that the request came in.
+    pub envelope: Option<i32>,
 }
 
 impl Circumstance {
     /// The first time a request is handled.
     pub fn at(now: Millis) -> Circumstance {
-        Circumstance { now, retried: false, may_wait: false, admission: None }
+        Circumstance { now, retried: false, may_wait: false, admission: None, envelope: None }
     }
+}
+
+/// Whether a request may come by a listener; in an envelope comes only what clients ask.
+pub(crate) fn is_served_at(key: ApiKey, listener: Listener, in_envelope: bool) -> bool {
+    key.is_served_by(listener) && (!in_envelope || key.is_served_by(Listener::Broker))
 }
 
 /// Handles one request frame.
@@ -144,11 +173,18 @@ pub(crate) fn dispatch(
     at: Circumstance,
     out: &mut Effects,
 ) {
-    let close = |out: &mut Effects| out.push(Effect::Respond { token, response: Response::Close });
-    let Ok((key, version, correlation_id)) = RequestHeader::peek(frame) else { return close(out) };
-    let served = ApiKey::from_i16(key).and_then(|key| SERVED.iter().find(|served| served.0 == key));
+    let header = RequestHeader::peek(frame);
+    let correlation_id = header.as_ref().map_or(0, |(_, _, id)| *id);
+    let reply =
+        ReplyTo { token, key: ApiKey::ApiVersions, version: 0, correlation_id, envelope: at.envelope };
+    let close = |out: &mut Effects| reply.close(out);
+    let Ok((key, version, _)) = header else { return close(out) };
+    let of_controllers = at.envelope.is_some() || broker.is_controller_listener(&connection.listener);
+    let listener = if of_controllers { Listener::Controller } else { Listener::Broker };
+    let served = ApiKey::from_i16(key).filter(|key| is_served_at(*key, listener, at.envelope.is_some()));
+    let served = served.and_then(|key| SERVED.iter().find(|served| served.0 == key));
     let Some(&(key, min, max)) = served else { return close(out) };
-    let reply = ReplyTo { token, key, version, correlation_id };
+    let reply = ReplyTo { key, version, ..reply };
     if !(min..=max).contains(&version) {
         // What the rest of the header looks like in an unknown version is unknown too.
         return if key == ApiKey::ApiVersions { api_versions::unsupported(reply, out) } else { close(out) };
@@ -198,6 +234,27 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         }
         ApiKey::ListTransactions => list_transactions::handle(broker, call, read_body(body, version)?),
         ApiKey::Produce => produce::handle(broker, call, read_body(body, version)?),
+        ApiKey::Fetch if broker.is_controller_listener(&call.connection.listener) => {
+            serve::fetch(broker, call, read_body(body, version)?);
+        }
+        ApiKey::Vote => serve::vote(broker, call, read_body(body, version)?),
+        ApiKey::BeginQuorumEpoch => serve::begin_epoch(broker, call, read_body(body, version)?),
+        ApiKey::EndQuorumEpoch => serve::end_epoch(broker, call, read_body(body, version)?),
+        ApiKey::FetchSnapshot => serve::fetch_snapshot(broker, call, read_body(body, version)?),
+        ApiKey::AddRaftVoter => serve::add_voter(broker, call, read_body(body, version)?),
+        ApiKey::RemoveRaftVoter => serve::remove_voter(broker, call, read_body(body, version)?),
+        ApiKey::UpdateRaftVoter => serve::update_voter(broker, call, read_body(body, version)?),
+        ApiKey::Envelope => envelope::handle(broker, call, read_body(body, version)?),
+        ApiKey::BrokerRegistration => broker_registration::handle(broker, call, read_body(body, version)?),
+        ApiKey::BrokerHeartbeat => broker_heartbeat::handle(broker, call, read_body(body, version)?),
+        ApiKey::ControllerRegistration => {
+            controller_registration::handle(broker, call, read_body(body, version)?)
+        }
+        ApiKey::AllocateProducerIds => allocate_producer_ids::handle(broker, call, read_body(body, version)?),
+        ApiKey::AlterPartition => alter_partition::handle(broker, call, read_body(body, version)?),
+        ApiKey::AssignReplicasToDirs => {
+            assign_replicas_to_dirs::handle(broker, call, read_body(body, version)?)
+        }
         ApiKey::Fetch => fetch::handle(broker, call, read_body(body, version)?),
         ApiKey::ListOffsets => list_offsets::handle(broker, call, read_body(body, version)?),
         ApiKey::Metadata => metadata::handle(broker, call, read_body(body, version)?),

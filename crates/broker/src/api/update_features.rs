@@ -8,8 +8,7 @@ use crate::call::Call;
 /// Decided by the controller; answered when the records are committed.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: UpdateFeaturesRequest<'_>) {
     let version = call.reply.version;
-    broker.decide(call, |controller| controller.update_features(&request, version, KRAFT_VERSION));
+    broker.decide_as_controller(call, |deciding| {
+        deciding.controller.update_features(&request, version, deciding.kraft_version)
+    });
 }
-
-/// The quorum's kraft.version, which control records of the metadata log would raise: they have not.
-const KRAFT_VERSION: i16 = 0;

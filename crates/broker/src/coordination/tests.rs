@@ -95,7 +95,7 @@ impl Rig {
     fn reply_to(&mut self, key: ApiKey) -> ReplyTo {
         self.slot += 1;
         let token = Token { shard: 0, connection: 0, generation: 0, slot: self.slot };
-        ReplyTo { token, key, version: 4, correlation_id: 1 }
+        ReplyTo { token, key, version: 4, correlation_id: 1, envelope: None }
     }
 
     fn ask(&mut self) -> Result<(), ErrorCode> {

@@ -13,18 +13,19 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ottla_metadata::{Image, Replayer};
-use ottla_protocol::messages::kraft_version_record::KRaftVersionRecord;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::messages::snapshot_header_record::SnapshotHeaderRecord;
-use ottla_protocol::messages::voters_record::VotersRecord;
 use ottla_protocol::records::{self, Batch, ControlKey, ControlType, Record};
 use ottla_protocol::{Message, Reader};
+use ottla_raft::Control;
 use ottla_storage::disk::read_file;
 use ottla_storage::{
     Disk, Log, SnapshotId, SnapshotState, list_snapshots, open_snapshot, remove_partial_snapshots,
 };
 
+use super::log::Uncommitted;
 use super::snapshots::Known;
+use super::wire::controls;
 
 /// Bytes read at once while the metadata log is replayed.
 const REPLAY_BYTES: usize = 8 << 20;
@@ -37,48 +38,20 @@ const FIRST: SnapshotId = SnapshotId { end_offset: 0, leader_epoch: 0 };
 /// The checkpoint that `format` wrote into the log directory before Kafka 4.2.
 const BOOTSTRAP_CHECKPOINT: &str = "bootstrap.checkpoint";
 
-/// What control records say of the quorum itself (KIP-853).
-#[derive(Debug, Clone, Default)]
-pub(super) struct QuorumProtocol {
-    pub kraft_version: i16,
-    /// The voters, as the value of the record that names them.
-    pub voters: Option<Bytes>,
-    /// Only the checkpoint of `format` says so: the first leader writes it into the log.
-    pub is_unwritten: bool,
-}
-
-impl QuorumProtocol {
-    /// The ids of the voters; `None` if no record names them.
-    pub fn voter_ids(&self) -> Result<Option<Vec<i32>>, String> {
-        let Some(voters) = &self.voters else { return Ok(None) };
-        let record: VotersRecord<'_> = read(voters, "the voters")?;
-        Ok(Some(record.voters.iter().map(|voter| voter.voter_id).collect()))
-    }
-
-    fn note(&mut self, control_type: ControlType, value: &[u8]) -> Result<(), String> {
-        match control_type {
-            ControlType::KraftVersion => {
-                self.kraft_version = read::<KRaftVersionRecord>(value, "kraft.version")?.kraft_version;
-            }
-            ControlType::KraftVoters => self.voters = Some(Bytes::copy_from_slice(value)),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 /// Everything that a node finds.
 #[derive(Debug)]
 pub(super) struct History {
-    /// The image, with everything in the log replayed.
+    /// The image of the newest snapshot: what is surely committed.
     pub replayer: Replayer,
-    pub protocol: QuorumProtocol,
+    /// What raft obeys, by offset; records of snapshots have the offset before its end.
+    pub control: Vec<(i64, Control)>,
+    /// The log behind the snapshot, which may or may not be committed.
+    pub tail: Vec<Uncommitted>,
     /// Values of the records that begin a log which has none; empty if `format` left nothing.
     pub bootstrap: Vec<Bytes>,
     /// Complete snapshots, oldest first.
     pub snapshots: Vec<Known>,
-    /// Bytes of the log behind the newest snapshot, and when its last batch was appended.
-    pub bytes_since_snapshot: i64,
+    /// When the last batch was appended that the newest snapshot contains.
     pub last_timestamp: i64,
 }
 
@@ -94,10 +67,10 @@ impl History {
         remove_partial_snapshots(disk, dir).map_err(|error| error.to_string())?;
         let mut history = History {
             replayer: Replayer::new(Image::empty(cluster_id)),
-            protocol: QuorumProtocol::default(),
+            control: Vec::new(),
+            tail: Vec::new(),
             bootstrap: Vec::new(),
             snapshots: Vec::new(),
-            bytes_since_snapshot: 0,
             last_timestamp: 0,
         };
         let found = list_snapshots(disk, dir).map_err(|error| error.to_string())?;
@@ -109,9 +82,13 @@ impl History {
         }
         let newest = history.snapshots.last().map(|known| known.id);
         if let Some(id) = newest {
-            history.load_snapshot(disk, dir, id)?;
-            // A follower that fetched a snapshot and died before it cut its log.
-            if id.end_offset > log.log_end_offset() {
+            let loaded = load_snapshot(disk, dir, id, cluster_id)?;
+            (history.replayer, history.last_timestamp) = (loaded.replayer, loaded.known.timestamp);
+            history.control.extend(loaded.control.into_iter().map(|control| (id.end_offset - 1, control)));
+            // A follower that fetched a snapshot and died before it cut its log, or before it dropped what contradicts it.
+            let before = log.epoch_at(id.end_offset - 1);
+            let contradicts = before.is_some_and(|epoch| epoch != id.leader_epoch);
+            if id.end_offset > log.log_end_offset() || contradicts {
                 log.truncate_fully_and_start_at(id.end_offset, now).map_err(|error| error.to_string())?;
             }
         }
@@ -122,7 +99,7 @@ impl History {
                 log.log_start_offset()
             ));
         }
-        history.replay_log(log, start)?;
+        history.read_log(log, start)?;
         history.replayer.take_delta();
         Ok(history)
     }
@@ -133,13 +110,13 @@ impl History {
         if let Some(path) = legacy
             && disk.exists(&path).map_err(|error| error.to_string())?
         {
-            self.read_checkpoint(disk, &path, &mut |record| values.push(record))?;
+            read_checkpoint(disk, &path, &mut |record| values.push(record))?;
         }
         if has_first {
             let mut newer = Vec::new();
             let path = dir.join(FIRST.file_name(SnapshotState::Complete));
-            self.read_checkpoint(disk, &path, &mut |record| newer.push(record))?;
-            self.protocol.is_unwritten = self.protocol.kraft_version > 0;
+            let control = read_checkpoint(disk, &path, &mut |record| newer.push(record))?;
+            self.control.extend(control.into_iter().map(|control| (-1, control)));
             if values.is_empty() {
                 values = newer;
             }
@@ -148,42 +125,7 @@ impl History {
         Ok(())
     }
 
-    fn load_snapshot(&mut self, disk: &dyn Disk, dir: &Path, id: SnapshotId) -> Result<(), String> {
-        let name = id.file_name(SnapshotState::Complete);
-        let mut values = Vec::new();
-        self.read_checkpoint(disk, &dir.join(&name), &mut |value| values.push(value))?;
-        self.protocol.is_unwritten = false;
-        for value in values {
-            self.replay(&value, id.end_offset - 1).map_err(|error| format!("{name}: {error}"))?;
-        }
-        self.last_timestamp = self.snapshots.last().map_or(0, |known| known.timestamp);
-        Ok(())
-    }
-
-    /// Hands the values of a checkpoint's records to `visit`, and takes note of its control records.
-    fn read_checkpoint(
-        &mut self,
-        disk: &dyn Disk,
-        path: &Path,
-        visit: &mut dyn FnMut(Bytes),
-    ) -> Result<(), String> {
-        let bytes = Bytes::from(read_file(disk, path).map_err(|error| error.to_string())?);
-        let failed = |error: String| format!("{}: {error}", path.display());
-        let mut is_whole = false;
-        for batch in records::batches(&bytes) {
-            let batch = batch.map_err(|error| failed(error.to_string()))?;
-            batch.verify_crc().map_err(|error| failed(error.to_string()))?;
-            let visited = self.visit_batch(&batch, &mut |record| {
-                visit(Bytes::copy_from_slice(value_of(record)?));
-                Ok(())
-            });
-            visited.map_err(failed)?;
-            is_whole = holds(&batch, ControlType::SnapshotFooter);
-        }
-        if is_whole { Ok(()) } else { Err(failed("the snapshot is cut off".to_owned())) }
-    }
-
-    fn replay_log(&mut self, log: &mut Log, start: i64) -> Result<(), String> {
+    fn read_log(&mut self, log: &mut Log, start: i64) -> Result<(), String> {
         let mut offset = start;
         while offset < log.log_end_offset() {
             let end = log.log_end_offset();
@@ -199,17 +141,8 @@ impl History {
                     return Err(format!("the snapshot at offset {start} ends within a batch of the log"));
                 }
                 offset = batch.next_offset();
-                self.bytes_since_snapshot += batch.size() as i64;
-                self.last_timestamp = batch.max_timestamp;
-                let mut values = Vec::new();
-                self.visit_batch(&batch, &mut |record| {
-                    values.push((record.offset, Bytes::copy_from_slice(value_of(record)?)));
-                    Ok(())
-                })?;
-                for (offset, value) in values {
-                    self.replay(&value, offset)?;
-                }
-                self.protocol.is_unwritten &= !holds(&batch, ControlType::KraftVoters);
+                self.control.extend(controls(&batch)?);
+                self.tail.push(Uncommitted::read(&batch, &bytes));
             }
             if offset == before {
                 return Err(format!("there is no batch at offset {offset}"));
@@ -217,33 +150,83 @@ impl History {
         }
         Ok(())
     }
+}
 
-    /// Hands the records of a batch to `visit`, except those that concern the quorum itself.
-    fn visit_batch(
-        &mut self,
-        batch: &Batch<'_>,
-        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let set = batch.records(REPLAY_BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
-        for record in set.iter() {
-            let record = record.map_err(|error| format!("{error:?}"))?;
-            if !batch.is_control() {
-                visit(&record)?;
-                continue;
-            }
-            let key = ControlKey::read(record.key).map_err(|error| error.to_string())?;
-            if let Some(control_type) = key.control_type() {
-                self.protocol.note(control_type, record.value.unwrap_or_default())?;
-            }
-        }
-        Ok(())
-    }
+/// A snapshot as it was found, or fetched.
+pub(super) struct LoadedSnapshot {
+    pub replayer: Replayer,
+    pub control: Vec<Control>,
+    pub known: Known,
+}
 
-    fn replay(&mut self, value: &[u8], offset: i64) -> Result<(), String> {
-        let at = |error: &dyn std::fmt::Display| format!("the record at offset {offset}: {error}");
-        let record = MetadataRecord::decode_framed(value).map_err(|error| at(&error))?;
-        self.replayer.replay(&record, offset).map_err(|error| at(&error))
+/// Replays a whole snapshot. Waits for the disk.
+pub(super) fn load_snapshot(
+    disk: &dyn Disk,
+    dir: &Path,
+    id: SnapshotId,
+    cluster_id: &str,
+) -> Result<LoadedSnapshot, String> {
+    let name = id.file_name(SnapshotState::Complete);
+    let (bytes, timestamp) = read_header(disk, dir, id)?;
+    let mut values = Vec::new();
+    let control = read_checkpoint(disk, &dir.join(&name), &mut |value| values.push(value))?;
+    let mut replayer = Replayer::new(Image::empty(cluster_id));
+    for value in values {
+        let replayed = replay(&mut replayer, &value, id.end_offset - 1);
+        replayed.map_err(|error| format!("{name}: {error}"))?;
     }
+    replayer.take_delta();
+    Ok(LoadedSnapshot { replayer, control, known: Known { id, bytes, timestamp } })
+}
+
+/// Hands the values of a checkpoint's records to `visit`; returns what raft obeys in it.
+fn read_checkpoint(
+    disk: &dyn Disk,
+    path: &Path,
+    visit: &mut dyn FnMut(Bytes),
+) -> Result<Vec<Control>, String> {
+    let bytes = Bytes::from(read_file(disk, path).map_err(|error| error.to_string())?);
+    let failed = |error: String| format!("{}: {error}", path.display());
+    let (mut is_whole, mut control) = (false, Vec::new());
+    for batch in records::batches(&bytes) {
+        let batch = batch.map_err(|error| failed(error.to_string()))?;
+        batch.verify_crc().map_err(|error| failed(error.to_string()))?;
+        let visited = visit_batch(&batch, &mut |record| {
+            visit(Bytes::copy_from_slice(value_of(record)?));
+            Ok(())
+        });
+        visited.map_err(failed)?;
+        control.extend(controls(&batch).map_err(failed)?.into_iter().map(|(_, control)| control));
+        is_whole = holds(&batch, ControlType::SnapshotFooter);
+    }
+    if is_whole { Ok(control) } else { Err(failed("the snapshot is cut off".to_owned())) }
+}
+
+/// Hands the records of a batch to `visit`, except those that concern the quorum itself.
+fn visit_batch(
+    batch: &Batch<'_>,
+    visit: &mut dyn FnMut(&Record<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    if batch.is_control() {
+        return Ok(());
+    }
+    let set = batch.records(REPLAY_BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
+    for record in set.iter() {
+        visit(&record.map_err(|error| format!("{error:?}"))?)?;
+    }
+    Ok(())
+}
+
+/// Replays a batch of the log.
+pub(super) fn replay_batch(replayer: &mut Replayer, bytes: &[u8]) -> Result<(), String> {
+    let batch = Batch::parse(bytes).map_err(|error| error.to_string())?;
+    visit_batch(&batch, &mut |record| replay(replayer, value_of(record)?, record.offset))
+}
+
+fn replay(replayer: &mut Replayer, value: &[u8], offset: i64) -> Result<(), String> {
+    let at = |error: &dyn std::fmt::Display| format!("the record at offset {offset}: {error}");
+    let record = MetadataRecord::decode_framed(value).map_err(|error| at(&error))?;
+    replayer.replay(&record, offset).map_err(|error| at(&error))
 }
 
 fn value_of<'r>(record: &Record<'r>) -> Result<&'r [u8], String> {

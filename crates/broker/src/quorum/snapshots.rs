@@ -16,9 +16,10 @@ use ottla_protocol::messages::snapshot_footer_record::SnapshotFooterRecord;
 use ottla_protocol::messages::snapshot_header_record::SnapshotHeaderRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, ControlKey, ControlType};
 use ottla_protocol::{Message, Writer};
+use ottla_raft::{OffsetAndEpoch, Voters};
 use ottla_storage::{DeleteJob, Disk, Log, SnapshotId, SnapshotWriter, remove_snapshot};
 
-use super::history::QuorumProtocol;
+use super::wire::encode_voters;
 use crate::effect::Millis;
 
 /// Bytes of one batch of a snapshot, about.
@@ -52,7 +53,9 @@ pub struct SnapshotJob {
     pub(super) dir: PathBuf,
     pub(super) id: SnapshotId,
     pub(super) image: Image,
-    pub(super) protocol: QuorumProtocol,
+    /// The level of kraft.version, and the voters, as of the end.
+    pub(super) kraft_version: i16,
+    pub(super) voters: Voters,
     pub(super) last_timestamp: Millis,
     pub(super) now: Millis,
 }
@@ -67,8 +70,8 @@ pub struct Cleaning {
 }
 
 impl Snapshots {
-    pub fn new(known: Vec<Known>, bytes_since: i64, settings: MetadataLogSettings, now: Millis) -> Self {
-        Snapshots { known, bytes_since, taken_at: now, is_running: false, settings }
+    pub fn new(known: Vec<Known>, settings: MetadataLogSettings, now: Millis) -> Self {
+        Snapshots { known, bytes_since: 0, taken_at: now, is_running: false, settings }
     }
 
     /// Records were committed.
@@ -105,6 +108,27 @@ impl Snapshots {
     /// Whether the snapshot is there already.
     pub fn contains(&self, id: SnapshotId) -> bool {
         self.known.iter().any(|known| known.id == id)
+    }
+
+    /// Whether the snapshot that ends there can be given away.
+    pub fn holds(&self, id: OffsetAndEpoch) -> bool {
+        self.known.iter().any(|known| position(known.id) == id)
+    }
+
+    /// The newest one.
+    pub fn latest(&self) -> Option<OffsetAndEpoch> {
+        self.known.last().map(|known| position(known.id))
+    }
+
+    /// The oldest one.
+    pub fn earliest(&self) -> Option<OffsetAndEpoch> {
+        self.known.first().map(|known| position(known.id))
+    }
+
+    /// A snapshot was fetched, and stands for everything before its end.
+    pub fn receive(&mut self, fetched: Known) {
+        self.known.push(fetched);
+        self.bytes_since = 0;
     }
 
     /// When the oldest snapshot becomes too old.
@@ -170,12 +194,10 @@ impl SnapshotJob {
         let header = SnapshotHeaderRecord { version: 0, last_contained_log_timestamp: self.last_timestamp };
         let mut batch = self.batch(0, true);
         self.push_control(&mut batch, ControlType::SnapshotHeader, &encode(&header)?);
-        if self.protocol.kraft_version > 0 {
-            let version = KRaftVersionRecord { version: 0, kraft_version: self.protocol.kraft_version };
+        if self.kraft_version > 0 {
+            let version = KRaftVersionRecord { version: 0, kraft_version: self.kraft_version };
             self.push_control(&mut batch, ControlType::KraftVersion, &encode(&version)?);
-            if let Some(voters) = &self.protocol.voters {
-                self.push_control(&mut batch, ControlType::KraftVoters, voters);
-            }
+            self.push_control(&mut batch, ControlType::KraftVoters, &encode(&encode_voters(&self.voters))?);
         }
         let mut next_offset = append(&mut writer, batch)?;
         let version = self.image.metadata_version().unwrap_or(MetadataVersion::MINIMUM);
@@ -221,6 +243,10 @@ impl SnapshotJob {
     fn push_control(&self, batch: &mut BatchBuilder, control_type: ControlType, value: &[u8]) {
         batch.push(self.now, Some(&ControlKey::new(control_type).to_bytes()), Some(value), &[]);
     }
+}
+
+fn position(id: SnapshotId) -> OffsetAndEpoch {
+    OffsetAndEpoch { offset: id.end_offset, epoch: id.leader_epoch }
 }
 
 /// Appends a batch; returns the offset after it.

@@ -109,8 +109,12 @@ pub struct NetworkSettings {
 /// Voters and timeouts of the metadata quorum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumSettings {
-    /// The voters; on a cluster of one this node alone.
+    /// The voters by configuration; on a cluster of one this node alone; nobody if the metadata log names them (KIP-853).
     pub voters: Vec<Voter>,
+    /// Hosts and ports of controllers that can be asked who leads; without any it is the voters.
+    pub bootstrap_servers: Vec<(String, u16)>,
+    /// Whether a controller that is no voter asks to become one.
+    pub auto_join: bool,
     /// Shortest time without a leader before standing for election.
     pub election_timeout_ms: i32,
     /// Time without a successful fetch after which a follower stands for election.

@@ -160,6 +160,16 @@ pub(super) fn parse_voters(key: &str, items: &[String]) -> Result<Vec<Voter>, Co
     Ok(voters)
 }
 
+/// Parses the servers of `key`, each as `host:port`.
+pub(super) fn parse_servers(key: &str, items: &[String]) -> Result<Vec<(String, u16)>, ConfigError> {
+    let parse = |item: &String| match parse_address(item) {
+        Ok((host, port)) if !host.is_empty() && port != 0 => Ok((host, port)),
+        Ok(_) => Err(ConfigError::new(key, Some(item), "needs a host and a port")),
+        Err(reason) => Err(ConfigError::new(key, Some(item), reason)),
+    };
+    items.iter().map(parse).collect()
+}
+
 /// Parses `host:port`, with IPv6 addresses in brackets.
 pub(super) fn parse_address(address: &str) -> Result<(String, u16), String> {
     let (host, port) = address.trim().rsplit_once(':').ok_or("has no port")?;

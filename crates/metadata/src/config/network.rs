@@ -4,7 +4,7 @@
 use super::broker::{NetworkSettings, QuorumSettings, Roles};
 use super::endpoint::{
     Endpoint, SecurityProtocol, Voter, check_ports, parse_address, parse_listeners, parse_protocols,
-    parse_voters,
+    parse_servers, parse_voters,
 };
 use super::layers::Layers;
 use super::note::{ConfigError, ConfigNote, NoteKind};
@@ -185,6 +185,8 @@ pub(super) fn resolve_quorum(
     let key = "controller.quorum.voters";
     let given = layers.set(key);
     let mut voters = parse_voters(key, &layers.list(key)?)?;
+    let bootstrap_key = "controller.quorum.bootstrap.servers";
+    let bootstrap_servers = parse_servers(bootstrap_key, &layers.list(bootstrap_key)?)?;
     let me = voters.iter().find(|voter| voter.id == node_id);
     let my_controller =
         network.listeners.iter().find(|endpoint| network.controller_listener_names.contains(&endpoint.name));
@@ -203,9 +205,18 @@ pub(super) fn resolve_quorum(
             );
             return Err(ConfigError::new(key, given, reason));
         }
-        (false, true, _) => {
-            let reason = "a node that is only a broker must know the voters, as id@host:port";
+        (false, true, _) if bootstrap_servers.is_empty() => {
+            let reason = "a node that is only a broker must know the voters, as id@host:port, or in \
+                          controller.quorum.bootstrap.servers servers that know them";
             return Err(ConfigError::new(key, None, reason));
+        }
+        (false, true, _) => {}
+        // Servers besides this node are named: the metadata log says who votes.
+        (true, true, _) if !only_me(&bootstrap_servers, my_controller) => {
+            if my_controller.is_none() {
+                let reason = "controllers need a listener for each other: name it here";
+                return Err(ConfigError::new("controller.listener.names", None, reason));
+            }
         }
         (true, true, _) => {
             let endpoint = my_controller.or(network.listeners.first());
@@ -231,12 +242,23 @@ pub(super) fn resolve_quorum(
     }
     Ok(QuorumSettings {
         voters,
+        bootstrap_servers,
+        auto_join: layers.boolean("controller.quorum.auto.join.enable")?,
         election_timeout_ms: layers.int("controller.quorum.election.timeout.ms")?,
         fetch_timeout_ms: layers.int("controller.quorum.fetch.timeout.ms")?,
         election_backoff_max_ms: layers.int("controller.quorum.election.backoff.max.ms")?,
         request_timeout_ms: layers.int("controller.quorum.request.timeout.ms")?,
         retry_backoff_ms: layers.int("controller.quorum.retry.backoff.ms")?,
     })
+}
+
+/// Whether no server but the node itself can be asked who leads.
+fn only_me(servers: &[(String, u16)], me: Option<&Endpoint>) -> bool {
+    match servers {
+        [] => true,
+        [(_, port)] => me.is_none_or(|me| me.port == *port),
+        _ => false,
+    }
 }
 
 fn advice(keys: &[&str], text: String) -> ConfigNote {

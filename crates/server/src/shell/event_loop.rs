@@ -21,6 +21,7 @@ use super::connection;
 use super::frames::ReadBuffers;
 use super::inbox::Message;
 use super::node::Node;
+use super::peers::Peers;
 use super::pipeline::Pipeline;
 use super::slab::{Key, Slab};
 use super::timers::{Timer, Timers};
@@ -42,6 +43,9 @@ pub struct EventLoop {
     rearm: Notify,
     is_stopping: Cell<bool>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
+    /// Listeners of clients, from which nobody accepts before the node serves.
+    held: RefCell<Vec<Listening>>,
+    peers: Peers,
 }
 
 /// The life of a loop's thread. Loop 0 also accepts connections, and keeps the node's tick.
@@ -58,10 +62,17 @@ pub fn run(node: Arc<Node>, index: u16, listening: Vec<Listening>) {
             rearm: Notify::new(),
             is_stopping: Cell::new(false),
             acceptors: RefCell::default(),
+            held: RefCell::default(),
+            peers: Peers::default(),
         });
-        for listening in listening {
-            let acceptor = spawn_local(acceptor::accept(Rc::clone(&event_loop), listening));
-            event_loop.acceptors.borrow_mut().push(acceptor);
+        let controllers = &event_loop.node.broker.config().network.controller_listener_names;
+        let (at_once, held) = listening
+            .into_iter()
+            .partition(|listening| controllers.iter().any(|name| **name == *listening.name));
+        event_loop.held.replace(held);
+        event_loop.accept(at_once);
+        if event_loop.node.broker.is_serving() {
+            event_loop.accept_all();
         }
         spawn_local(Rc::clone(&event_loop).keep_time());
         event_loop.receive().await;
@@ -91,6 +102,8 @@ impl EventLoop {
                             pipeline.bring(piece);
                         }
                     }
+                    Message::Send(outgoing) => self.peers.send(&self, outgoing),
+                    Message::Serve => self.accept_all(),
                     Message::Tick => self.rearm.notify_one(),
                     Message::Stop => self.stop(),
                     // Nobody listens any more when the wait for quiet has been given up.
@@ -240,6 +253,19 @@ impl EventLoop {
         self.connections.borrow().get(key).cloned()
     }
 
+    fn accept(self: &Rc<Self>, listening: Vec<Listening>) {
+        for listening in listening {
+            let acceptor = spawn_local(acceptor::accept(Rc::clone(self), listening));
+            self.acceptors.borrow_mut().push(acceptor);
+        }
+    }
+
+    fn accept_all(self: &Rc<Self>) {
+        if !self.is_stopping() {
+            self.accept(self.held.take());
+        }
+    }
+
     /// Gives an accepted connection its task.
     pub fn adopt(self: &Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, listener: Arc<str>) {
         match TcpStream::from_std(stream) {
@@ -343,13 +369,15 @@ mod tests {
         send(&broker, frame(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5));
         EventLoop {
             index: 0,
-            node: Node::new(broker, Arc::new(Clock::default()), Limits::default()),
+            node: Node::new(broker, Arc::new(Clock::default()), Limits::default(), Box::new(|| {})),
             read_buffers: RefCell::default(),
             connections: RefCell::default(),
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),
             acceptors: RefCell::default(),
+            held: RefCell::default(),
+            peers: Peers::default(),
         }
     }
 

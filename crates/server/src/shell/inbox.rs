@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use bytes::Bytes;
-use ottla_broker::{Millis, Response, Token};
+use ottla_broker::{Millis, Outgoing, Response, Token};
 use tokio::sync::Notify;
 
 use super::admission::Permit;
@@ -60,6 +60,10 @@ pub enum Message {
     },
     /// The node's next tick has moved forward; only loop 0 is told.
     Tick,
+    /// Send a request to another node.
+    Send(Outgoing),
+    /// Accept connections at all listeners; only loop 0 is told.
+    Serve,
     /// Accept no connection and read no request any more.
     Stop,
     /// Tell how many connections have something to send.

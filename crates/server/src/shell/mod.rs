@@ -21,6 +21,7 @@ mod inbox;
 mod node;
 mod outbox;
 mod pace;
+mod peers;
 mod pipeline;
 mod pool;
 mod slab;

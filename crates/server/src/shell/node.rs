@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ottla_broker::{Broker, Chore, Effect, Effects, FlushTask, Millis, ReadTask};
+use ottla_broker::{Broker, Chore, Effect, Effects, FlushTask, Millis, Peer, ReadTask};
 use ottla_protocol::FileRange;
 use tokio::sync::Notify;
 
@@ -57,7 +57,13 @@ pub struct Node {
     tick_at: AtomicI64,
     halted: Mutex<Option<String>>,
     on_halt: Notify,
+    /// What is to be done when clients are served.
+    on_serve: Mutex<Option<OnServe>>,
+    may_stop: Notify,
 }
+
+/// Something to be done once.
+pub type OnServe = Box<dyn FnOnce() + Send>;
 
 /// What reader threads do.
 enum ReadJob {
@@ -76,7 +82,7 @@ pub struct NodeThreads {
 
 impl Node {
     /// Puts the shared part together.
-    pub fn new(broker: Arc<Broker>, clock: Arc<Clock>, limits: Limits) -> Arc<Node> {
+    pub fn new(broker: Arc<Broker>, clock: Arc<Clock>, limits: Limits, on_serve: OnServe) -> Arc<Node> {
         Arc::new(Node {
             broker,
             clock,
@@ -91,6 +97,8 @@ impl Node {
             tick_at: AtomicI64::new(NEVER),
             halted: Mutex::default(),
             on_halt: Notify::new(),
+            on_serve: Mutex::new(Some(on_serve)),
+            may_stop: Notify::new(),
             limits,
         })
     }
@@ -158,6 +166,18 @@ impl Node {
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
                 Effect::Chore(chore) => self.chores.push(chore),
                 Effect::Tick { at } => self.schedule_tick(at),
+                Effect::Send(outgoing) => posts.push((self.loop_of(&outgoing.to), Message::Send(outgoing))),
+                Effect::Unsent { ticket } => {
+                    let mut effects = Effects::new();
+                    self.broker.on_answer(ticket, None, self.clock.now(), &mut effects);
+                    self.perform(effects, here);
+                }
+                Effect::Serve => {
+                    posts.push((0, Message::Serve));
+                    let told = self.on_serve.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    told.into_iter().for_each(|tell| tell());
+                }
+                Effect::MayStop => self.may_stop.notify_one(),
                 Effect::Reconfigure(config) => self.census.set_limits(ConnectionLimits::of(&config.network)),
                 Effect::Report(text) => crate::info!("{text}"),
                 Effect::Halt(reason) => self.halt(reason),
@@ -232,6 +252,19 @@ impl Node {
     /// Whether no request may be read for now, because the disk does not keep up; then `waker` is woken when it does again.
     pub fn hold_back(&self, waker: &Waker) -> bool {
         [self.flushes.room(), self.reads.room()].into_iter().any(|room| room.wait_while_exhausted(waker))
+    }
+
+    /// The loop that keeps the connection to a peer: always the same.
+    fn loop_of(&self, peer: &Peer) -> u16 {
+        let sum =
+            peer.host.bytes().fold(u64::from(peer.port), |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
+        let index = (sum.wrapping_add(peer.lane as u64)) % self.limits.loops as u64;
+        u16::try_from(index).expect("there are fewer than 65536 loops")
+    }
+
+    /// Waits until the broker says that nobody needs this node.
+    pub async fn may_stop(&self) {
+        self.may_stop.notified().await;
     }
 
     fn schedule_tick(&self, at: Millis) {
