@@ -135,7 +135,10 @@ impl Broker {
         };
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
         let begun = Instant::now();
-        let child = command.spawn().doing(format!("starting {}", self.name()))?;
+        let child = command.spawn().doing(match self.kind {
+            Kind::Ottla => format!("starting {} (cargo build --release)", self.binary.display()),
+            Kind::Kafka => format!("starting {}", self.name()),
+        })?;
         self.process = Some(child);
         self.wait_ready(&log, begun + START_PATIENCE)?;
         Ok(begun.elapsed())

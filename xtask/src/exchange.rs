@@ -22,6 +22,11 @@ const READ_BY_GROUP: usize = 200;
 /// The subcommand: both kinds of quorum.
 pub fn run() -> Result<bool, Trouble> {
     setup::all()?;
+    check().map(|(_, failed)| failed == 0)
+}
+
+/// Passed and failed exchanges.
+pub fn check() -> Result<(u32, u32), Trouble> {
     let mut tally = Tally::default();
     for dynamic in [false, true] {
         let kind = if dynamic { "a quorum that can change" } else { "a fixed quorum" };
@@ -30,7 +35,7 @@ pub fn run() -> Result<bool, Trouble> {
             exchange(dynamic)?,
         );
     }
-    Ok(tally.failed == 0)
+    Ok((tally.passed, tally.failed))
 }
 
 fn exchange(dynamic: bool) -> Result<Result<(), String>, Trouble> {

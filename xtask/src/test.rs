@@ -3,6 +3,7 @@
 use crate::broker::Kind;
 use crate::clients::{self, setup};
 use crate::crash;
+use crate::exchange;
 use crate::fixtures;
 use crate::hostile;
 use crate::kafka_log;
@@ -54,6 +55,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         if built {
             add(part("real clients", with_clients));
             add(part("groups of real clients", with_members));
+            add(part("from Apache Kafka to Ottla and back", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("hostile frames", with_hostility));
             add(part("guard of the hot path", || with_guard(&logs)));
