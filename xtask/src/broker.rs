@@ -56,6 +56,8 @@ pub struct Broker {
     controller_port: u16,
     /// Kafka's quorum is formatted as one whose voters may change (KIP-853).
     quorum_may_change: bool,
+    /// Apache Kafka's directory is formatted by Ottla.
+    formatted_by_ottla: bool,
     starts: u32,
     process: Option<Child>,
     /// What it is given besides [`SETTINGS`].
@@ -77,6 +79,7 @@ impl Broker {
             port: free_port()?,
             controller_port: free_port()?,
             quorum_may_change: false,
+            formatted_by_ottla: false,
             starts: 0,
             process: None,
             settings: Vec::new(),
@@ -98,6 +101,11 @@ impl Broker {
     /// The process, while it runs.
     pub fn pid(&self) -> Result<u32, Trouble> {
         self.process.as_ref().map(Child::id).ok_or_else(|| Trouble::new("the broker does not run"))
+    }
+
+    /// Has Apache Kafka start on a directory that Ottla formats.
+    pub fn let_ottla_format(&mut self) {
+        self.formatted_by_ottla = true;
     }
 
     /// Has Kafka format a quorum whose voters may change.
@@ -271,13 +279,16 @@ impl Broker {
         }
         fs::write(self.properties(), text)?;
         let log = self.logs.join("format.log");
-        let mut command = java("kafka");
-        command.arg("kafka.tools.StorageTool").args([
-            "format",
-            "--cluster-id",
-            "b3R0bGEtdGVzdHMtMDAwMQ",
-            "--config",
-        ]);
+        let mut command = if self.formatted_by_ottla {
+            let mut command = Command::new(&self.binary);
+            command.arg("storage");
+            command
+        } else {
+            let mut command = java("kafka");
+            command.arg("kafka.tools.StorageTool");
+            command
+        };
+        command.args(["format", "--cluster-id", "b3R0bGEtdGVzdHMtMDAwMQ", "--config"]);
         command.arg(self.properties());
         if self.quorum_may_change {
             command.arg("--standalone");

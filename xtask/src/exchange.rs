@@ -1,7 +1,7 @@
 //! `cargo xtask exchange`: one data directory goes from Apache Kafka to Ottla and back.
 //!
-//! Kafka formats it (with its default features, and once more with a quorum that can change) and writes records and a group's offsets;
-//! Ottla opens it in place, reads everything, goes on writing and leaves snapshots of the metadata; Kafka's dump tool reads those, and
+//! Kafka formats it (with its default features, and once more with a quorum that can change; a third time Ottla does that) and writes
+//! records and a group's offsets; Ottla opens it in place, reads everything, goes on writing and leaves snapshots of the metadata; Kafka's dump tool reads those, and
 //! Kafka itself starts on the directory again and finds what both wrote.
 
 use crate::broker::{Broker, Kind, java};
@@ -28,22 +28,45 @@ pub fn run() -> Result<bool, Trouble> {
 /// Passed and failed exchanges.
 pub fn check() -> Result<(u32, u32), Trouble> {
     let mut tally = Tally::default();
-    for dynamic in [false, true] {
-        let kind = if dynamic { "a quorum that can change" } else { "a fixed quorum" };
-        tally.count(
-            &format!("a data directory with {kind}, from Kafka to Ottla and back"),
-            exchange(dynamic)?,
-        );
+    for start in [Start::FixedQuorum, Start::Quorum, Start::QuorumByOttla] {
+        let name = format!("a data directory with {}, from Kafka to Ottla and back", start.name());
+        tally.count(&name, exchange(start)?);
     }
     Ok((tally.passed, tally.failed))
 }
 
-fn exchange(dynamic: bool) -> Result<Result<(), String>, Trouble> {
+/// How the directory was formatted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    FixedQuorum,
+    Quorum,
+    QuorumByOttla,
+}
+
+impl Start {
+    fn name(self) -> &'static str {
+        match self {
+            Start::FixedQuorum => "a fixed quorum",
+            Start::Quorum => "a quorum that can change",
+            Start::QuorumByOttla => "a quorum that can change, formatted by Ottla",
+        }
+    }
+}
+
+fn exchange(start: Start) -> Result<Result<(), String>, Trouble> {
     let home = fresh_dir(&workspace::scratch("exchange"))?;
-    let logs = fresh_dir(&workspace::logs(if dynamic { "exchange-dynamic" } else { "exchange-fixed" }))?;
+    let logs = match start {
+        Start::FixedQuorum => "exchange-fixed",
+        Start::Quorum => "exchange-dynamic",
+        Start::QuorumByOttla => "exchange-formatted",
+    };
+    let logs = fresh_dir(&workspace::logs(logs))?;
     let mut kafka = Broker::new(Kind::Kafka, None, &home, &logs.join("kafka"))?;
-    if dynamic {
+    if start != Start::FixedQuorum {
         kafka.let_quorum_change();
+    }
+    if start == Start::QuorumByOttla {
+        kafka.let_ottla_format();
     }
     kafka.start()?;
     produce(&kafka, &logs.join("produce-kafka.log"))?;

@@ -101,25 +101,43 @@ fn upsert(
     if upsertion.iterations > ITERATIONS_MAX {
         return refuse(ErrorCode::UnacceptableCredential, "Too many iterations: at most 16384 are allowed.");
     }
-    let password = &*upsertion.salted_password;
-    let (stored_key, server_key) = match upsertion.mechanism {
+    let record = scram_credential(
+        &upsertion.name,
+        upsertion.mechanism,
+        &upsertion.salt,
+        upsertion.iterations,
+        &upsertion.salted_password,
+    );
+    Ok(MetadataRecord::UserScramCredentialRecord(record))
+}
+
+/// The record of a credential (RFC 5802): keys are kept, from which the password can not be told. `mechanism`: 1 is SCRAM-SHA-256, 2
+/// SCRAM-SHA-512.
+pub fn scram_credential(
+    name: &str,
+    mechanism: i8,
+    salt: &[u8],
+    iterations: i32,
+    salted_password: &[u8],
+) -> UserScramCredentialRecord<'static> {
+    let (stored_key, server_key) = match mechanism {
         SHA_256 => {
-            let stored_key = Sha256::digest(hmac_sha256(password, CLIENT_KEY)).to_vec();
-            (stored_key, hmac_sha256(password, SERVER_KEY))
+            let stored_key = Sha256::digest(hmac_sha256(salted_password, CLIENT_KEY)).to_vec();
+            (stored_key, hmac_sha256(salted_password, SERVER_KEY))
         }
         _ => {
-            let stored_key = Sha512::digest(hmac_sha512(password, CLIENT_KEY)).to_vec();
-            (stored_key, hmac_sha512(password, SERVER_KEY))
+            let stored_key = Sha512::digest(hmac_sha512(salted_password, CLIENT_KEY)).to_vec();
+            (stored_key, hmac_sha512(salted_password, SERVER_KEY))
         }
     };
-    Ok(MetadataRecord::UserScramCredentialRecord(UserScramCredentialRecord {
-        name: Cow::Owned(upsertion.name.to_string()),
-        mechanism: upsertion.mechanism,
-        salt: Cow::Owned(upsertion.salt.to_vec()),
+    UserScramCredentialRecord {
+        name: Cow::Owned(name.to_owned()),
+        mechanism,
+        salt: Cow::Owned(salt.to_vec()),
         stored_key: Cow::Owned(stored_key),
         server_key: Cow::Owned(server_key),
-        iterations: upsertion.iterations,
-    }))
+        iterations,
+    }
 }
 
 fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {

@@ -45,7 +45,7 @@ pub use alter_client_quotas::alter_client_quotas;
 pub use alter_configs::alter_configs;
 pub use alter_partition::alter_partition;
 pub use alter_partition_reassignments::alter_partition_reassignments;
-pub use alter_user_scram_credentials::alter_user_scram_credentials;
+pub use alter_user_scram_credentials::{alter_user_scram_credentials, scram_credential};
 pub use assign_replicas_to_dirs::assign_replicas_to_dirs;
 pub use bootstrap::{activation, bootstrap_records, first_record};
 pub use broker_lifecycle::{

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flags, Request};
+use crate::storage;
 
 /// An event-streaming server that speaks Apache Kafka's protocol.
 ///
@@ -27,6 +28,9 @@ enum Command {
     Serve(ServeArgs),
     /// Print the configuration that `serve` would use, and where each value comes from
     Config(ServeArgs),
+    /// Look at log directories and format them, as kafka-storage.sh does
+    #[command(subcommand)]
+    Storage(storage::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +73,7 @@ pub fn main() -> ExitCode {
         None => crate::start::serve(request(None, flags)),
         Some(Command::Serve(args)) => crate::start::serve(request(args.file, args.flags)),
         Some(Command::Config(args)) => crate::start::print_config(request(args.file, args.flags)),
+        Some(Command::Storage(verb)) => storage::run(verb),
     }
 }
 

@@ -12,5 +12,6 @@ mod logging;
 mod real_disk;
 mod shell;
 mod start;
+mod storage;
 
 pub use cli::main;

@@ -208,7 +208,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Prints to stdout in one piece. Nobody is left to be told that stdout is closed.
-fn print(text: &str) {
+pub fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

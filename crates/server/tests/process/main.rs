@@ -3,3 +3,4 @@
 mod node;
 mod refusals;
 mod serving;
+mod storage;

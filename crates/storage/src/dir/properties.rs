@@ -119,7 +119,8 @@ impl MetaProperties {
         text
     }
 
-    pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Result<Self, MetaPropertiesError>>> {
+    /// Reads the identity of a directory. `None`: it has none, so it is not formatted.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Result<Self, MetaPropertiesError>>> {
         match read_file(disk, &dir.join(META_PROPERTIES)) {
             Ok(bytes) => Ok(Some(MetaProperties::parse(&String::from_utf8_lossy(&bytes)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
