@@ -38,6 +38,6 @@ pub use effect::{Effect, Effects, FlushOutcome, FlushTask, Millis, ReadTask, Res
 pub use format::{FirstCheckpoint, InitialController, format};
 pub use node::Broker;
 pub use open::{NodeConfig, OpenError};
-pub use peers::{Lane, Outgoing, Peer};
 pub use ottla_controller::{bootstrap_records, scram_credential};
+pub use peers::{Lane, Outgoing, Peer};
 pub use upkeep::Chore;

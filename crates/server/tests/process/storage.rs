@@ -22,7 +22,7 @@ fn configure(dir: &Path, more: &str) {
 fn a_directory_is_formatted_looked_at_and_started_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    configure(dir, "controller.quorum.bootstrap.servers=127.0.0.1:9093\n");
+    configure(dir, "");
     let info = storage(dir, "info -c s.properties");
     assert_eq!(info.code, Some(1), "{}", info.stderr);
     assert!(info.stdout.contains("data does not exist"), "{}", info.stdout);
