@@ -1,7 +1,8 @@
 //! Consumers that drain: of an answer they read only what stands before the records; the records are thrown away in the kernel.
 //!
 //! The tricky idea: where the next fetch begins follows from the size of the records alone, if all batches are alike. The first batch
-//! is looked at, and the broker's high watermark says at the end whether the reckoning was right.
+//! of each answer is looked at: it begins where the reckoning said, and is like the others. (The high watermark of an answer is no bound:
+//! Kafka notes it before it reads, and records that come in between are in the answer.)
 
 use crate::client::{Client, frame, invalid};
 use crate::load::{Meter, prepare};
@@ -196,22 +197,15 @@ impl ReaderLane {
         if beginning.records == 0 {
             return Ok(Answer { bytes: 0, records: 0 });
         }
-        let (size, offsets) = match self.batch {
-            Some(batch) => batch,
-            None => {
-                let first = start.get(beginning.records_at..).and_then(|bytes| bytes.get(..HEADER_BYTES));
-                let header = BatchHeader::read(first.ok_or_else(|| invalid("no batch"))?).map_err(invalid)?;
-                let batch = (header.size(), i64::from(header.last_offset_delta) + 1);
-                self.batch = Some(batch);
-                batch
-            }
-        };
+        let first = start.get(beginning.records_at..).and_then(|bytes| bytes.get(..HEADER_BYTES));
+        let first = BatchHeader::read(first.ok_or_else(|| invalid("no batch"))?).map_err(invalid)?;
+        let (size, offsets) = (first.size(), i64::from(first.last_offset_delta) + 1);
+        if first.base_offset != self.offset || *self.batch.get_or_insert((size, offsets)) != (size, offsets) {
+            return Err(invalid("the batches of this topic are not alike: its offsets can not be reckoned"));
+        }
         // The last batch may be cut off; it will come whole with the next answer.
         let batches = (beginning.records / size) as i64;
         self.offset += batches * offsets;
-        if self.offset > beginning.high_watermark {
-            return Err(invalid("the batches of this topic are not alike: its offsets can not be reckoned"));
-        }
         Ok(Answer { bytes: batches as u64 * size as u64, records: (batches * offsets) as u64 })
     }
 }
@@ -219,7 +213,6 @@ impl ReaderLane {
 /// What stands before the records of an answer with one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Beginning {
-    high_watermark: i64,
     /// Bytes of records.
     records: usize,
     records_at: usize,
@@ -240,7 +233,7 @@ fn read_fields(r: &mut Reader<'_>) -> Result<Result<Beginning, i16>, ottla_proto
     if error != 0 {
         return Ok(Err(error));
     }
-    let nothing = Beginning { high_watermark: i64::MAX, records: 0, records_at: 0 };
+    let nothing = Beginning { records: 0, records_at: 0 };
     if r.varint()? <= 1 {
         return Ok(Ok(nothing));
     }
@@ -250,7 +243,7 @@ fn read_fields(r: &mut Reader<'_>) -> Result<Result<Beginning, i16>, ottla_proto
     }
     let _partition = r.i32()?;
     let error = r.i16()?;
-    let high_watermark = r.i64()?;
+    let _high_watermark = r.i64()?;
     let _last_stable_offset = r.i64()?;
     let _log_start_offset = r.i64()?;
     if error != 0 {
@@ -263,5 +256,5 @@ fn read_fields(r: &mut Reader<'_>) -> Result<Result<Beginning, i16>, ottla_proto
     }
     let _preferred_read_replica = r.i32()?;
     let records = r.varint()?.saturating_sub(1) as usize;
-    Ok(Ok(Beginning { high_watermark, records, records_at: r.position() }))
+    Ok(Ok(Beginning { records, records_at: r.position() }))
 }

@@ -16,3 +16,4 @@ pub mod schedule;
 pub mod socket;
 pub mod template;
 pub mod topic;
+pub mod transaction;

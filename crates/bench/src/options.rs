@@ -125,6 +125,10 @@ pub struct ProduceOptions {
     /// Idempotent producers: one per connection, with sequence numbers
     #[arg(long)]
     pub idempotent: bool,
+
+    /// Transactional producers: one per connection; this many requests make a transaction
+    #[arg(long)]
+    pub transaction_requests: Option<u64>,
 }
 
 /// Options of `fetch`.

@@ -11,6 +11,7 @@ use crate::schedule::Schedule;
 use crate::socket::{Poller, SCRATCH_BYTES, Socket};
 use crate::template::{PRODUCE_VERSION, Producer, Template};
 use crate::topic::{self, Topic};
+use crate::transaction::{self, Step, Transactions};
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use ottla_protocol::messages::produce_response::ProduceResponse;
@@ -77,6 +78,7 @@ struct Lane {
     next: i32,
     correlation_id: i32,
     producer: Option<Producer>,
+    transactions: Option<Transactions>,
     /// Due, not sent.
     due: VecDeque<Instant>,
     /// Sent, not answered: when each was due.
@@ -95,10 +97,21 @@ impl<'a> Load<'a> {
         for index in 0..options.connections {
             let socket = Socket::connect(&options.common.bootstrap)?;
             poller.add(&socket, index)?;
-            let producer = if options.idempotent { Some(init_producer(client)?) } else { None };
+            let mut templates = templates.clone();
+            let (mut producer, mut transactions) = (None, None);
+            if let Some(requests) = options.transaction_requests {
+                let id = format!("ottla-bench-{}-{index}", std::process::id());
+                transaction::find_coordinator(client, &id)?;
+                producer = Some(init_producer(client, Some(&id))?);
+                templates = vec![Rc::new(Template::of(options, topic, &[0], Some(&id))?)];
+                transactions = Some(Transactions::new(id, requests));
+            } else if options.idempotent {
+                producer = Some(init_producer(client, None)?);
+            }
             lanes.push(Lane {
                 socket,
-                templates: templates.clone(),
+                templates,
+                transactions,
                 partitions: topic.partitions as i32,
                 next: index as i32,
                 correlation_id: 0,
@@ -136,7 +149,7 @@ impl<'a> Load<'a> {
             for index in touched.drain(..) {
                 self.send(index)?;
             }
-            if self.is_over && self.lanes.iter().all(|lane| lane.in_flight.is_empty()) {
+            if self.is_over && self.is_idle() {
                 return Ok(());
             }
             self.poller.wait(Some(self.sleep(now)), &mut ready)?;
@@ -153,8 +166,11 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Whether no answer is due and no transaction open.
     fn is_idle(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.in_flight.is_empty())
+        self.lanes.iter().all(|lane| {
+            lane.in_flight.is_empty() && lane.transactions.as_ref().is_none_or(Transactions::is_idle)
+        })
     }
 
     fn sleep(&self, now: Instant) -> Duration {
@@ -205,9 +221,25 @@ impl<'a> Load<'a> {
     /// Sends what is due and has a place in flight.
     fn send(&mut self, index: usize) -> io::Result<()> {
         let lane = &mut self.lanes[index];
-        while !self.is_over && lane.in_flight.len() < self.options.in_flight {
+        loop {
+            let step = match &lane.transactions {
+                Some(transactions) => transactions.next(lane.in_flight.len(), self.is_over),
+                None if self.is_over => Step::Wait,
+                None => Step::Produce,
+            };
+            if let (Step::End, Some(transactions), Some(producer)) =
+                (step, &mut lane.transactions, &lane.producer)
+            {
+                lane.socket.push(transactions.end(producer)?, None);
+            }
+            if step != Step::Produce || lane.in_flight.len() >= self.options.in_flight {
+                break;
+            }
             let Some(due) = lane.due.pop_front() else { break };
             lane.push();
+            if let Some(transactions) = &mut lane.transactions {
+                transactions.on_sent();
+            }
             lane.in_flight.push_back(due);
             self.issued += 1;
         }
@@ -222,9 +254,29 @@ impl<'a> Load<'a> {
 
     fn receive(&mut self, index: usize, scratch: &mut [u8]) -> io::Result<()> {
         let mut answers = 0;
-        self.lanes[index].socket.read_frames(scratch, |frame| {
-            answers += 1;
-            check(frame)
+        let Lane { socket, transactions, producer, in_flight, due, .. } = &mut self.lanes[index];
+        let (Some(transactions), Some(producer)) = (transactions, producer) else {
+            socket.read_frames(scratch, |frame| {
+                answers += 1;
+                check(frame)
+            })?;
+            for _ in 0..answers {
+                self.complete(index);
+            }
+            return Ok(());
+        };
+        socket.read_frames(scratch, |frame| {
+            if transaction::is_end(frame) {
+                return transactions.on_ended(frame, producer);
+            }
+            if transactions.on_produced(first_error(frame)?)? {
+                answers += 1;
+            } else {
+                // It was alone: the same batch again.
+                producer.sequence = 0;
+                due.extend(in_flight.pop_back());
+            }
+            Ok(())
         })?;
         for _ in 0..answers {
             self.complete(index);
@@ -264,9 +316,9 @@ impl Lane {
     }
 }
 
-fn init_producer(client: &mut Client) -> io::Result<Producer> {
+fn init_producer(client: &mut Client, transactional_id: Option<&str>) -> io::Result<Producer> {
     let request = InitProducerIdRequest {
-        transactional_id: None,
+        transactional_id: transactional_id.map(Into::into),
         transaction_timeout_ms: 60_000,
         ..Default::default()
     };
@@ -283,8 +335,13 @@ fn init_producer(client: &mut Client) -> io::Result<Producer> {
                     sequence: 0,
                 });
             }
-            // It has no ids at hand and fetches some.
-            ErrorCode::CoordinatorLoadInProgress if Instant::now() < deadline => {
+            // It has no ids at hand and fetches some, or the transactions are being loaded.
+            ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::NotCoordinator
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::ConcurrentTransactions
+                if Instant::now() < deadline =>
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             error => return Err(invalid(error.name())),
@@ -294,17 +351,19 @@ fn init_producer(client: &mut Client) -> io::Result<Producer> {
 
 /// Every partition of every answer has to be without an error.
 pub fn check(frame: &[u8]) -> io::Result<()> {
+    match first_error(frame)? {
+        ErrorCode::None => Ok(()),
+        error => Err(invalid(format!("produce: {}", error.name()))),
+    }
+}
+
+/// The first error that an answer tells, if any.
+fn first_error(frame: &[u8]) -> io::Result<ErrorCode> {
     let mut reader = Reader::new(frame);
     let version = ApiKey::Produce.response_header_version(PRODUCE_VERSION);
     ResponseHeader::decode(&mut reader, version).map_err(invalid)?;
     let response = ProduceResponse::decode(&mut reader, PRODUCE_VERSION).map_err(invalid)?;
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    match partitions.find(|partition| partition.error_code != 0) {
-        Some(failed) => Err(invalid(format!(
-            "produce to partition {}: {}",
-            failed.index,
-            ErrorCode::from_code(failed.error_code).name()
-        ))),
-        None => Ok(()),
-    }
+    let failed = partitions.find(|partition| partition.error_code != 0);
+    Ok(failed.map_or(ErrorCode::None, |partition| ErrorCode::from_code(partition.error_code)))
 }

@@ -61,9 +61,20 @@ pub struct Template {
 impl Template {
     /// A request with one batch for each of `partitions`. If it is only one, every partition can be patched in.
     pub fn new(options: &ProduceOptions, topic: &Topic, partitions: &[i32]) -> io::Result<Template> {
+        Template::of(options, topic, partitions, None)
+    }
+
+    /// The same for the producer of a transaction.
+    pub fn of(
+        options: &ProduceOptions,
+        topic: &Topic,
+        partitions: &[i32],
+        transactional_id: Option<&str>,
+    ) -> io::Result<Template> {
         let batch = batch(options);
         let data = |&index| PartitionProduceData { index, records: Some(Records::Slice(&batch)) };
         let request = ProduceRequest {
+            transactional_id: transactional_id.map(Into::into),
             acks: options.acks,
             timeout_ms: 30_000,
             topic_data: vec![TopicProduceData {
@@ -71,7 +82,6 @@ impl Template {
                 partition_data: partitions.iter().map(data).collect(),
                 ..Default::default()
             }],
-            ..Default::default()
         };
         let mut head = frame(&request, PRODUCE_VERSION, 0)?;
         let first = head.windows(HEADER_BYTES).position(|bytes| bytes == &batch[..HEADER_BYTES]);
@@ -151,6 +161,7 @@ fn batch(options: &ProduceOptions) -> Vec<u8> {
     let batch_options = BatchOptions {
         codec: options.codec.codec(),
         // A place for the producer's fields; without a producer they say "none".
+        transactional: options.transaction_requests.is_some(),
         ..Default::default()
     };
     let mut builder = BatchBuilder::new(0, batch_options);

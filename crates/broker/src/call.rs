@@ -7,9 +7,16 @@ use ottla_protocol::messages::envelope_response::EnvelopeResponse;
 use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader, Request, Writer};
 use ottla_storage::Admission;
 
+use crate::api::produce::Gather;
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, ReadTask, Response, Token};
 use crate::partition::Partition;
+
+/// Most answers fit into this many bytes, records apart.
+const RESPONSE_BYTES: usize = 96;
+
+/// What is smaller is copied when it is kept (`ottla_storage` does the same for its cache).
+const KEPT_BYTES_MIN: usize = 128 * 1024;
 
 /// Where an answer goes and in which form. Small and `Copy`, so that anything that waits can keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +39,7 @@ impl ReplyTo {
     /// A message that can not be expressed in the request's version is our own mistake: it is reported, and the connection is
     /// closed rather than left waiting.
     pub fn send<'m, M: Message<'m>>(self, message: &M, out: &mut Effects) {
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(RESPONSE_BYTES);
         writer.i32(self.correlation_id);
         if self.key.response_header_version(self.version) >= 1 {
             writer.tags(0);
@@ -77,7 +84,7 @@ impl ReplyTo {
 
 /// A request being handled: the envelope around its typed body.
 pub struct Call<'c> {
-    /// The whole frame, for slices that share its memory.
+    /// The whole frame, for slices that share its memory; [`keep`] them, if longer than this call.
     pub frame: &'c Bytes,
     /// Who asks.
     pub connection: &'c Connection,
@@ -93,6 +100,8 @@ pub struct Call<'c> {
     pub may_wait: bool,
     /// The word of a transaction coordinator that the request waited for.
     pub admission: Option<Result<Admission, ErrorCode>>,
+    /// Appends that are put off to the end of the turn.
+    pub gather: &'c mut Gather,
     /// Deeds that arise.
     pub out: &'c mut Effects,
 }
@@ -117,7 +126,7 @@ impl Call<'_> {
     /// The request as something that can be kept and handled again.
     pub(crate) fn to_deferred(&self) -> Deferred {
         Deferred {
-            frame: self.frame.clone(),
+            frame: keep(self.frame),
             connection: self.connection.clone(),
             token: self.reply.token,
             envelope: self.reply.envelope,
@@ -128,6 +137,12 @@ impl Call<'_> {
     pub fn respond<'m, M: Message<'m>>(&mut self, message: &M) {
         self.reply.send(message, self.out);
     }
+}
+
+/// A part of a frame, for whoever keeps it longer than the request is being handled: small frames are slices of a read buffer that many
+/// requests share, and are copied rather than keep all of it alive.
+pub(crate) fn keep(part: &Bytes) -> Bytes {
+    if part.len() < KEPT_BYTES_MIN { Bytes::copy_from_slice(part) } else { part.clone() }
 }
 
 /// A request put aside, to be handled again from its frame.

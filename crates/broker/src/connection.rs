@@ -12,12 +12,14 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Client library and version as told by ApiVersions v3+ (KIP-511), for operators' eyes only.
     pub software: Option<(String, String)>,
+    /// The round of gathering in which it last asked for an append.
+    pub(crate) gathered_in: Option<u64>,
 }
 
 impl Connection {
     /// A fresh connection.
     pub fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
-        Connection { listener, peer, software: None }
+        Connection { listener, peer, software: None, gathered_in: None }
     }
 
     /// The peer as group descriptions show it: `/` and the address (Kafka: `InetAddress.toString`).

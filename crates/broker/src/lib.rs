@@ -32,6 +32,7 @@ mod topics;
 mod upkeep;
 
 pub use api::SERVED;
+pub use api::produce::Gather;
 pub use connection::Connection;
 pub use crew::{Alone, Crew, Job};
 pub use effect::{Effect, Effects, FlushOutcome, FlushTask, Millis, ReadTask, Response, Token};

@@ -12,6 +12,7 @@ use ottla_metadata::topic_name::{CLUSTER_METADATA, CONSUMER_OFFSETS, TRANSACTION
 use ottla_protocol::ErrorCode;
 use ottla_storage::PartitionName;
 
+use crate::api::produce::Gather;
 use crate::api::{self, Circumstance};
 use crate::call::Deferred;
 use crate::connection::Connection;
@@ -75,8 +76,24 @@ impl Broker {
         now: Millis,
         out: &mut Effects,
     ) {
+        let mut gather = Gather::default();
+        self.on_frame_of_many(connection, frame, token, now, &mut gather, out);
+        self.on_gathered(&mut gather, now, out);
+    }
+
+    /// Like [`Broker::on_frame`], for a loop with more to do: appends are gathered, and made by [`Broker::on_gathered`], which has to be
+    /// called before the loop waits.
+    pub fn on_frame_of_many(
+        &self,
+        connection: &mut Connection,
+        frame: Bytes,
+        token: Token,
+        now: Millis,
+        gather: &mut Gather,
+        out: &mut Effects,
+    ) {
         let at = Circumstance::at(now);
-        api::dispatch(self, connection, &frame, token, at, out);
+        api::dispatch(self, connection, &frame, token, at, gather, out);
     }
 
     /// The time of an [`Effect::Deadline`] came.
@@ -269,7 +286,10 @@ impl Broker {
     /// Handles a request again from its frame.
     pub(crate) fn again(&self, deferred: Deferred, at: Circumstance, out: &mut Effects) {
         let Deferred { frame, mut connection, token, envelope } = deferred;
-        api::dispatch(self, &mut connection, &frame, token, Circumstance { envelope, ..at }, out);
+        let mut gather = Gather::default();
+        let circumstance = Circumstance { envelope, ..at };
+        api::dispatch(self, &mut connection, &frame, token, circumstance, &mut gather, out);
+        self.on_gathered(&mut gather, at.now, out);
     }
 
     /// Whether old records of a topic go by compaction alone, so that nobody may delete them by offset.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::{Chain, ErrorCode, Uuid};
-use ottla_storage::{Admission, AppendError, AppendInfo, AppendOrigin, FlushDone, Log};
+use ottla_storage::{Admission, AppendError, AppendOrigin, FlushDone, Log};
 
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::{Entry, PendingProduce};
@@ -19,6 +19,9 @@ use crate::coordination::MarkerWaiter;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
 use crate::store::{Birth, Store};
 
+pub(crate) use append::Joining;
+
+mod append;
 mod disk;
 mod upkeep;
 
@@ -280,21 +283,6 @@ impl Partition {
         core.settings = settings;
     }
 
-    /// Appends one client's or coordinator's records. `waiter` is told once they are committed, if they are not at once.
-    /// Returns whether they were committed at once.
-    pub(crate) fn append(
-        self: &Arc<Self>,
-        records: &Bytes,
-        origin: AppendOrigin,
-        waiter: Option<Committed>,
-        now: Millis,
-        out: &mut Effects,
-    ) -> Result<(AppendInfo, bool, Wakes), AppendRefusal> {
-        let mut wakes = Wakes::default();
-        let (info, committed) = self.lock().append(self, records, origin, waiter, &mut wakes, now, out)?;
-        Ok((info, committed, wakes))
-    }
-
     /// A transactional batch wants to be appended. If its transaction is not open here, it is kept until
     /// [`Partition::on_admission`]; the first one's caller has to ask the transaction's coordinator.
     pub(crate) fn begin(
@@ -400,11 +388,17 @@ impl Partition {
         let bound =
             if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
         if request.offset >= bound {
+            if let Some(log) = core.log.as_mut() {
+                log.expect_reader();
+            }
             return Some(read);
         }
         let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
         let log = core.log.as_mut().expect("what is committed is in an open log");
         let cached = log.read_now(offset, max_bytes, bound, one);
+        if cached.as_ref().is_some_and(|slice| slice.next_offset >= bound) {
+            log.expect_reader();
+        }
         let slice = match cached {
             Some(slice) => slice,
             None if !request.may_wait => return None,
@@ -446,6 +440,9 @@ impl Partition {
             core.fetches_purged_len = core.fetches.len();
         }
         core.fetches.push(fetch.clone());
+        if let Some(log) = core.log.as_mut() {
+            log.expect_reader();
+        }
         core.plan_flush(self, true, now, out);
         true
     }
@@ -595,48 +592,6 @@ impl Core {
         }
         // Not there: the node stops, or the caller did not have the log settled.
         self.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)
-    }
-
-    /// Appends one batch; see [`Partition::append`].
-    #[allow(clippy::too_many_arguments)]
-    fn append(
-        &mut self,
-        of: &Arc<Partition>,
-        records: &Bytes,
-        origin: AppendOrigin,
-        waiter: Option<Committed>,
-        wakes: &mut Wakes,
-        now: Millis,
-        out: &mut Effects,
-    ) -> Result<(AppendInfo, bool), AppendRefusal> {
-        self.check_leader(-1).map_err(AppendRefusal::Code)?;
-        let leader_epoch = self.leader_epoch;
-        let log = self.log(of, now).map_err(AppendRefusal::Code)?;
-        let info = match log.append(records, origin, leader_epoch, now) {
-            Ok(info) => info,
-            Err(error) => {
-                if error.is_storage_failure() && !std::mem::replace(&mut self.append_failed, true) {
-                    out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
-                }
-                return Err(AppendRefusal::Invalid(error));
-            }
-        };
-        self.append_failed = false;
-        let required = info.last_offset + 1;
-        if !info.duplicate {
-            self.uncommitted.push_back((required, info.bytes as u64));
-        }
-        if self.settings.durability == Durability::Replicated {
-            self.advance(required, wakes);
-        }
-        let committed = self.high_watermark >= required;
-        let urgent = !committed && (waiter.is_some() || !self.fetches.is_empty());
-        if let (Some(waiter), false) = (waiter, committed) {
-            let at = self.acks.partition_point(|ack| ack.required <= required);
-            self.acks.insert(at, Ack { required, waiter });
-        }
-        self.plan_flush(of, urgent, now, out);
-        Ok((info, committed))
     }
 
     fn positions(&mut self) -> Result<Positions, ErrorCode> {

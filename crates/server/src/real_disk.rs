@@ -233,14 +233,28 @@ fn read_exact_now(file: &fs::File, mut buf: &mut [u8], mut position: u64) -> io:
     Ok(true)
 }
 
-fn write_all_at(file: &fs::File, bufs: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
+fn write_all_at(file: &fs::File, bufs: &[IoSlice<'_>], position: u64) -> io::Result<()> {
     if let [only] = bufs {
         return file.write_all_at(only, position);
     }
+    let count: usize = bufs.iter().map(|buf| buf.len()).sum();
+    // The rule: one call takes it all.
+    let written = match rustix::io::pwritev(file, &bufs[..bufs.len().min(SLICES_MAX)], position) {
+        Ok(written) if written == count => return Ok(()),
+        Ok(written) => written,
+        Err(rustix::io::Errno::INTR) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    write_rest_at(file, bufs, written, position)
+}
+
+/// Goes on after the first `written` bytes.
+fn write_rest_at(file: &fs::File, bufs: &[IoSlice<'_>], written: usize, mut position: u64) -> io::Result<()> {
     let mut copies = bufs.to_vec();
     let mut rest = copies.as_mut_slice();
     // Empty slices in front would look like a write that makes no progress.
-    IoSlice::advance_slices(&mut rest, 0);
+    IoSlice::advance_slices(&mut rest, written);
+    position += written as u64;
     while !rest.is_empty() {
         match rustix::io::pwritev(file, &rest[..rest.len().min(SLICES_MAX)], position) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_broker::{
-    Broker, Chore, Connection, Effect, Effects, FlushTask, Millis, NodeConfig, ReadTask, Response, Token,
+    Broker, Chore, Connection, Effect, Effects, FlushTask, Gather, Millis, NodeConfig, ReadTask, Response,
+    Token,
 };
 use ottla_metadata::config::BrokerConfig;
 #[cfg(test)]
@@ -36,6 +37,8 @@ pub(crate) struct World {
     /// Requests that wait while their connection is muted, and until when it is.
     muted: VecDeque<(Token, Bytes)>,
     pub muted_until: Millis,
+    /// What a turn of the loop has gathered, if one is under way that handles several requests; otherwise each has its own.
+    turn: Option<Gather>,
     /// Answers that clients have not looked at.
     answers: BTreeMap<Token, Response>,
     next_slot: u64,
@@ -92,6 +95,7 @@ impl World {
             held: None,
             muted: VecDeque::new(),
             muted_until: 0,
+            turn: None,
             answers: BTreeMap::new(),
             next_slot: 0,
             life: 0,
@@ -186,7 +190,12 @@ impl World {
 
     fn hand_over(&mut self, token: Token, frame: Bytes) {
         let mut connection = self.connection.clone();
-        let out = self.at_once(|broker, now, out| broker.on_frame(&mut connection, frame, token, now, out));
+        let mut turn = self.turn.take();
+        let out = self.at_once(|broker, now, out| match &mut turn {
+            Some(gather) => broker.on_frame_of_many(&mut connection, frame, token, now, gather, out),
+            None => broker.on_frame(&mut connection, frame, token, now, out),
+        });
+        self.turn = turn;
         self.connection = connection;
         self.perform(out);
     }
@@ -199,6 +208,20 @@ impl World {
         act(self.broker.as_ref().expect("a node runs between restarts"), self.now, &mut out);
         assert_eq!(waits(self.disk.counters()), before, "(reads, syncs of files, of directories) on a loop");
         out
+    }
+
+    /// Requests are handled in one turn of a loop from here on, until [`World::end_turn`].
+    #[cfg(test)]
+    pub fn begin_turn(&mut self) {
+        self.turn = Some(Gather::default());
+    }
+
+    /// What was gathered is appended.
+    #[cfg(test)]
+    pub fn end_turn(&mut self) {
+        let mut gather = self.turn.take().expect("a turn that began");
+        let out = self.at_once(|broker, now, out| broker.on_gathered(&mut gather, now, out));
+        self.perform(out);
     }
 
     fn resume(&mut self) {

@@ -1,7 +1,11 @@
 //! The newest batches of a log, in memory: tailing readers never touch the disk.
 //!
-//! The one tricky idea: a large batch is kept as the slice of the request's frame that it came in, with its patched start before it, so
-//! nothing is copied; a small one is copied, so that it does not keep a whole frame alive.
+//! The one tricky idea: it works only while somebody reads at the tail. Nobody gains from batches that are kept and thrown away unread: they
+//! only push other things out of the processor's cache. A reader that meets the end of the log switches it on for the batches after it
+//! (what came before is in the page cache); so many bytes later without another one it is off again.
+//!
+//! A large batch is kept as the slice of the request's frame that it came in, with its patched start before it, so nothing is copied; a
+//! small one is copied, so that it does not keep alive the whole buffer that it was received in.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use crate::read::Slice;
 use ottla_protocol::Chain;
 
 /// Batches below this size are copied.
-const COPY_BYTES_MAX: usize = 16 << 10;
+const COPY_BYTES_MAX: usize = 128 << 10;
 
 /// Memory that the tail caches of several logs share. The default is a budget without a limit, for one log.
 #[derive(Debug, Clone)]
@@ -71,6 +75,8 @@ pub(crate) struct TailCache {
     batches: VecDeque<Cached>,
     bytes: usize,
     bytes_max: usize,
+    /// Bytes that are still kept if nobody comes to the end of the log.
+    wanted: usize,
     budget: TailBudget,
 }
 
@@ -82,7 +88,7 @@ impl Drop for TailCache {
 
 impl TailCache {
     pub(crate) fn new(bytes_max: usize, budget: TailBudget) -> TailCache {
-        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max, budget }
+        TailCache { batches: VecDeque::new(), bytes: 0, bytes_max, wanted: 0, budget }
     }
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
@@ -94,10 +100,17 @@ impl TailCache {
         self.bytes
     }
 
-    /// Adds the batch that was just appended: `front` as written, then `rest`.
+    /// Somebody has read up to the end of the log and is going to want what comes next.
+    pub(crate) fn expect_reader(&mut self) {
+        self.wanted = self.bytes_max;
+    }
+
+    /// Adds the batch that was just appended: `front` as written, then `rest`. Unless nobody is expected to read it.
     pub(crate) fn push(&mut self, header: &BatchHeader, front: &[u8], rest: &Bytes) {
         let size = front.len() + rest.len();
-        if size > self.bytes_max {
+        let is_wanted = self.wanted > 0;
+        self.wanted = self.wanted.saturating_sub(size);
+        if size > self.bytes_max || !is_wanted {
             self.clear();
             return;
         }
@@ -129,6 +142,9 @@ impl TailCache {
     }
 
     pub(crate) fn clear(&mut self) {
+        if self.batches.capacity() == 0 {
+            return;
+        }
         self.batches = VecDeque::new();
         self.budget.subtract(self.bytes);
         self.bytes = 0;
@@ -192,6 +208,7 @@ mod tests {
 
     fn cache(sizes: &[usize], bytes_max: usize) -> TailCache {
         let mut cache = TailCache::new(bytes_max, TailBudget::default());
+        cache.wanted = usize::MAX;
         for (offset, size) in sizes.iter().enumerate() {
             let mut builder = BatchBuilder::new(offset as i64, BatchOptions::default());
             builder.push(0, None, Some(&vec![0; *size]), &[]);
@@ -226,6 +243,27 @@ mod tests {
         cache.truncate_to(3);
         assert!(cache.read(3, 1000, 4, true).is_none());
         cache.set_bytes_max(0);
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_that_nobody_waits_for() {
+        let mut cache = cache(&[100], 1000);
+        let batch = |offset| {
+            let mut builder = BatchBuilder::new(offset, BatchOptions::default());
+            builder.push(0, None, Some(&[0; 339]), &[]);
+            Bytes::from(builder.finish())
+        };
+        let push = |cache: &mut TailCache, offset| {
+            let bytes = batch(offset);
+            cache.push(Batch::parse(&bytes).unwrap().header(), &bytes[..16], &bytes.slice(16..));
+            cache.batches.len()
+        };
+        cache.wanted = 0;
+        assert_eq!(push(&mut cache, 1), 0, "a gap: what is older goes as well");
+        cache.expect_reader();
+        let kept: Vec<usize> = (2..7).map(|offset| push(&mut cache, offset)).collect();
+        assert_eq!(kept, [1, 2, 2, 0, 0], "for about as many bytes as there is room for");
         assert_eq!(cache.bytes(), 0);
     }
 

@@ -37,9 +37,8 @@ pub static START: Figure = less("start_ms", "exec to first acknowledged produce"
 pub static STOP: Figure = less("stop_ms", "SIGTERM to exit", "ms");
 pub static RSS_IDLE: Figure = less("rss_idle_mib", "resident memory, idle", "MiB");
 pub static RSS_CONNECTIONS: Figure =
-    less("rss_connections_mib", "resident memory with 5,000 connections", "MiB");
-pub static RSS_PARTITIONS: Figure =
-    less("rss_partitions_mib", "resident memory with 10,000 partitions", "MiB");
+    less("rss_connections_mib", "resident memory with all connections", "MiB");
+pub static RSS_PARTITIONS: Figure = less("rss_partitions_mib", "resident memory with all partitions", "MiB");
 pub static CREATE: Figure = less("create_ms", "creation until producible", "ms");
 
 /// All kinds, in the order of tables.

@@ -4,6 +4,7 @@
 //! taken often enough. So everything is done in pairs, and what is told is the median of the pairs' ratios and their ends.
 
 mod figure;
+mod ledger;
 mod machine;
 mod peer;
 mod plot;
@@ -17,6 +18,7 @@ use crate::steps::{Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
 use figure::Figures;
+use ledger::Ledger;
 use peer::Peer;
 use scenario::{Durability, SCENARIOS, Scenario};
 use std::io::{IsTerminal, Write};
@@ -41,10 +43,10 @@ pub struct Options {
     /// Seconds that the JVM is warmed before anything is measured
     #[arg(long, default_value_t = 60.0)]
     warm_seconds: f64,
-    /// Keep what docs/benchmarks says about scenarios that are not run
+    /// Measure nothing: make the page in docs/benchmarks of the pairs that are there, of an interrupted run too
     #[arg(long)]
-    merge: bool,
-    /// Print, and leave docs/benchmarks as it is
+    render: bool,
+    /// Leave docs/benchmarks as it is; the pairs go to target/bench
     #[arg(long)]
     dry_run: bool,
 }
@@ -57,6 +59,10 @@ pub struct Outcome {
 
 /// Runs the chore.
 pub fn run(options: &Options) -> Result<bool, Trouble> {
+    if options.render {
+        report::write(&Ledger::new(&report::folder(), 0))?;
+        return Ok(true);
+    }
     work::check_built()?;
     if options.quick {
         return quick::run();
@@ -67,33 +73,31 @@ pub fn run(options: &Options) -> Result<bool, Trouble> {
     };
     let scenarios: Vec<&'static Scenario> = SCENARIOS.iter().filter(wanted).collect();
     let pairs = options.pairs.unwrap_or(if options.full { 7 } else { 5 });
+    let scratch = workspace::scratch("bench");
     let bench = Bench {
-        home: fresh_dir(&workspace::scratch("bench"))?,
+        home: fresh_dir(&scratch)?,
         logs: fresh_dir(&workspace::logs("bench"))?,
         pairs,
         warm_seconds: options.warm_seconds,
+        ledger: Ledger::new(&if options.dry_run { scratch } else { report::folder() }, seconds_since_1970()),
+        is_dry: options.dry_run,
         progress: Progress {
             done: std::cell::Cell::new(0),
             all: scenarios.len() * pairs,
             begun: Instant::now(),
         },
     };
-    let mut outcomes = Vec::new();
     for durability in [Durability::PageCache, Durability::Flushed] {
         let warm = scenarios.iter().filter(|scenario| scenario.durability == durability);
         let warm: Vec<_> = warm.copied().filter(|scenario| !work::is_alone(scenario)).collect();
         if !warm.is_empty() {
-            bench.run_warm(durability, &warm, &mut outcomes)?;
+            bench.run_warm(durability, &warm)?;
         }
     }
     for scenario in scenarios.iter().copied().filter(|scenario| work::is_alone(scenario)) {
-        bench.run_alone(scenario, &mut outcomes)?;
+        bench.run_alone(scenario)?;
     }
     bench.progress.clear();
-    // In the order of the table, whatever the order of running was.
-    outcomes
-        .sort_by_key(|outcome| SCENARIOS.iter().position(|scenario| scenario.name == outcome.scenario.name));
-    report::write(&outcomes, options.merge, options.dry_run)?;
     Ok(true)
 }
 
@@ -102,17 +106,14 @@ struct Bench {
     logs: PathBuf,
     pairs: usize,
     warm_seconds: f64,
+    ledger: Ledger,
+    is_dry: bool,
     progress: Progress,
 }
 
 impl Bench {
     /// Scenarios that share two warm processes.
-    fn run_warm(
-        &self,
-        durability: Durability,
-        scenarios: &[&'static Scenario],
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), Trouble> {
+    fn run_warm(&self, durability: Durability, scenarios: &[&'static Scenario]) -> Result<(), Trouble> {
         let home = fresh_dir(&self.home.join(format!("{durability:?}")))?;
         let mut ottla = Peer::new(Kind::Ottla, durability, true, &home, &self.logs)?;
         let mut kafka = Peer::new(Kind::Kafka, durability, true, &home, &self.logs)?;
@@ -125,10 +126,9 @@ impl Bench {
             for _ in 0..self.pairs {
                 self.progress.show(scenario.name);
                 let pair = (work::run(&mut ottla, scenario)?, work::run(&mut kafka, scenario)?);
-                pairs.push(pair);
-                self.progress.step();
+                self.note(scenario, pair, &mut pairs)?;
             }
-            self.finish(scenario, pairs, outcomes);
+            self.finish(scenario, pairs)?;
         }
         ottla.broker.stop()?;
         kafka.broker.stop()?;
@@ -136,29 +136,40 @@ impl Bench {
     }
 
     /// A scenario that has a process of its own for each run.
-    fn run_alone(&self, scenario: &'static Scenario, outcomes: &mut Vec<Outcome>) -> Result<(), Trouble> {
+    fn run_alone(&self, scenario: &'static Scenario) -> Result<(), Trouble> {
         let mut pairs = Vec::new();
         for _ in 0..self.pairs {
             self.progress.show(scenario.name);
             let run = |kind| work::run_alone(kind, scenario, &self.home, &self.logs);
-            pairs.push((run(Kind::Ottla)?, run(Kind::Kafka)?));
-            self.progress.step();
+            self.note(scenario, (run(Kind::Ottla)?, run(Kind::Kafka)?), &mut pairs)?;
         }
-        self.finish(scenario, pairs, outcomes);
+        self.finish(scenario, pairs)?;
         Ok(())
     }
 
-    fn finish(
+    /// A pair has ended.
+    fn note(
         &self,
-        scenario: &'static Scenario,
-        pairs: Vec<(Figures, Figures)>,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        let outcome = Outcome { scenario, pairs };
-        self.progress.clear();
-        println!("{}", report::line(&outcome));
-        outcomes.push(outcome);
+        scenario: &Scenario,
+        pair: (Figures, Figures),
+        pairs: &mut Vec<(Figures, Figures)>,
+    ) -> Result<(), Trouble> {
+        self.ledger.append(scenario, &pair, &machine::describe())?;
+        pairs.push(pair);
+        self.progress.step();
+        Ok(())
     }
+
+    /// All pairs of a scenario have ended.
+    fn finish(&self, scenario: &'static Scenario, pairs: Vec<(Figures, Figures)>) -> Result<(), Trouble> {
+        self.progress.clear();
+        println!("{}", report::line(&Outcome { scenario, pairs }));
+        if self.is_dry { Ok(()) } else { report::write(&self.ledger) }
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// How far the whole is, on the terminal's last line.

@@ -5,6 +5,7 @@
 //! beside the others. (A slowdown of everything at once is the guard's matter: `cargo bench -p ottla-broker --bench guard`.)
 
 use super::figure::{self, Figure, Figures};
+use super::ledger::Ledger;
 use super::peer::Peer;
 use super::scenario::{Durability, Placement, SCENARIOS, Scenario, Work};
 use super::{report, work};
@@ -20,7 +21,7 @@ const TOLERANCE: f64 = 1.6;
 
 /// Whether no path has become dear.
 pub fn run() -> Result<bool, Trouble> {
-    let stored = report::stored()?;
+    let stored = report::summary(&Ledger::new(&report::folder(), 0))?;
     let home = fresh_dir(&workspace::scratch("bench-quick"))?;
     let mut ottla = Peer::new(
         Kind::Ottla,

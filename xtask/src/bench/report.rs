@@ -1,56 +1,51 @@
-//! From pairs to pages: `results.json` (everything), the tables of `README.md` between two marks, and the plots.
+//! From pairs to pages: the tables of `README.md` between two marks, and the plots.
 //!
-//! The tables are made from the JSON alone, so results of several runs can be merged, each with its own date and commit.
+//! They are made from the ledger alone, so results of several runs stand side by side, each with its own date and commit, and a run that
+//! was cut short can be told of as well.
 
 use super::figure::{self, Figure, Spread};
+use super::ledger::Ledger;
 use super::scenario::{Goal, SCENARIOS};
-use super::{Outcome, machine, plot};
+use super::{Outcome, plot};
 use crate::steps::{Doing, Trouble};
 use crate::workspace;
 use serde_json::{Map, Value, json};
 use std::fs;
+use std::path::PathBuf;
 
 const FOLDER: &str = "docs/benchmarks";
-const RESULTS: &str = "results.json";
 const BEGIN: &str = "<!-- results: begin -->";
 const END: &str = "<!-- results: end -->";
 
-/// Writes what was measured, and prints the tables.
-pub fn write(outcomes: &[Outcome], merge: bool, dry_run: bool) -> Result<(), Trouble> {
-    let folder = workspace::root().join(FOLDER);
-    let place = folder.join(RESULTS);
-    let mut all = if merge { stored()? } else { Map::new() };
-    let machine = machine::describe();
-    for outcome in outcomes {
-        all.insert(outcome.scenario.name.to_owned(), entry(outcome, &machine));
-    }
-    let tables = tables(&all);
-    println!("{tables}");
-    if dry_run {
-        return Ok(());
-    }
-    let text = serde_json::to_string_pretty(&all).map_err(Trouble::new)?;
-    fs::write(&place, text + "\n").doing(format!("writing {}", place.display()))?;
-    fs::write(folder.join("ratios.svg"), plot::ratios(&all))?;
-    fs::write(folder.join("latency.svg"), plot::latencies(&all))?;
-    let page = folder.join("README.md");
+/// Where the results stand.
+pub fn folder() -> PathBuf {
+    workspace::root().join(FOLDER)
+}
+
+/// Makes the page and the plots of what the ledger says.
+pub fn write(ledger: &Ledger) -> Result<(), Trouble> {
+    ledger.prune()?;
+    let all = summary(ledger)?;
+    fs::write(folder().join("ratios.svg"), plot::ratios(&all))?;
+    fs::write(folder().join("latency.svg"), plot::latencies(&all))?;
+    let page = folder().join("README.md");
     let text = fs::read_to_string(&page).doing(format!("reading {}", page.display()))?;
     let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
         return Err(Trouble::new(format!("{}: the marks {BEGIN} and {END} are missing", page.display())));
     };
+    let tables = tables(&all);
     fs::write(&page, format!("{}{BEGIN}\n{tables}{}", &text[..begin], &text[end..])).doing("writing the page")
 }
 
-/// What earlier runs have left in docs/benchmarks; nothing if there was none.
-pub fn stored() -> Result<Map<String, Value>, Trouble> {
-    let place = workspace::root().join(FOLDER).join(RESULTS);
-    match fs::read_to_string(&place) {
-        Ok(text) => {
-            serde_json::from_str(&text).map_err(|error| Trouble::new(format!("{}: {error}", place.display())))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
-        Err(error) => Err(error.into()),
+/// What the ledger says about each scenario: medians, ratios, goals.
+pub fn summary(ledger: &Ledger) -> Result<Map<String, Value>, Trouble> {
+    let mut all = ledger.read()?;
+    for (name, pairs) in &mut all {
+        let goals =
+            SCENARIOS.iter().find(|scenario| scenario.name == name).map_or(&[][..], |found| found.goals);
+        *pairs = entry(pairs.as_array().map_or(&[][..], Vec::as_slice), goals);
     }
+    Ok(all)
 }
 
 /// One line about one scenario, as it ends.
@@ -70,36 +65,26 @@ fn ratio(outcome: &Outcome, figure: &Figure) -> Option<Spread> {
     )
 }
 
-fn entry(outcome: &Outcome, machine: &Value) -> Value {
+fn entry(pairs: &[Value], goals: &[Goal]) -> Value {
     let mut figures = Map::new();
     for figure in figure::ALL {
-        let side = |values: Vec<f64>| Spread::of(values).map(|spread| spread.median);
-        let ottla = side(outcome.pairs.iter().filter_map(|(ottla, _)| ottla.get(figure)).collect());
-        let kafka = side(outcome.pairs.iter().filter_map(|(_, kafka)| kafka.get(figure)).collect());
-        let (Some(ottla), Some(kafka), Some(ratio)) = (ottla, kafka, ratio(outcome, figure)) else {
+        let values = |value: &dyn Fn(&Value) -> Option<f64>| Spread::of(pairs.iter().filter_map(value));
+        let of = |side: &'static str| move |pair: &Value| pair[side][figure.key].as_f64();
+        let ratio = |pair: &Value| Some(of("ottla")(pair)? / of("kafka")(pair)?);
+        let (Some(ottla), Some(kafka), Some(ratio)) =
+            (values(&of("ottla")), values(&of("kafka")), values(&ratio))
+        else {
             continue;
         };
         let ratio = json!({ "median": ratio.median, "min": ratio.min, "max": ratio.max });
-        let mut entry = json!({ "ottla": ottla, "kafka": kafka, "ratio": ratio });
-        if let Some(goal) = outcome.scenario.goals.iter().find(|goal| goal.figure == figure) {
+        let mut entry = json!({ "ottla": ottla.median, "kafka": kafka.median, "ratio": ratio });
+        if let Some(goal) = goals.iter().find(|goal| goal.figure == figure) {
             entry["goal"] = json!(goal.ratio);
         }
         figures.insert(figure.key.to_owned(), entry);
     }
-    let pairs: Vec<Value> = outcome
-        .pairs
-        .iter()
-        .map(|(ottla, kafka)| json!({ "ottla": ottla.json(), "kafka": kafka.json() }))
-        .collect();
-    json!({
-        "what": outcome.scenario.what,
-        "work": format!("{:?}", outcome.scenario.work),
-        "placement": format!("{:?}", outcome.scenario.placement),
-        "durability": format!("{:?}", outcome.scenario.durability),
-        "machine": machine,
-        "figures": figures,
-        "pairs": pairs,
-    })
+    let last = pairs.last().cloned().unwrap_or_default();
+    json!({ "what": last["what"], "machine": last["machine"], "figures": figures, "pairs": pairs.len() })
 }
 
 /// Both tables: goals, and everything else.
@@ -169,14 +154,15 @@ pub fn rows(all: &Map<String, Value>) -> Vec<(&str, &'static Figure, &Value)> {
 
 fn machines(all: &Map<String, Value>) -> String {
     let mut text = String::from(
-        "| scenario | date | Ottla | Apache Kafka | machine | load at the end |\n|---|---|---|---|---|---|\n",
+        "| scenario | pairs | date | Ottla | Apache Kafka | machine | load at the end |\n|---|---|---|---|---|---|---|\n",
     );
     for scenario in SCENARIOS {
         let Some(entry) = all.get(scenario.name) else { continue };
         let of = |key: &str| entry["machine"][key].as_str().unwrap_or_default().to_owned();
         text.push_str(&format!(
-            "| `{}` | {} | {} | {} on {} | {} CPUs, {}, {} GiB, Linux {} | {} |\n",
+            "| `{}` | {} | {} | {} | {} on {} | {} CPUs, {}, {} GiB, Linux {} | {} |\n",
             scenario.name,
+            entry["pairs"],
             of("date"),
             of("ottla"),
             of("kafka"),

@@ -117,6 +117,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "--batch-records 64 --connections 12 --idempotent --acks -1 --requests 8000 --warmup-requests 400",
         &[],
     ),
+    Scenario {
+        is_core: false,
+        ..produce(
+            "1-topic-12-partitions-1kb-transactions",
+            "1 KiB records, 16 KB batches, acks=all, 12 transactional producers, 50 requests in each transaction",
+            12,
+            "--batch-records 16 --connections 12 --transaction-requests 50 --acks -1 --requests 12000 --warmup-requests 1200",
+            &[],
+        )
+    },
     produce(
         "1-topic-1-partition-1kb-lz4",
         "1 KiB records, batches of 64 records, lz4, acks=1",
@@ -256,6 +266,15 @@ pub const SCENARIOS: &[Scenario] = &[
             goal(&figure::RSS_CONNECTIONS, 1.0 / 30.0),
         ],
         is_core: true,
+    },
+    Scenario {
+        name: "memory-10000-connections",
+        what: "an empty data directory; default settings; 10,000 idle connections",
+        work: Work::Lifecycle { connections: 10_000, partitions: 0 },
+        placement: Placement::Together,
+        durability: Durability::PageCache,
+        goals: &[goal(&figure::RSS_CONNECTIONS, 1.0 / 30.0)],
+        is_core: false,
     },
     Scenario {
         name: "create-10000-partitions",

@@ -27,5 +27,5 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: EnvelopeRequ
         may_wait: call.may_wait,
         ..Circumstance::at(call.now)
     };
-    dispatch(broker, &mut connection, &frame, call.reply.token, at, call.out);
+    dispatch(broker, &mut connection, &frame, call.reply.token, at, call.gather, call.out);
 }

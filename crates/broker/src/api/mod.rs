@@ -9,6 +9,7 @@ use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Listener, Message, Reader};
 use ottla_storage::Admission;
 
 use crate::Broker;
+use crate::api::produce::Gather;
 use crate::call::{Call, ReplyTo, read_body};
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, Token};
@@ -171,6 +172,7 @@ pub(crate) fn dispatch(
     frame: &Bytes,
     token: Token,
     at: Circumstance,
+    gather: &mut Gather,
     out: &mut Effects,
 ) {
     let header = RequestHeader::peek(frame);
@@ -204,6 +206,12 @@ pub(crate) fn dispatch(
             (request.client_software_name.into_owned(), request.client_software_version.into_owned());
         connection.software = Some(software);
     }
+    if key == ApiKey::Produce {
+        connection.gathered_in = Some(gather.round());
+    } else if connection.gathered_in == Some(gather.round()) {
+        // No request overtakes one that was sent before it.
+        broker.on_gathered(gather, at.now, out);
+    }
     let mut call = Call {
         frame,
         connection,
@@ -213,6 +221,7 @@ pub(crate) fn dispatch(
         retried: at.retried,
         may_wait: at.may_wait,
         admission: at.admission,
+        gather,
         out,
     };
     if let Err(error) = handle(broker, &mut call, &mut body) {

@@ -9,10 +9,14 @@
 //! The first batch of a transaction in a partition waits in the partition's queue for the word of the transaction's coordinator
 //! (`coordination/admission.rs`), and so does whatever the same producer sends after it: requests are handled as they come, but batches
 //! of one producer are appended in their order.
+//!
+//! Everything else is gathered for a moment, and what several requests bring for one partition is appended together (`gather.rs`).
+
+mod gather;
+mod pending;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use ottla_protocol::messages::produce_request::{ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::{
@@ -20,15 +24,18 @@ use ottla_protocol::messages::produce_response::{
 };
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::{ErrorCode, Records, Uuid};
-use ottla_storage::{Admission, AppendInfo, AppendOrigin};
+use ottla_storage::{Admission, AppendInfo};
 
 use crate::Broker;
-use crate::call::{Call, ReplyTo};
+use crate::call::{Call, ReplyTo, keep};
 use crate::coordination::{Ask, Whom};
 use crate::effect::{Effect, Effects, Response};
-use crate::partition::{AppendRefusal, Applicant, Beginning, Committed, Partition};
+use crate::partition::{AppendRefusal, Applicant, Beginning, Partition};
 use crate::quotas::Flow;
-use crate::sessions::lock;
+use gather::{Append, Gathered};
+
+pub use gather::Gather;
+pub use pending::PendingProduce;
 
 /// First version that names topics by id.
 const FIRST_TOPIC_ID_VERSION: i16 = 13;
@@ -41,95 +48,6 @@ const FIRST_JOINING_VERSION: i16 = 12;
 /// Where in a response a partition's answer stands: topic and partition, by position in the request.
 pub(crate) type Entry = (usize, usize);
 
-/// A produce request that can not be answered yet: its batches are not all appended, or (with `acks=all`) not all committed.
-#[derive(Debug)]
-pub struct PendingProduce {
-    reply: ReplyTo,
-    acks: i16,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Entries that are not settled.
-    waiting: BTreeSet<Entry>,
-    /// Entries that were appended, or refused, after the request was handled.
-    filled: Vec<(Entry, PartitionProduceResponse<'static>)>,
-    /// Entries that failed while the request was still being handled, or since.
-    failed: Vec<(Entry, ErrorCode)>,
-    /// The answer, once the request is handled; taken by whoever gives it.
-    response: Option<ProduceResponse<'static>>,
-}
-
-impl PendingProduce {
-    fn new(reply: ReplyTo, acks: i16) -> Arc<Self> {
-        Arc::new(PendingProduce { reply, acks, state: Mutex::default() })
-    }
-
-    /// Whether an entry is settled only by its commit, not by its append.
-    pub(crate) fn waits_for_commit(&self) -> bool {
-        self.acks == -1
-    }
-
-    /// An entry that was kept was appended, or refused. It is settled later.
-    pub(crate) fn fill(&self, entry: Entry, appended: &Result<(AppendInfo, bool), AppendRefusal>) {
-        let response = match appended {
-            Ok((info, _)) => accepted(info),
-            Err(refusal) => refused_by(refusal),
-        };
-        lock(&self.state).filled.push((entry, response));
-    }
-
-    /// An entry is committed, or can not be any more.
-    pub(crate) fn on_settled(&self, broker: &Broker, entry: Entry, error: ErrorCode, out: &mut Effects) {
-        let mut state = lock(&self.state);
-        state.waiting.remove(&entry);
-        if error != ErrorCode::None {
-            state.failed.push((entry, error));
-        }
-        if state.waiting.is_empty() {
-            self.answer(broker, &mut state, out);
-        }
-    }
-
-    /// Its time is up: what is not known to be committed gets REQUEST_TIMED_OUT.
-    pub(crate) fn on_timed_out(&self, broker: &Broker, out: &mut Effects) {
-        let mut state = lock(&self.state);
-        let late = std::mem::take(&mut state.waiting);
-        state.failed.extend(late.into_iter().map(|entry| (entry, ErrorCode::RequestTimedOut)));
-        self.answer(broker, &mut state, out);
-    }
-
-    /// Nobody waits for it any more.
-    pub(crate) fn forget(&self) {
-        lock(&self.state).response.take();
-    }
-
-    pub(crate) fn reply(&self) -> ReplyTo {
-        self.reply
-    }
-
-    fn answer(&self, broker: &Broker, state: &mut State, out: &mut Effects) {
-        let Some(mut response) = state.response.take() else { return };
-        broker.purgatory().leave(self.reply.token);
-        for ((topic, partition), filled) in state.filled.drain(..) {
-            let entry = &mut response.responses[topic].partition_responses[partition];
-            *entry = PartitionProduceResponse { index: entry.index, ..filled };
-        }
-        for ((topic, partition), error) in state.failed.drain(..) {
-            let entry = &mut response.responses[topic].partition_responses[partition];
-            if entry.error_code == 0 {
-                entry.error_code = error.code();
-                entry.base_offset = -1;
-            }
-        }
-        if self.acks == 0 {
-            return answer_silently(self.reply, &response, out);
-        }
-        self.reply.send(&response, out);
-    }
-}
-
 /// `acks=0`: the client hears of an error by the end of its connection.
 fn answer_silently(reply: ReplyTo, response: &ProduceResponse<'_>, out: &mut Effects) {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
@@ -140,10 +58,21 @@ fn answer_silently(reply: ReplyTo, response: &ProduceResponse<'_>, out: &mut Eff
 
 /// What a request needs while it is handled.
 struct Produce {
-    pending: Arc<PendingProduce>,
+    reply: ReplyTo,
+    /// Made when something is the first to wait.
+    pending: Option<Arc<PendingProduce>>,
     acks: i16,
     /// The transaction that the request speaks of, and the partitions whose coordinator has to be asked.
     transaction: Option<Transaction>,
+}
+
+impl Produce {
+    /// An entry waits.
+    fn wait(&mut self, entry: Entry) -> Arc<PendingProduce> {
+        let pending = self.pending.get_or_insert_with(|| PendingProduce::new(self.reply, self.acks));
+        pending.wait(entry);
+        pending.clone()
+    }
 }
 
 struct Transaction {
@@ -153,64 +82,49 @@ struct Transaction {
     begins: Vec<(Arc<Partition>, Admission)>,
 }
 
-/// Handles a produce request. If a log has to be opened or loaded first, that happens on a reader thread, and the connection's later
-/// requests wait: a client's records keep their order.
+/// Handles a produce request: what it asks for is gathered, and appended with what others ask for (see [`Gather`]). If a log has to be
+/// opened or loaded first, that happens on a reader thread, and the connection's later requests wait: a client's records keep their order.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceRequest<'_>) {
     let acks = request.acks;
-    let targets: Vec<Vec<Target>> =
-        request.topic_data.iter().map(|topic| targets(broker, call.reply.version, topic)).collect();
-    if call.must_leave(targets.iter().flatten().flatten()) {
+    let mut targets = std::mem::take(&mut call.gather.targets);
+    targets.clear();
+    for topic in &request.topic_data {
+        find_targets(broker, call.reply.version, topic, &mut targets);
+    }
+    if call.must_leave(targets.iter().flatten()) {
         return call.on_reader_thread_in_order();
     }
     let bytes = call.frame.len();
     let throttle_time_ms =
         broker.charge(Flow::Produce, call.client_id, bytes, call.reply.token, call.now, call.out);
-    let pending = PendingProduce::new(call.reply, acks);
     let transaction = match transaction(&request, call.reply.version) {
         Ok(transaction) => transaction,
         Err(error) => return refuse_all(call, &request, error),
     };
-    let mut produce = Produce { pending, acks, transaction };
-    let mut results = Vec::with_capacity(request.topic_data.len());
-    for ((position, topic), targets) in request.topic_data.iter().enumerate().zip(targets) {
-        results.push(append_topic(broker, call, &mut produce, (position, topic), targets));
+    let mut produce = Produce { reply: call.reply, pending: None, acks, transaction };
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut rest = targets.drain(..);
+    for (position, topic) in request.topic_data.iter().enumerate() {
+        let partition_responses = take_topic(broker, call, &mut produce, (position, topic), &mut rest);
+        // The frame is gone by the time of the answer: names are copied. (Where topics have ids there is none.)
+        let name = topic.name.clone().into_owned();
+        responses.push(topic_response(name.into(), topic.topic_id, partition_responses));
     }
-    let topics = request.topic_data.iter().zip(results);
-    let pending = produce.pending;
-    let waits = {
-        let state = lock(&pending.state);
-        !(state.waiting.is_empty() && state.failed.is_empty() && state.filled.is_empty())
-    };
-    if !waits {
-        let responses =
-            topics.map(|(topic, results)| topic_response(topic.name.clone(), topic.topic_id, results));
-        let response =
-            ProduceResponse { responses: responses.collect(), throttle_time_ms, ..Default::default() };
-        return if acks == 0 {
-            answer_silently(call.reply, &response, call.out)
-        } else {
-            call.respond(&response)
-        };
-    }
-    // The frame is gone by the time of the answer: names are copied.
-    let responses = topics.map(|(topic, results)| {
-        topic_response(topic.name.clone().into_owned().into(), topic.topic_id, results)
+    drop(rest);
+    call.gather.targets = targets;
+    let Produce { pending, transaction, .. } = produce;
+    call.gather.requests.push(Gathered {
+        reply: call.reply,
+        acks,
+        pending,
+        response: ProduceResponse { responses, throttle_time_ms, ..Default::default() },
+        deadline: call.now + i64::from(request.timeout_ms.max(0)),
     });
-    broker.purgatory().enter_produce(&pending);
-    call.out.push(Effect::Deadline {
-        token: call.reply.token,
-        at: call.now + i64::from(request.timeout_ms.max(0)),
-    });
-    {
-        let mut state = lock(&pending.state);
-        state.response =
-            Some(ProduceResponse { responses: responses.collect(), throttle_time_ms, ..Default::default() });
-        // Everything may have been settled in the meantime.
-        if state.waiting.is_empty() {
-            pending.answer(broker, &mut state, call.out);
-        }
+    if let Some(transaction) = transaction {
+        // Who ends it may come on any connection.
+        broker.on_gathered(call.gather, call.now, call.out);
+        ask(broker, call, request.transactional_id.as_deref().unwrap_or(""), transaction);
     }
-    ask(broker, call, request.transactional_id.as_deref().unwrap_or(""), produce.transaction);
 }
 
 /// The transaction that a request speaks of, if it does and has a batch of it.
@@ -255,8 +169,10 @@ fn refuse_all(call: &mut Call<'_>, request: &ProduceRequest<'_>, error: ErrorCod
 }
 
 /// Asks the coordinator about the partitions in which the transaction is about to begin.
-fn ask(broker: &Broker, call: &mut Call<'_>, transactional_id: &str, transaction: Option<Transaction>) {
-    let Some(transaction) = transaction.filter(|transaction| !transaction.begins.is_empty()) else { return };
+fn ask(broker: &Broker, call: &mut Call<'_>, transactional_id: &str, transaction: Transaction) {
+    if transaction.begins.is_empty() {
+        return;
+    }
     let partitions = transaction.begins.iter();
     let ask = Ask {
         transactional_id: transactional_id.to_owned(),
@@ -273,9 +189,10 @@ fn ask(broker: &Broker, call: &mut Call<'_>, transactional_id: &str, transaction
     broker.ask(&Arc::new(ask), call.now, call.out);
 }
 
+/// A partition that a request names, by name or id and index.
 type Target = Result<Arc<Partition>, ErrorCode>;
 
-fn targets(broker: &Broker, version: i16, topic: &TopicProduceData<'_>) -> Vec<Target> {
+fn find_targets(broker: &Broker, version: i16, topic: &TopicProduceData<'_>, targets: &mut Vec<Target>) {
     let topics = broker.topics();
     let find = |index| {
         if version >= FIRST_TOPIC_ID_VERSION {
@@ -284,15 +201,16 @@ fn targets(broker: &Broker, version: i16, topic: &TopicProduceData<'_>) -> Vec<T
             topics.partition_by_name(&topic.name, index)
         }
     };
-    topic.partition_data.iter().map(|data| find(data.index)).collect()
+    targets.extend(topic.partition_data.iter().map(|data| find(data.index)));
 }
 
-fn append_topic(
+/// What a request's answer says about a topic so far.
+fn take_topic(
     broker: &Broker,
     call: &mut Call<'_>,
     produce: &mut Produce,
     (position, topic): (usize, &TopicProduceData<'_>),
-    targets: Vec<Target>,
+    targets: &mut impl Iterator<Item = Target>,
 ) -> Vec<PartitionProduceResponse<'static>> {
     let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
     for ((index, data), target) in topic.partition_data.iter().enumerate().zip(targets) {
@@ -303,7 +221,7 @@ fn append_topic(
                 refused(ErrorCode::InvalidTopicException, Some("clients may not write to an internal topic"))
             }
             Ok(partition) => {
-                append_partition(broker, call, produce, &partition, data.records.as_ref(), (position, index))
+                take_partition(broker, call, produce, partition, data.records.as_ref(), (position, index))
             }
         };
         response.index = data.index;
@@ -320,11 +238,12 @@ fn topic_response<'r>(
     TopicProduceResponse { name, topic_id, partition_responses }
 }
 
-fn append_partition(
+/// Takes one batch: gathers it, or has it wait for its transaction. The answer is filled in later, unless the batch is refused.
+fn take_partition(
     broker: &Broker,
     call: &mut Call<'_>,
     produce: &mut Produce,
-    partition: &Arc<Partition>,
+    partition: Arc<Partition>,
     records: Option<&Records<'_>>,
     entry: Entry,
 ) -> PartitionProduceResponse<'static> {
@@ -334,7 +253,6 @@ fn append_partition(
             Some("a produce request carries exactly one record batch for a partition"),
         );
     };
-    let bytes = call.frame.slice_ref(slice);
     if call.may_wait
         && let Err(error) = partition.settle(call.now)
     {
@@ -342,48 +260,33 @@ fn append_partition(
     }
     let zstd_allowed = call.reply.version >= 7;
     let verifies = broker.config.transactions.partition_verification;
-    if let Some(transaction) = &mut produce.transaction
-        && (transaction.bumps_epoch || verifies)
+    let bumps_epoch = produce.transaction.as_ref().map(|transaction| transaction.bumps_epoch);
+    if let Some(bumps_epoch) = bumps_epoch
+        && (bumps_epoch || verifies)
         && let Some(header) = transactional_header(records)
     {
-        // Waiting before it is kept: the word may come from another thread at once.
-        lock(&produce.pending.state).waiting.insert(entry);
-        let applicant =
-            Applicant { records: bytes.clone(), zstd_allowed, produce: produce.pending.clone(), entry };
-        let begun = partition.begin(&header, transaction.bumps_epoch, applicant, call.now);
-        match begun {
+        let records = keep(&call.frame.slice_ref(slice));
+        let pending = produce.wait(entry);
+        let applicant = Applicant { records, zstd_allowed, produce: pending.clone(), entry };
+        match partition.begin(&header, bumps_epoch, applicant, call.now) {
             Ok(Beginning::Queued) => return PartitionProduceResponse::default(),
             Ok(Beginning::Ask(admission)) => {
-                transaction.begins.push((partition.clone(), admission));
+                let transaction = produce.transaction.as_mut().expect("looked at above");
+                transaction.begins.push((partition, admission));
                 return PartitionProduceResponse::default();
             }
-            Ok(Beginning::Open) => {}
+            Ok(Beginning::Open) => pending.settle(entry),
             Err(refusal) => {
-                lock(&produce.pending.state).waiting.remove(&entry);
+                pending.settle(entry);
                 return refused_by(&refusal);
             }
         }
-        lock(&produce.pending.state).waiting.remove(&entry);
     }
-    // Waiting before the append: the commit may come from another thread before the append returns.
-    let waiter = produce.pending.waits_for_commit().then(|| {
-        lock(&produce.pending.state).waiting.insert(entry);
-        Committed::Produce(produce.pending.clone(), entry)
-    });
-    let waits_for_commit = waiter.is_some();
-    let origin = AppendOrigin::Client { zstd_allowed, admission: None };
-    let appended = partition.append(&bytes, origin, waiter, call.now, call.out);
-    let waits = appended.as_ref().is_ok_and(|(_, committed, _)| !committed);
-    if waits_for_commit && !waits {
-        lock(&produce.pending.state).waiting.remove(&entry);
-    }
-    match appended {
-        Ok((info, _, wakes)) => {
-            broker.wake(partition, wakes, call.now, call.out);
-            accepted(&info)
-        }
-        Err(refusal) => refused_by(&refusal),
-    }
+    let records = call.gather.hold(call.frame, slice);
+    let waiter = (produce.acks == -1).then(|| produce.wait(entry));
+    let request = call.gather.requests.len();
+    call.gather.appends.push(Append { partition, records, zstd_allowed, request, entry, waiter });
+    PartitionProduceResponse::default()
 }
 
 fn accepted(info: &AppendInfo) -> PartitionProduceResponse<'static> {

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use super::header::{NO_TIMESTAMP, TimestampType};
-use super::record::take_record;
-use super::{Batch, BatchHeader, RecordsError};
+use super::record::{Skimmed, skim_record, take_record};
+use super::{Batch, BatchHeader, RecordFault, RecordsError};
 
 /// What a producer must not send; answered with INVALID_RECORD where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,13 @@ pub struct RecordStats {
     pub payload_bytes: usize,
 }
 
+/// Steps over a record of any kind.
+fn step_over(bytes: &mut &[u8]) -> Result<Skimmed, RecordFault> {
+    let record = take_record(bytes)?;
+    let (timestamp_delta, offset_delta) = (record.timestamp_delta, record.offset_delta);
+    Ok(Skimmed { timestamp_delta, offset_delta, has_key: record.key.is_some() })
+}
+
 /// Walks over the records of a batch from a producer, decompressed to at most `limit` bytes: each well-formed, as many
 /// as the header says, and nothing after them.
 pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<RecordStats, RecordsError> {
@@ -112,12 +119,15 @@ pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<Reco
     };
     let mut rest = set.payload();
     for index in 0..set.count() {
-        let record = take_record(&mut rest).map_err(|fault| RecordsError::Record { index, fault })?;
+        let record = match skim_record(&mut rest) {
+            Some(record) => record,
+            None => step_over(&mut rest).map_err(|fault| RecordsError::Record { index, fault })?,
+        };
         stats.offsets_in_order &= record.offset_delta == index;
         let timestamp = batch.base_timestamp.wrapping_add(record.timestamp_delta);
         stats.min_timestamp = stats.min_timestamp.min(timestamp);
         stats.max_timestamp = stats.max_timestamp.max(timestamp);
-        if record.key.is_none() && stats.first_null_key.is_none() {
+        if !record.has_key && stats.first_null_key.is_none() {
             stats.first_null_key = Some(index);
         }
     }
@@ -125,4 +135,52 @@ pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<Reco
         return Err(RecordsError::Trailing { bytes: rest.len() });
     }
     Ok(stats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{BatchBuilder, BatchOptions, Header};
+
+    /// Records of many kinds: sizes around the lengths of numbers, with and without keys, values, headers.
+    fn payload() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(0, BatchOptions::default());
+        let bytes = vec![7; 20_000];
+        for size in [0, 1, 56, 57, 63, 64, 65, 1000, 8190, 8192, 20_000] {
+            let (long, short) = (Some(&bytes[..size]), Some(&bytes[..size % 60]));
+            for (key, value) in [(None, long), (long, None), (long, short), (short, long), (None, None)] {
+                builder.push(size as i64 * 1_000_000, key, value, &[]);
+                builder.push(0, key, value, &[]);
+            }
+            builder.push(0, long, short, &[Header { key: b"h", value: short }]);
+        }
+        Batch::parse(&builder.finish()).expect("a batch").records_payload().to_vec()
+    }
+
+    #[test]
+    fn to_skim_is_to_step_over() {
+        let payload = payload();
+        let (mut rest, mut skimmed) = (&payload[..], 0);
+        while !rest.is_empty() {
+            let (mut other, mut careful) = (rest, rest);
+            let expected = step_over(&mut careful).expect("well-formed");
+            if let Some(found) = skim_record(&mut other) {
+                assert_eq!((found, other.len()), (expected, careful.len()));
+                skimmed += 1;
+            }
+            // Cut off or damaged, it may be left to the other one, but never be believed where that one would not.
+            for cut in 0..(rest.len() - careful.len()).min(80) {
+                let mut short = &rest[..cut];
+                assert_eq!(skim_record(&mut short), None);
+                let mut damaged = rest.to_vec();
+                damaged[cut] = damaged[cut].wrapping_add(0x43);
+                let (mut one, mut two) = (&damaged[..], &damaged[..]);
+                if let Some(found) = skim_record(&mut one) {
+                    assert_eq!(step_over(&mut two).map(|record| (record, two.len())), Ok((found, one.len())));
+                }
+            }
+            rest = careful;
+        }
+        assert!(skimmed > 60, "{skimmed}");
+    }
 }

@@ -40,12 +40,6 @@ impl FileRange {
         self.file.read_exact_at(&mut buf, self.position)?;
         Ok(buf.freeze())
     }
-
-    /// Reads the whole range if it is in memory already.
-    pub fn read_now(&self) -> io::Result<Option<Bytes>> {
-        let mut buf = BytesMut::zeroed(self.len);
-        Ok(self.file.read_exact_now(&mut buf, self.position)?.then(|| buf.freeze()))
-    }
 }
 
 /// Two ranges are equal if they are the same place of the same open file.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ottla_broker::{Connection, Effects, Millis, Response, Token};
+use ottla_broker::{Connection, Millis, Response, Token};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -98,6 +98,12 @@ impl Task {
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<End> {
         self.pipeline.set_waker(context.waker());
         self.waits_for_peer = false;
+        let pipeline = Rc::clone(&self.pipeline);
+        // What arises in a turn is seen by this turn.
+        pipeline.without_waking(|| self.rounds(context))
+    }
+
+    fn rounds(&mut self, context: &mut Context<'_>) -> Poll<End> {
         for _ in 0..ROUNDS_MAX {
             match self.round(context) {
                 Ok(Poll::Ready(())) => {}
@@ -116,7 +122,9 @@ impl Task {
     /// Handles what was read, sends what is answered, reads more. Ready: there may be more to do.
     fn round(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, End> {
         let is_reading = !self.event_loop.is_stopping() && !self.is_refused;
-        let handled = if is_reading { self.handle(context)? } else { Handled::All };
+        let handled = if is_reading { self.handle(context) } else { Ok(Handled::All) };
+        self.event_loop.append_if_urgent();
+        let handled = handled?;
         self.collect()?;
         self.send(context)?;
         if self.pipeline.is_closing() {
@@ -175,10 +183,7 @@ impl Task {
         let token =
             Token { shard: self.event_loop.index, connection, generation, slot: self.pipeline.open() };
         self.large_since = None;
-        let node = &self.event_loop.node;
-        let mut effects = Effects::new();
-        node.broker.on_frame(&mut self.connection, frame, token, node.clock.now(), &mut effects);
-        node.perform(effects, Some(&self.event_loop));
+        self.event_loop.on_frame(&mut self.connection, frame, token);
     }
 
     /// Moves answers whose turn it is, and pieces of files that were read, into the outbox.
@@ -202,13 +207,16 @@ impl Task {
     fn send(&mut self, context: &mut Context<'_>) -> Result<(), End> {
         while self.outbox.unsent() > 0 {
             match self.outbox.next_read(&self.event_loop.node.responses) {
-                NextRead::Read(range, permit) => match range.read_now() {
-                    Ok(Some(bytes)) => self.outbox.on_read(bytes, permit),
-                    // Whatever is wrong will be met, and told, by the thread that may wait.
-                    Ok(None) | Err(_) => {
-                        self.event_loop.node.read_piece(self.event_loop.index, self.key, range, permit);
+                NextRead::Read(range, permit) => {
+                    let mut piece = self.event_loop.node.pieces.take(range.len);
+                    match range.file.read_exact_now(piece.space(), range.position) {
+                        Ok(true) => self.outbox.on_read(piece.into_bytes(), permit),
+                        // Whatever is wrong will be met, and told, by the thread that may wait.
+                        Ok(false) | Err(_) => {
+                            self.event_loop.node.read_piece(self.event_loop.index, self.key, range, permit);
+                        }
                     }
-                },
+                }
                 NextRead::Nothing => {}
                 NextRead::Refused if self.event_loop.node.responses.wait(context.waker()) => {}
                 NextRead::Refused => continue,
@@ -218,7 +226,12 @@ impl Task {
             if count == 0 {
                 return Ok(());
             }
-            let sent = match Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]) {
+            let stream = Pin::new(&mut self.stream);
+            let sent = match &slices[..count] {
+                [only] => stream.poll_write(context, only),
+                several => stream.poll_write_vectored(context, several),
+            };
+            let sent = match sent {
                 Poll::Pending => {
                     self.waits_for_peer = true;
                     return Ok(());

@@ -1,7 +1,10 @@
 //! One loop: a thread with its own single-threaded runtime, the connections that live on it, and their timers.
 //!
 //! The tricky idea: everything here is `Rc` and `RefCell`, since nothing leaves the thread; what other threads have to say comes
-//! through the inbox. No borrow is held while the broker runs.
+//! through the inbox. No borrow that the shell's own answers need is held while the broker runs.
+//!
+//! Appends are gathered over a turn of the loop. When the sockets are polled, all connections that have something to read are put in line;
+//! the first of them that gathers something puts the appending behind them (see [`EventLoop::append_at_ends`]).
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -9,7 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_broker::{Effects, Millis, Response, Token};
+use bytes::Bytes;
+use ottla_broker::{Connection, Effects, Gather, Millis, Response, Token};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
@@ -38,6 +42,9 @@ pub struct EventLoop {
     /// Buffers for whichever connection reads.
     pub read_buffers: RefCell<ReadBuffers>,
     connections: RefCell<Slab<Pipeline>>,
+    gather: RefCell<Gather>,
+    /// Something is gathered.
+    gathered: Notify,
     timers: RefCell<Timers>,
     /// An earlier deadline came up than the one that is waited for.
     rearm: Notify,
@@ -58,6 +65,8 @@ pub fn run(node: Arc<Node>, index: u16, listening: Vec<Listening>) {
             node,
             read_buffers: RefCell::default(),
             connections: RefCell::default(),
+            gather: RefCell::default(),
+            gathered: Notify::new(),
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),
@@ -75,6 +84,7 @@ pub fn run(node: Arc<Node>, index: u16, listening: Vec<Listening>) {
             event_loop.accept_all();
         }
         spawn_local(Rc::clone(&event_loop).keep_time());
+        spawn_local(Rc::clone(&event_loop).append_at_ends());
         event_loop.receive().await;
     });
 }
@@ -112,6 +122,40 @@ impl EventLoop {
                 }
             }
         }
+    }
+
+    /// Has the broker handle a request of one of the connections.
+    pub fn on_frame(&self, connection: &mut Connection, frame: Bytes, token: Token) {
+        let (now, mut effects) = (self.node.clock.now(), Effects::new());
+        let mut gather = self.gather.borrow_mut();
+        let was_empty = gather.is_empty();
+        self.node.broker.on_frame_of_many(connection, frame, token, now, &mut gather, &mut effects);
+        if was_empty && !gather.is_empty() {
+            self.gathered.notify_one();
+        }
+        drop(gather);
+        self.node.perform(effects, Some(self));
+    }
+
+    /// At the end of each turn in which appends were gathered, has them made.
+    async fn append_at_ends(self: Rc<Self>) {
+        loop {
+            self.gathered.notified().await;
+            self.append();
+        }
+    }
+
+    /// Has the gathered appends made now, if they should not wait for the end of the turn.
+    pub fn append_if_urgent(&self) {
+        if self.gather.borrow().is_urgent() {
+            self.append();
+        }
+    }
+
+    fn append(&self) {
+        let mut effects = Effects::new();
+        self.node.broker.on_gathered(&mut self.gather.borrow_mut(), self.node.clock.now(), &mut effects);
+        self.node.perform(effects, Some(self));
     }
 
     /// Calls what is due, and sleeps until the next deadline.
@@ -313,6 +357,7 @@ impl EventLoop {
     }
 
     fn count_unsent(&self) -> usize {
+        self.append();
         self.connections.borrow().iter().filter(|pipeline| pipeline.has_unsent()).count()
     }
 }
@@ -326,8 +371,7 @@ fn key_of(token: Token) -> Key {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bytes::Bytes;
-    use ottla_broker::{Broker, Connection, Effect, NodeConfig};
+    use ottla_broker::{Broker, Effect, NodeConfig};
     use ottla_metadata::config::BrokerConfig;
     use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
     use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
@@ -372,6 +416,8 @@ mod tests {
             node: Node::new(broker, Arc::new(Clock::default()), Limits::default(), Box::new(|| {})),
             read_buffers: RefCell::default(),
             connections: RefCell::default(),
+            gather: RefCell::default(),
+            gathered: Notify::new(),
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),

@@ -1,8 +1,10 @@
 //! Cuts a connection's byte stream into request frames: four bytes of size, then that many bytes of request.
 //!
 //! The tricky idea: memory follows the bytes, never the announced size. Bytes land in a borrowed read buffer; a frame that is whole
-//! in there is cut out; the beginning of a frame that is not is either tiny and set aside in an exact copy, or has its own memory,
-//! for which the node's budget is asked step by step, as the bytes arrive. A connection at rest holds no buffer at all.
+//! in there is handed out as a slice of it, which costs nothing, and whoever keeps a frame copies it (`ottla_broker::call`), so that the buffer is
+//! free again, and still in the processor's cache, for the next reader; the beginning of a frame that is not whole is either tiny and set
+//! aside in an exact copy, or has its own memory, for which the node's budget is asked step by step, as the bytes arrive. A connection at
+//! rest holds no buffer at all.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
 
@@ -12,9 +14,6 @@ use super::admission::{Admission, Permit};
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffers that a loop keeps for the next reader.
 const READ_BUFFERS_KEPT: usize = 4;
-/// Frames from this size on are handed out as slices of the read buffer; smaller ones are copied, so that a request that is kept
-/// somewhere does not keep a whole read buffer alive.
-const SLICE_FRAME_BYTES_MIN: usize = 128 * 1024;
 /// The beginning of a frame of at most this size is set aside without asking the budget.
 const TINY_FRAME_BYTES: usize = 4 * 1024;
 /// The first step in which the budget is asked for a frame; each further one doubles what there is.
@@ -131,7 +130,7 @@ impl FrameReader {
         }
         if self.arrived.len() >= SIZE_BYTES + length {
             self.arrived.advance(SIZE_BYTES);
-            return Ok(Next::Frame(self.cut(length)));
+            return Ok(Next::Frame(self.arrived.split_to(length).freeze()));
         }
         if length <= TINY_FRAME_BYTES {
             return Ok(Next::Incomplete);
@@ -146,15 +145,6 @@ impl FrameReader {
         let has_room = large.grow();
         self.large = Some(large);
         Ok(if has_room { Next::Incomplete } else { Next::Refused })
-    }
-
-    fn cut(&mut self, length: usize) -> Bytes {
-        if length >= SLICE_FRAME_BYTES_MIN {
-            return self.arrived.split_to(length).freeze();
-        }
-        let frame = Bytes::copy_from_slice(&self.arrived[..length]);
-        self.arrived.advance(length);
-        frame
     }
 
     /// Gives the read buffer back; called whenever the connection has nothing more to read for now.
@@ -302,18 +292,25 @@ mod tests {
     }
 
     #[test]
-    fn small_frames_do_not_keep_read_buffers_alive() {
+    fn a_read_buffer_is_lent_again_when_no_frame_of_it_is_held() {
         let (admission, mut buffers) = (Admission::new(1 << 20), ReadBuffers::default());
         let mut reader = FrameReader::new(1 << 20);
+        let lent = |buffers: &ReadBuffers| buffers.kept.first().map(|buffer| buffer.as_ptr());
+        for round in 0..3 {
+            let before = lent(&buffers);
+            reader.space(&mut buffers).put_slice(&[frame(100, 1), frame(140_000, 2)].concat());
+            for length in [100, 140_000] {
+                let Ok(Next::Frame(handled)) = reader.next(&admission) else { panic!("a frame") };
+                assert_eq!(handled.len(), length);
+            }
+            reader.rest(&mut buffers);
+            assert_eq!(buffers.kept.len(), 1, "given back");
+            assert!(round == 0 || lent(&buffers) == before, "the same memory again");
+        }
         reader.space(&mut buffers).put_slice(&frame(100, 1));
-        let Ok(Next::Frame(kept)) = reader.next(&admission) else { panic!("a frame") };
-        reader.rest(&mut buffers);
-        assert_eq!(buffers.kept.len(), 1, "given back while the frame is still held");
-        drop(kept);
-        reader.space(&mut buffers).put_slice(&frame(140_000, 1));
-        let Ok(Next::Frame(kept)) = reader.next(&admission) else { panic!("a frame") };
+        let Ok(Next::Frame(held)) = reader.next(&admission) else { panic!("a frame") };
         reader.rest(&mut buffers);
         assert_eq!(buffers.kept.len(), 0, "a slice keeps its buffer");
-        drop(kept);
+        drop(held);
     }
 }

@@ -22,6 +22,7 @@ mod node;
 mod outbox;
 mod pace;
 mod peers;
+mod pieces;
 mod pipeline;
 mod pool;
 mod slab;

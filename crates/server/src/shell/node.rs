@@ -9,7 +9,6 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ottla_broker::{Broker, Chore, Effect, Effects, FlushTask, Millis, Peer, ReadTask};
 use ottla_protocol::FileRange;
 use tokio::sync::Notify;
@@ -19,6 +18,7 @@ use super::census::{Census, ConnectionLimits};
 use super::event_loop::{self, EventLoop};
 use super::inbox::{Inbox, Message};
 use super::pace::Throttle;
+use super::pieces::Pieces;
 use super::pool::Pool;
 use super::slab::Key;
 use super::timers::Timer;
@@ -48,6 +48,8 @@ pub struct Node {
     pub requests: Admission,
     /// Memory for pieces of files that are being sent.
     pub responses: Admission,
+    /// Buffers for them.
+    pub pieces: Pieces,
     inboxes: Vec<Inbox>,
     flushes: Pool<FlushTask>,
     reads: Pool<ReadJob>,
@@ -89,6 +91,7 @@ impl Node {
             census: Census::new(limits.loops, limits.connections.clone()),
             requests: Admission::new(limits.request_memory_bytes),
             responses: Admission::new(limits.response_memory_bytes),
+            pieces: Pieces::default(),
             inboxes: (0..limits.loops).map(|_| Inbox::default()).collect(),
             flushes: Pool::new(JOBS_MAX),
             reads: Pool::new(JOBS_MAX),
@@ -221,9 +224,9 @@ impl Node {
                 self.perform(effects, None);
             }
             ReadJob::Piece { shard, key, range, permit } => {
-                let mut bytes = vec![0; range.len];
-                let piece = match range.file.read_exact_at(&mut bytes, range.position) {
-                    Ok(()) => Some((Bytes::from(bytes), permit)),
+                let mut bytes = self.pieces.take(range.len);
+                let piece = match range.file.read_exact_at(bytes.space(), range.position) {
+                    Ok(()) => Some((bytes.into_bytes(), permit)),
                     Err(error) => {
                         crate::error!("reading {} bytes at {}: {error}", range.len, range.position);
                         None

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use ottla_protocol::{Chain, Chunk, FileRange};
 
 use super::admission::{Admission, Permit};
@@ -15,10 +15,15 @@ use super::admission::{Admission, Permit};
 /// copied into the socket.
 pub const PIECE_BYTES: usize = 256 * 1024;
 
+/// Smaller pieces are copied, one behind the other: a slice of its own costs more than that.
+const COPY_BYTES_MAX: usize = 1024;
+
 /// The sending half of one connection.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pieces: VecDeque<Piece>,
+    /// Small ones, behind all others.
+    small: BytesMut,
     /// Bytes not yet sent, whether in memory or in files.
     unsent: usize,
 }
@@ -49,25 +54,25 @@ impl Outbox {
     #[must_use]
     pub fn push(&mut self, response: Chain) -> bool {
         let Ok(size) = i32::try_from(response.len()) else { return false };
-        self.push_bytes(Bytes::copy_from_slice(&size.to_be_bytes()));
+        self.unsent += size_of_val(&size) + response.len();
+        self.small.extend_from_slice(&size.to_be_bytes());
         for chunk in response.into_chunks() {
             match chunk {
-                Chunk::Bytes(bytes) => self.push_bytes(bytes),
+                Chunk::Bytes(bytes) if bytes.len() <= COPY_BYTES_MAX => self.small.extend_from_slice(&bytes),
+                Chunk::Bytes(bytes) => self.push_piece(Piece::Bytes { bytes, _permit: None }),
                 Chunk::File(range) if range.len == 0 => {}
-                Chunk::File(range) => {
-                    self.unsent += range.len;
-                    self.pieces.push_back(Piece::Range(range));
-                }
+                Chunk::File(range) => self.push_piece(Piece::Range(range)),
             }
         }
         true
     }
 
-    fn push_bytes(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.unsent += bytes.len();
+    fn push_piece(&mut self, piece: Piece) {
+        if !self.small.is_empty() {
+            let bytes = self.small.split().freeze();
             self.pieces.push_back(Piece::Bytes { bytes, _permit: None });
         }
+        self.pieces.push_back(piece);
     }
 
     /// Bytes not yet sent.
@@ -83,6 +88,10 @@ impl Outbox {
             *slice = IoSlice::new(bytes);
             count += 1;
         }
+        if count == self.pieces.len() && count < slices.len() && !self.small.is_empty() {
+            slices[count] = IoSlice::new(&self.small);
+            count += 1;
+        }
         count
     }
 
@@ -90,9 +99,11 @@ impl Outbox {
     pub fn advance(&mut self, mut sent: usize) {
         self.unsent -= sent;
         while sent > 0 {
-            let Some(Piece::Bytes { bytes, .. }) = self.pieces.front_mut() else {
-                panic!("only bytes in memory are sent")
+            let Some(piece) = self.pieces.front_mut() else {
+                self.small.advance(sent);
+                break;
             };
+            let Piece::Bytes { bytes, .. } = piece else { panic!("only bytes in memory are sent") };
             let count = sent.min(bytes.len());
             bytes.advance(count);
             sent -= count;
@@ -100,9 +111,9 @@ impl Outbox {
                 self.pieces.pop_front();
             }
         }
-        if self.pieces.is_empty() {
+        if self.unsent == 0 {
             // A connection at rest keeps no queue.
-            self.pieces = VecDeque::new();
+            (self.pieces, self.small) = (VecDeque::new(), BytesMut::new());
         }
     }
 

@@ -20,6 +20,8 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 128;
 pub struct Pipeline {
     slots: RefCell<Slots>,
     waker: RefCell<Option<Waker>>,
+    /// Its task is at it, and looks at everything before it rests.
+    is_running: Cell<bool>,
     piece: RefCell<Option<Option<(Bytes, Permit)>>>,
     is_closing: Cell<bool>,
     is_refusing: Cell<bool>,
@@ -138,9 +140,17 @@ impl Pipeline {
 
     /// Wakes the task.
     pub fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
+        if let Some(waker) = self.waker.borrow().as_ref().filter(|_| !self.is_running.get()) {
             waker.wake_by_ref();
         }
+    }
+
+    /// Runs a turn of the task, which need not be woken for what it does itself.
+    pub fn without_waking<T>(&self, turn: impl FnOnce() -> T) -> T {
+        self.is_running.set(true);
+        let outcome = turn();
+        self.is_running.set(false);
+        outcome
     }
 
     /// Notes that bytes moved.

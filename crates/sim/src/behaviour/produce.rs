@@ -1,6 +1,6 @@
 //! Produce: when it is answered, what is refused, what a producer may repeat.
 
-use crate::client::read;
+use crate::client::{body, read};
 use ottla_broker::Response;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::Records;
@@ -189,4 +189,54 @@ fn nulls_are_kept_where_they_may_be() {
     let records = Batch::parse(found).expect("a batch").records(1 << 20).expect("records");
     let read: Vec<_> = records.iter().map(|record| record.map(|it| (it.key, it.value))).collect();
     assert_eq!(read, [Ok((None, None)), Ok((Some(&b""[..]), Some(&b""[..])))]);
+}
+
+/// The error and the offset of an answer, if it is there.
+fn outcome(rig: &mut Rig, token: ottla_broker::Token) -> Option<(i16, i64)> {
+    let answer = body::<ProduceRequest<'_>>(rig.world.take_answer(token)?, 9).expect("an answer with a body");
+    let response: ProduceResponse<'_> = read(&answer, 9).expect("a produce response");
+    let data = &response.responses[0].partition_responses[0];
+    Some((data.error_code, data.base_offset))
+}
+
+#[test]
+fn what_comes_in_one_turn_is_appended_together_and_answered_one_by_one() {
+    let mut rig = Rig::new();
+    let records = batch(&["a", "b"], rig.world.now);
+    let mut damaged = records.clone();
+    *damaged.last_mut().expect("not empty") ^= 1;
+    rig.world.begin_turn();
+    let sent = [(1, &records), (1, &damaged), (-1, &records), (1, &records)];
+    let tokens = sent.map(|(acks, records)| rig.produce(0, acks, records));
+    let unknown = rig.produce(9, 1, &records);
+    assert!(tokens.iter().all(|token| rig.world.take_answer(*token).is_none()), "not before it is appended");
+    rig.world.end_turn();
+    assert_eq!(outcome(&mut rig, tokens[0]), Some((0, 0)));
+    assert_eq!(outcome(&mut rig, tokens[1]), Some((ErrorCode::CorruptMessage.code(), -1)));
+    assert_eq!(outcome(&mut rig, tokens[2]), None, "acks=all waits for the disk");
+    assert_eq!(outcome(&mut rig, tokens[3]), Some((0, 4)));
+    assert_eq!(outcome(&mut rig, unknown), Some((ErrorCode::UnknownTopicOrPartition.code(), -1)));
+    let committed = rig.answer::<ProduceRequest<'_>>(tokens[2], 9, 100).expect("flushed");
+    let response: ProduceResponse<'_> = read(&committed, 9).expect("a produce response");
+    assert_eq!(response.responses[0].partition_responses[0].base_offset, 2);
+    assert_eq!(rig.produced(0, 1, &records), (0, 6), "and so it goes on");
+}
+
+#[test]
+fn no_request_overtakes_a_produce_of_its_connection() {
+    let mut rig = Rig::with(&[("ottla.durability", "replicated")]);
+    let records = batch(&["a"], rig.world.now);
+    assert_eq!(rig.produced(0, 1, &records), (0, 0));
+    rig.world.begin_turn();
+    let produced = rig.produce(0, 1, &records);
+    let fetched = rig.send(&fetch(1, 0, 1), 11);
+    let later = rig.produce(0, 1, &records);
+    assert_eq!(outcome(&mut rig, produced), Some((0, 1)), "before the fetch, whose connection it came on");
+    assert_eq!(outcome(&mut rig, later), None);
+    let answer = rig.answer::<ottla_protocol::messages::fetch_request::FetchRequest<'_>>(fetched, 11, 0);
+    let answer = answer.expect("it does not wait");
+    let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+    assert_eq!(partition_of(&response).high_watermark, 2);
+    rig.world.end_turn();
+    assert_eq!(outcome(&mut rig, later), Some((0, 2)));
 }

@@ -4,17 +4,12 @@
 //! then the log is out of use. So memory and file never disagree about what was appended. A full disk is the exception: what did not fit
 //! is cut off again, and the next append tries anew.
 
-use std::io::{self, IoSlice};
-
 use bytes::Bytes;
-use ottla_protocol::records::{BatchHeader, NO_TIMESTAMP, TimestampType, batches};
+use ottla_protocol::records::{NO_TIMESTAMP, TimestampType, batches};
 
 use super::Log;
-use crate::disk::OpenMode;
-use crate::error::{AppendError, StorageError};
-use crate::names;
+use crate::error::AppendError;
 use crate::producer::{AppendOrigin, TxnEnd, Verdict};
-use crate::segment::{ActiveFiles, ActiveSegment, Indexer, fits};
 use crate::validate::{Append, Prepared, check_offsets, check_single, prepare};
 
 /// What became of an append.
@@ -62,9 +57,47 @@ impl Log {
         leader_epoch: i32,
         now: i64,
     ) -> Result<AppendInfo, AppendError> {
+        self.append_group([(records, origin)], leader_epoch, now).pop().expect("one result for one batch")
+    }
+
+    /// Appends batches of clients or coordinators in their order, each as [`Log::append`] would, with as few writes as possible. One
+    /// result for each: that one is refused says nothing about the others.
+    pub fn append_group<'r>(
+        &mut self,
+        batches: impl IntoIterator<Item = (&'r Bytes, AppendOrigin)>,
+        leader_epoch: i32,
+        now: i64,
+    ) -> Vec<Result<AppendInfo, AppendError>> {
+        let batches = batches.into_iter();
+        let mut group = Group::with_capacity(batches.size_hint().0);
+        for (records, origin) in batches {
+            let result = self.join(&mut group, records, origin, leader_epoch, now);
+            group.results.push(result);
+        }
+        self.write_group(&mut group, now);
+        group.results
+    }
+
+    /// Decides about one more batch of a group. What is accepted is not written yet.
+    fn join(
+        &mut self,
+        group: &mut Group,
+        records: &Bytes,
+        origin: AppendOrigin,
+        leader_epoch: i32,
+        now: i64,
+    ) -> Result<AppendInfo, AppendError> {
+        self.check_healthy()?;
         let append = Append { config: &self.config, origin, leader_epoch, now };
         let batch = check_single(records, &append)?;
-        let prepared = prepare(&batch, records, self.log_end_offset, &append)?;
+        if batch.has_producer_id() && group.has_producer(batch.producer_id) {
+            // A producer's batch is judged by what is in the log.
+            self.write_group(group, now);
+            self.check_healthy()?;
+        }
+        let append = Append { config: &self.config, origin, leader_epoch, now };
+        let next_offset = group.prepared.last().map_or(self.log_end_offset, |last| last.header.next_offset());
+        let prepared = prepare(&batch, records, next_offset, &append)?;
         let (size, max) = (prepared.header.size(), self.segment_bytes() as usize);
         if size > max {
             return Err(AppendError::RecordListTooLarge { size, max });
@@ -80,13 +113,32 @@ impl Log {
                 bytes: 0,
             }),
             Verdict::Append => {
-                let first_offset = self.log_end_offset;
-                self.write(&prepared, end, now)?;
-                let appended = self.appended(first_offset, size);
                 let broker_time = self.config.timestamp_type == TimestampType::LogAppendTime;
-                Ok(AppendInfo { log_append_time: if broker_time { now } else { NO_TIMESTAMP }, ..appended })
+                let info = AppendInfo {
+                    first_offset: next_offset,
+                    last_offset: prepared.header.last_offset(),
+                    log_append_time: if broker_time { now } else { NO_TIMESTAMP },
+                    log_start_offset: self.log_start_offset,
+                    duplicate: false,
+                    bytes: size,
+                };
+                group.unwritten.push(group.results.len());
+                group.prepared.push(prepared);
+                Ok(info)
             }
         }
+    }
+
+    /// Writes what the group has gathered. Whoever could not be written is told why.
+    fn write_group(&mut self, group: &mut Group, now: i64) {
+        let (written, count) = self.write(&group.prepared, now);
+        if let Err(error) = written {
+            for &place in &group.unwritten[count..] {
+                group.results[place] = Err(AppendError::Storage(error.clone()));
+            }
+        }
+        group.prepared.clear();
+        group.unwritten.clear();
     }
 
     /// The batches of a raft leader: offsets and epoch are assigned here, everything else is taken as it is.
@@ -145,176 +197,36 @@ impl Log {
 
     fn write_all(&mut self, prepared: &[Prepared], now: i64) -> Result<AppendInfo, AppendError> {
         let first_offset = prepared.first().map_or(self.log_end_offset, |first| first.header.base_offset);
-        let mut bytes = 0;
-        for batch in prepared {
-            let end = if batch.header.is_control() { read_end(batch) } else { None };
-            self.write(batch, end, now)?;
-            bytes += batch.header.size();
-        }
-        Ok(self.appended(first_offset, bytes))
-    }
-
-    fn appended(&self, first_offset: i64, bytes: usize) -> AppendInfo {
-        AppendInfo {
+        self.write(prepared, now).0?;
+        Ok(AppendInfo {
             first_offset,
             last_offset: self.log_end_offset - 1,
             log_append_time: NO_TIMESTAMP,
             log_start_offset: self.log_start_offset,
             duplicate: false,
-            bytes,
-        }
-    }
-
-    /// Ends the active segment and begins another, unless it is empty. The producers' state is written down with it.
-    pub fn roll(&mut self, now: i64) -> Result<(), StorageError> {
-        self.check_healthy()?;
-        if self.active.size > 0 {
-            self.try_roll(self.log_end_offset, now).map_err(|error| self.fail_unless_full(error))?;
-        }
-        Ok(())
-    }
-
-    /// Writes a prepared batch and takes it over in memory.
-    fn write(&mut self, batch: &Prepared, end: Option<TxnEnd>, now: i64) -> Result<(), StorageError> {
-        let header = &batch.header;
-        assert!(header.base_offset >= self.log_end_offset, "a log is appended to at its end");
-        self.try_write(batch, now).map_err(|error| self.fail_unless_full(error))?;
-        self.changed = true;
-        if header.leader_epoch >= 0 {
-            self.epochs.assign(header.leader_epoch, header.base_offset);
-        }
-        if let Some(completed) = self.producers.apply(header, end)
-            && completed.aborted
-        {
-            self.active.aborted.push(completed.into());
-        }
-        self.tail.push(header, batch.front(), &batch.rest);
-        self.log_end_offset = header.next_offset();
-        self.assert_invariants();
-        Ok(())
-    }
-
-    fn try_write(&mut self, batch: &Prepared, now: i64) -> io::Result<()> {
-        if self.must_roll(&batch.header, now)? {
-            // Where the log ends, so that there is no gap between segments that recovery could take for a loss; unless a gap within
-            // the log (of a compacted leader) is too large to be spanned.
-            let (header, end_offset) = (&batch.header, self.log_end_offset);
-            let base_offset =
-                if fits(end_offset, header.last_offset()) { end_offset } else { header.base_offset };
-            self.try_roll(base_offset, now)?;
-        }
-        self.create_active()?;
-        let segment_bytes = self.segment_bytes();
-        let interval = self.config.index_interval_bytes;
-        let ActiveSegment { base_offset, size, max_timestamp, files, .. } = &mut self.active;
-        let files = files.as_mut().expect("created or loaded above");
-        let count = batch.header.size();
-        files.allocate_ahead(*size, count, segment_bytes);
-        files
-            .log
-            .write_all_at(&[IoSlice::new(batch.front()), IoSlice::new(&batch.rest)], u64::from(*size))?;
-        files.indexer.add(*base_offset, interval, &batch.header, *size);
-        *max_timestamp = files.indexer.max_timestamp;
-        *size += count as u32;
-        Ok(())
-    }
-
-    /// Positions in an index are `i32`s, whatever the configuration says.
-    fn segment_bytes(&self) -> u32 {
-        self.config.segment_bytes.min(i32::MAX as u32)
-    }
-
-    fn must_roll(&mut self, header: &BatchHeader, now: i64) -> io::Result<bool> {
-        let base_offset = self.active.base_offset;
-        if self.active.size == 0 {
-            return Ok(!fits(base_offset, header.last_offset()));
-        }
-        let (created_at, size) = (self.active.created_at, self.active.size as usize);
-        let full = size.saturating_add(header.size()) > self.segment_bytes() as usize;
-        let segment_ms = self.config.segment_ms.saturating_sub(self.config.jitter_ms(base_offset));
-        let (offset_entries_max, time_entries_max) =
-            (self.config.index_entries_max(8), self.config.index_entries_max(12));
-        let indexer = &self.active.load(&self.place, &self.config)?.indexer;
-        let age = match indexer.first_timestamp {
-            Some(first) if first >= 0 => header.max_timestamp.saturating_sub(first),
-            _ => now.saturating_sub(created_at),
-        };
-        // The last place in the time index is kept for the entry that sealing adds.
-        let indexes_full =
-            indexer.offsets.len() >= offset_entries_max || indexer.times.len() + 1 >= time_entries_max;
-        // The next segment needs the name of this one to be durable (see `create_active`). Whoever may not wait lets it grow further.
-        let due = (full || age > segment_ms || indexes_full) && self.may_roll();
-        let outgrown = size.saturating_add(header.size()) > i32::MAX as usize;
-        Ok(due || outgrown || !fits(base_offset, header.last_offset()))
-    }
-
-    /// Whether a new segment may be begun now.
-    pub(super) fn may_roll(&self) -> bool {
-        self.config.rolls_may_wait || self.is_name_durable()
-    }
-
-    /// Whether the names of all segments would survive power loss.
-    fn is_name_durable(&self) -> bool {
-        !self.unsynced_segment && !self.flushing.is_some_and(|flushing| flushing.new_segment)
-    }
-
-    /// Whether the active segment is as large as it should get: it ends as soon as its name is durable, so a flush should come soon.
-    pub fn is_overdue(&self) -> bool {
-        self.active.size >= self.segment_bytes() && !self.is_name_durable()
-    }
-
-    pub(super) fn try_roll(&mut self, base_offset: i64, now: i64) -> io::Result<()> {
-        assert!(base_offset >= self.log_end_offset, "a segment begins where the log ends, or after a gap");
-        // What may fail for want of space comes first: then nothing has changed.
-        let mut unsynced = Vec::new();
-        if self.active.size > 0 {
-            self.active.load(&self.place, &self.config)?;
-            unsynced = self.active.write_to_seal(&self.place)?;
-        }
-        unsynced.push(self.place.write(base_offset, names::PRODUCER_SNAPSHOT, &self.producers.snapshot())?);
-        if self.active.size == 0 {
-            // Nothing in it: it begins elsewhere.
-            if base_offset != self.active.base_offset && self.active.files.is_some() {
-                self.place.remove(self.active.base_offset, &names::SEGMENT_EXTENSIONS)?;
-            }
-            self.active = ActiveSegment::empty(base_offset, now);
-            if self.sealed.is_empty() {
-                (self.log_start_offset, self.synced_offset) = (base_offset, base_offset);
-            }
-        } else {
-            let full = std::mem::replace(&mut self.active, ActiveSegment::empty(base_offset, now));
-            self.sealed.push(full.seal());
-        }
-        self.unsynced.extend(unsynced);
-        self.unsynced_dir = true;
-        self.log_end_offset = base_offset;
-        self.producers.set_end_offset(base_offset);
-        Ok(())
-    }
-
-    /// Makes sure that the active segment has its file open.
-    pub(super) fn create_active(&mut self) -> io::Result<()> {
-        if self.active.files.is_some() {
-            return Ok(());
-        }
-        if self.active.size > 0 {
-            return self.active.load(&self.place, &self.config).map(|_| ());
-        }
-        // Names of segments become durable in their order, else power loss could leave the second of two and take the first.
-        if !self.is_name_durable() {
-            self.place.sync()?;
-        }
-        let log = self.place.open(self.active.base_offset, names::LOG, OpenMode::Truncate)?;
-        self.unsynced_segment = true;
-        self.active.files = Some(ActiveFiles::new(log, Indexer::default()));
-        self.unsynced_dir = true;
-        Ok(())
+            bytes: prepared.iter().map(|batch| batch.header.size()).sum(),
+        })
     }
 }
 
-/// The marker of a control batch that is about to be written.
-fn read_end(batch: &Prepared) -> Option<TxnEnd> {
-    let mut bytes = batch.front().to_vec();
-    bytes.extend_from_slice(&batch.rest);
-    TxnEnd::read(&ottla_protocol::records::Batch::parse(&bytes).ok()?)
+/// Batches that are appended together.
+struct Group {
+    results: Vec<Result<AppendInfo, AppendError>>,
+    /// Accepted and not written yet, and where their results stand.
+    prepared: Vec<Prepared>,
+    unwritten: Vec<usize>,
+}
+
+impl Group {
+    fn with_capacity(batches: usize) -> Group {
+        Group {
+            results: Vec::with_capacity(batches),
+            prepared: Vec::with_capacity(batches),
+            unwritten: Vec::with_capacity(batches),
+        }
+    }
+
+    fn has_producer(&self, producer_id: i64) -> bool {
+        self.prepared.iter().any(|batch| batch.header.producer_id == producer_id)
+    }
 }

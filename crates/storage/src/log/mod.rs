@@ -22,6 +22,7 @@ mod salvage;
 mod survey;
 mod swap;
 mod truncate;
+mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -282,6 +283,11 @@ impl Log {
             return Some(Slice::empty(offset));
         }
         self.tail.read(offset, bytes_max, end_offset, min_one)
+    }
+
+    /// Somebody waits at the end of the log for what comes next: it is worth being kept in memory.
+    pub fn expect_reader(&mut self) {
+        self.tail.expect_reader();
     }
 
     /// Like [`Log::read_cached`], and from the active segment's file if what is needed of it is in the page cache. `None`: only the

@@ -5,6 +5,7 @@ mod compaction_crash;
 mod compaction_model;
 mod crash;
 mod full_disk;
+mod groups;
 mod hostile;
 mod keeping;
 mod model;

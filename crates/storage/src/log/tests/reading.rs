@@ -64,7 +64,10 @@ fn bounds_are_kept_from_files_and_from_memory() {
 #[test]
 fn the_tail_is_served_without_the_disk() {
     let (disk, mut log) = fresh(LogConfig { tail_cache_bytes: 600, ..small() });
-    fill(&mut log, 50);
+    fill(&mut log, 45);
+    assert_eq!(log.cached_bytes(), 0, "nobody reads");
+    log.expect_reader();
+    fill(&mut log, 5);
     let before = disk.counters();
     let slice = log.read_cached(48, 10_000, 50, true).unwrap();
     assert_eq!(slice.next_offset, 50);

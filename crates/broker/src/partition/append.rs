@@ -1,0 +1,147 @@
+//! Appending to a partition: what is in the log, who waits for it to be committed, and what has to reach the disk now.
+//!
+//! The tricky idea: several batches are appended under one lock, and what follows from an append (the high watermark moves, fetches are
+//! woken, a flush is planned) happens once for all of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_metadata::config::Durability;
+use ottla_storage::{AppendError, AppendInfo, AppendOrigin};
+
+use super::{Ack, AppendRefusal, Committed, Core, Partition, Wakes};
+use crate::effect::{Effect, Effects, Millis};
+
+/// A batch on its way into the log.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub records: Bytes,
+    pub origin: AppendOrigin,
+    /// Told once it is committed, unless it is at once.
+    pub waiter: Option<Committed>,
+}
+
+/// What became of a batch, and whether it is committed already.
+pub(crate) type Joined = Result<(AppendInfo, bool), AppendRefusal>;
+
+impl Partition {
+    /// Appends one client's or coordinator's records. `waiter` is told once they are committed, if they are not at once.
+    /// Returns whether they were committed at once.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        records: &Bytes,
+        origin: AppendOrigin,
+        waiter: Option<Committed>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(AppendInfo, bool, Wakes), AppendRefusal> {
+        let mut wakes = Wakes::default();
+        let (info, committed) = self.lock().append(self, records, origin, waiter, &mut wakes, now, out)?;
+        Ok((info, committed, wakes))
+    }
+
+    /// Appends batches in their order, each as if it were the only one, and takes them out of `batches`. One result for each.
+    pub(crate) fn append_group(
+        self: &Arc<Self>,
+        batches: &mut Vec<Joining>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> (Vec<Joined>, Wakes) {
+        let mut wakes = Wakes::default();
+        let results = self.lock().append_group(self, batches, &mut wakes, now, out);
+        batches.clear();
+        (results, wakes)
+    }
+}
+
+impl Core {
+    /// Appends one batch; see [`Partition::append`].
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn append(
+        &mut self,
+        of: &Arc<Partition>,
+        records: &Bytes,
+        origin: AppendOrigin,
+        waiter: Option<Committed>,
+        wakes: &mut Wakes,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Joined {
+        let mut only = [Joining { records: records.clone(), origin, waiter }];
+        self.append_group(of, &mut only, wakes, now, out).pop().expect("one result for one batch")
+    }
+
+    fn append_group(
+        &mut self,
+        of: &Arc<Partition>,
+        batches: &mut [Joining],
+        wakes: &mut Wakes,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Vec<Joined> {
+        let leader_epoch = self.leader_epoch;
+        let log = match self.check_leader(-1).and_then(|()| self.log(of, now)) {
+            Ok(log) => log,
+            Err(error) => return batches.iter().map(|_| Err(AppendRefusal::Code(error))).collect(),
+        };
+        let records = batches.iter().map(|batch| (&batch.records, batch.origin));
+        let appended = log.append_group(records, leader_epoch, now);
+        self.note(of, &appended, wakes, out);
+        let high_watermark = self.high_watermark;
+        let mut urgent = false;
+        let mut results = Vec::with_capacity(appended.len());
+        for (result, batch) in appended.into_iter().zip(batches) {
+            let info = match result {
+                Ok(info) => info,
+                Err(error) => {
+                    results.push(Err(AppendRefusal::Invalid(error)));
+                    continue;
+                }
+            };
+            let required = info.last_offset + 1;
+            let committed = high_watermark >= required;
+            let waiter = batch.waiter.take();
+            urgent |= !committed && (waiter.is_some() || !self.fetches.is_empty());
+            if let (Some(waiter), false) = (waiter, committed) {
+                let at = self.acks.partition_point(|ack| ack.required <= required);
+                self.acks.insert(at, Ack { required, waiter });
+            }
+            results.push(Ok((info, committed)));
+        }
+        if results.iter().any(Result::is_ok) {
+            self.plan_flush(of, urgent, now, out);
+        }
+        results
+    }
+
+    /// What was appended is in the log: raises the high watermark if that is enough, and tells of a disk that fails, once.
+    fn note(
+        &mut self,
+        of: &Partition,
+        appended: &[Result<AppendInfo, AppendError>],
+        wakes: &mut Wakes,
+        out: &mut Effects,
+    ) {
+        let mut end = None;
+        for result in appended {
+            match result {
+                Ok(info) => {
+                    let required = info.last_offset + 1;
+                    self.append_failed = false;
+                    end = end.max(Some(required));
+                    if !info.duplicate {
+                        self.uncommitted.push_back((required, info.bytes as u64));
+                    }
+                }
+                Err(error) => {
+                    if error.is_storage_failure() && !std::mem::replace(&mut self.append_failed, true) {
+                        out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
+                    }
+                }
+            }
+        }
+        if let (Some(end), Durability::Replicated) = (end, self.settings.durability) {
+            self.advance(end, wakes);
+        }
+    }
+}
