@@ -7,19 +7,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use ottla_metadata::{MetadataVersion, record_version};
-use ottla_protocol::messages::kraft_version_record::KRaftVersionRecord;
+use ottla_metadata::MetadataVersion;
+use ottla_protocol::Uuid;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
-use ottla_protocol::messages::snapshot_footer_record::SnapshotFooterRecord;
-use ottla_protocol::messages::snapshot_header_record::SnapshotHeaderRecord;
 use ottla_protocol::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
-use ottla_protocol::records::{BatchBuilder, BatchOptions, ControlKey, ControlType};
-use ottla_protocol::{Message, Uuid, Writer};
-use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, SnapshotId, SnapshotWriter};
+use ottla_storage::{Disk, LogDir, LogDirError, MetaProperties, SnapshotId};
 
 use crate::effect::Millis;
 use crate::open::CLUSTER_METADATA_DIR;
+use crate::quorum::{CheckpointWriter, Heading};
 
 /// A controller of a quorum that can change (KIP-853).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,39 +63,25 @@ pub fn format(
         let place = path.join(CLUSTER_METADATA_DIR);
         disk.create_dir_all(&place).map_err(io)?;
         disk.sync_dir(path).map_err(io)?;
-        checkpoint.write(disk, &place, now).map_err(io)?;
+        checkpoint.write(disk, &place, now).map_err(|error| io(std::io::Error::other(error)))?;
     }
     dir.format(meta.clone())?;
     Ok(true)
 }
 
 impl FirstCheckpoint {
-    fn write(&self, disk: &Arc<dyn Disk>, dir: &Path, now: Millis) -> std::io::Result<()> {
+    fn write(&self, disk: &Arc<dyn Disk>, dir: &Path, now: Millis) -> Result<(), String> {
+        let heading = Heading {
+            metadata_version: self.metadata_version,
+            kraft_version: self.kraft_version,
+            voters: (!self.initial_controllers.is_empty()).then(|| self.voters()),
+            last_timestamp: now,
+            now,
+        };
         let id = SnapshotId { end_offset: 0, leader_epoch: 0 };
-        let mut writer = SnapshotWriter::create(disk.clone(), dir, id)?;
-        let header = SnapshotHeaderRecord { version: 0, last_contained_log_timestamp: now };
-        let mut controls = vec![(ControlType::SnapshotHeader, bytes(&header))];
-        if self.kraft_version > 0 {
-            let version = KRaftVersionRecord { version: 0, kraft_version: self.kraft_version };
-            controls.push((ControlType::KraftVersion, bytes(&version)));
-            if !self.initial_controllers.is_empty() {
-                controls.push((ControlType::KraftVoters, bytes(&self.voters())));
-            }
-        }
-        let next = append_controls(&mut writer, 0, &controls, now)?;
-        let mut batch = BatchBuilder::new(next, BatchOptions::default());
-        for record in &self.records {
-            let mut value = Writer::new();
-            record
-                .encode_framed(record_version(record, self.metadata_version), &mut value)
-                .expect("first records fit their version");
-            batch.push(now, None, Some(&value.into_bytes()), &[]);
-        }
-        let next = batch.next_offset();
-        writer.append(&batch.finish())?;
-        let footer = (ControlType::SnapshotFooter, bytes(&SnapshotFooterRecord::default()));
-        append_controls(&mut writer, next, &[footer], now)?;
-        writer.freeze().map(drop)
+        let mut writer = CheckpointWriter::begin(disk.clone(), dir, id, &heading)?;
+        self.records.iter().try_for_each(|record| writer.push(record))?;
+        writer.finish().map(drop)
     }
 
     fn voters(&self) -> VotersRecord<'_> {
@@ -118,28 +100,4 @@ impl FirstCheckpoint {
         };
         VotersRecord { version: 0, voters: self.initial_controllers.iter().map(voter).collect() }
     }
-}
-
-/// Appends a batch of control records; returns the offset after it.
-fn append_controls(
-    writer: &mut SnapshotWriter,
-    base_offset: i64,
-    controls: &[(ControlType, Bytes)],
-    now: Millis,
-) -> std::io::Result<i64> {
-    let options = BatchOptions { control: true, ..Default::default() };
-    let mut batch = BatchBuilder::new(base_offset, options);
-    for (control_type, value) in controls {
-        batch.push(now, Some(&ControlKey::new(*control_type).to_bytes()), Some(value), &[]);
-    }
-    let next = batch.next_offset();
-    writer.append(&batch.finish())?;
-    Ok(next)
-}
-
-/// The value of a control record.
-fn bytes<'m, M: Message<'m>>(message: &M) -> Bytes {
-    let mut writer = Writer::new();
-    message.encode(&mut writer, 0).expect("version 0 has every field");
-    writer.into_bytes()
 }

@@ -8,7 +8,7 @@ use ottla_metadata::Image;
 use ottla_protocol::ids::NodeId;
 
 use super::State;
-use super::snapshots::frame;
+use super::checkpoint::frame;
 use crate::config_rules::ServedRules;
 use crate::effect::{Effects, Millis};
 

@@ -15,8 +15,9 @@ use ottla_protocol::{Message, Uuid, Writer};
 use ottla_raft::{Control, EpochLog, OffsetAndEpoch, Voters};
 use ottla_storage::{AppendOrigin, Log};
 
+use super::checkpoint::encode;
 use super::history::replay_batch;
-use super::snapshots::{Snapshots, encode};
+use super::snapshots::Snapshots;
 use super::wire::encode_voters;
 use crate::effect::Millis;
 

@@ -22,6 +22,7 @@
 
 mod active;
 mod answers;
+mod checkpoint;
 mod decide;
 mod drive;
 mod history;
@@ -46,6 +47,7 @@ use ottla_storage::{Disk, QuorumState as QuorumFile, SnapshotId, SnapshotWriter}
 
 pub(crate) use active::Deciding;
 pub(crate) use answers::{Answer, Ask};
+pub(crate) use checkpoint::{CheckpointWriter, Heading};
 pub(crate) use drive::PersistJob;
 pub(crate) use serve::{ParkedFetch, SnapshotRead};
 pub(crate) use snapshots::{Cleaning, SnapshotJob};

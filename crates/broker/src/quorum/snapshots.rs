@@ -7,23 +7,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ottla_metadata::config::MetadataLogSettings;
-use ottla_metadata::{Image, MetadataVersion, record_version};
-use ottla_protocol::messages::kraft_version_record::KRaftVersionRecord;
-use ottla_protocol::messages::metadata_record::MetadataRecord;
-use ottla_protocol::messages::snapshot_footer_record::SnapshotFooterRecord;
-use ottla_protocol::messages::snapshot_header_record::SnapshotHeaderRecord;
-use ottla_protocol::records::{BatchBuilder, BatchOptions, ControlKey, ControlType};
-use ottla_protocol::{Message, Writer};
+use ottla_metadata::{Image, MetadataVersion};
 use ottla_raft::{OffsetAndEpoch, Voters};
-use ottla_storage::{DeleteJob, Disk, Log, SnapshotId, SnapshotWriter, remove_snapshot};
+use ottla_storage::{DeleteJob, Disk, Log, SnapshotId, remove_snapshot};
 
+use super::checkpoint::{CheckpointWriter, Heading};
 use super::wire::encode_voters;
 use crate::effect::Millis;
-
-/// Bytes of one batch of a snapshot, about.
-const BATCH_BYTES: usize = 1 << 20;
 
 /// A snapshot that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,83 +180,26 @@ impl Cleaning {
 impl SnapshotJob {
     /// Writes the snapshot. Waits for the disk.
     pub(super) fn run(self) -> Result<Known, String> {
-        let writer = SnapshotWriter::create(self.disk.clone(), &self.dir, self.id);
-        let mut writer = writer.map_err(|error| error.to_string())?;
-        let header = SnapshotHeaderRecord { version: 0, last_contained_log_timestamp: self.last_timestamp };
-        let mut batch = self.batch(0, true);
-        self.push_control(&mut batch, ControlType::SnapshotHeader, &encode(&header)?);
-        if self.kraft_version > 0 {
-            let version = KRaftVersionRecord { version: 0, kraft_version: self.kraft_version };
-            self.push_control(&mut batch, ControlType::KraftVersion, &encode(&version)?);
-            self.push_control(&mut batch, ControlType::KraftVoters, &encode(&encode_voters(&self.voters))?);
-        }
-        let mut next_offset = append(&mut writer, batch)?;
-        let version = self.image.metadata_version().unwrap_or(MetadataVersion::MINIMUM);
-        let mut batch = self.batch(next_offset, false);
-        let mut failed = None;
+        let heading = Heading {
+            metadata_version: self.image.metadata_version().unwrap_or(MetadataVersion::MINIMUM),
+            kraft_version: self.kraft_version,
+            voters: Some(encode_voters(&self.voters)),
+            last_timestamp: self.last_timestamp,
+            now: self.now,
+        };
+        let mut writer = CheckpointWriter::begin(self.disk, &self.dir, self.id, &heading)?;
+        let mut written = Ok(());
         self.image.visit_records(&mut |record| {
-            if failed.is_some() {
-                return;
-            }
-            match frame(&record, version) {
-                Ok(value) => batch.push(self.now, None, Some(&value), &[]),
-                Err(error) => return failed = Some(error),
-            };
-            if batch.size() >= BATCH_BYTES {
-                let next = self.batch(batch.next_offset(), false);
-                failed = append(&mut writer, std::mem::replace(&mut batch, next)).err();
+            if written.is_ok() {
+                written = writer.push(&record);
             }
         });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        next_offset = batch.next_offset();
-        if !batch.is_empty() {
-            append(&mut writer, batch)?;
-        }
-        let mut batch = self.batch(next_offset, true);
-        self.push_control(
-            &mut batch,
-            ControlType::SnapshotFooter,
-            &encode(&SnapshotFooterRecord::default())?,
-        );
-        append(&mut writer, batch)?;
-        let bytes = writer.size();
-        let id = writer.freeze().map_err(|error| error.to_string())?;
-        Ok(Known { id, bytes, timestamp: self.last_timestamp })
-    }
-
-    fn batch(&self, base_offset: i64, control: bool) -> BatchBuilder {
-        let options = BatchOptions { leader_epoch: self.id.leader_epoch, control, ..Default::default() };
-        BatchBuilder::new(base_offset, options)
-    }
-
-    fn push_control(&self, batch: &mut BatchBuilder, control_type: ControlType, value: &[u8]) {
-        batch.push(self.now, Some(&ControlKey::new(control_type).to_bytes()), Some(value), &[]);
+        written?;
+        let bytes = writer.finish()?;
+        Ok(Known { id: self.id, bytes, timestamp: self.last_timestamp })
     }
 }
 
 fn position(id: SnapshotId) -> OffsetAndEpoch {
     OffsetAndEpoch { offset: id.end_offset, epoch: id.leader_epoch }
-}
-
-/// Appends a batch; returns the offset after it.
-fn append(writer: &mut SnapshotWriter, batch: BatchBuilder) -> Result<i64, String> {
-    let next_offset = batch.next_offset();
-    writer.append(&batch.finish()).map_err(|error| error.to_string())?;
-    Ok(next_offset)
-}
-
-/// A record of the metadata as it stands in logs and snapshots.
-pub(super) fn frame(record: &MetadataRecord<'_>, version: MetadataVersion) -> Result<Bytes, String> {
-    let mut writer = Writer::new();
-    record.encode_framed(record_version(record, version), &mut writer).map_err(|error| error.to_string())?;
-    Ok(writer.into_bytes())
-}
-
-/// The value of a control record.
-pub(super) fn encode<'m, M: Message<'m>>(message: &M) -> Result<Bytes, String> {
-    let mut writer = Writer::new();
-    message.encode(&mut writer, 0).map_err(|error| error.to_string())?;
-    Ok(writer.into_bytes())
 }
