@@ -1,7 +1,8 @@
 //! `cargo xtask eos --rounds N`: consume-transform-produce loops of real clients, exactly once, while the broker is killed and restarted.
 //!
 //! A steady producer fills a topic; one copier per client copies it, a transaction for each poll, every fifth of them aborted. The broker
-//! is killed -9 in every round, mostly in the middle of a transaction. At the end each copy must hold each record of the source once for
+//! is killed -9 in every round, mostly in the middle of a transaction, and every few rounds the copiers die with it and come back under the
+//! same transactional ids. A live reader looks on with `read_committed`. At the end each copy must hold each record of the source once for
 //! `read_committed` readers, nothing of an aborted transaction may ever have been seen, and no transaction may be left undecided.
 
 use crate::broker::{Broker, Kind};
@@ -32,6 +33,9 @@ pub struct Options {
     /// `group.protocol` of the copiers
     #[arg(long, value_enum, default_value = "classic")]
     pub protocol: Protocol,
+    /// Every how many rounds the copiers are killed too (0: never)
+    #[arg(long, default_value_t = 5)]
+    pub deaths: u32,
     /// Seed of the moments at which the broker is killed (default: the clock)
     #[arg(long)]
     pub seed: Option<u64>,
@@ -43,6 +47,9 @@ const PARTITIONS: &str = "3";
 const RATE: &str = "500";
 /// How long a copier may go without a committed transaction, and how long the end may take.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A KIP-848 member that was killed is gone for the group when its session has ended. (Classic copiers are static members instead.)
+const SETTINGS: &[(&str, &str)] =
+    &[("group.consumer.min.session.timeout.ms", "6000"), ("group.consumer.session.timeout.ms", "6000")];
 
 /// The subcommand.
 pub fn run(options: Options) -> Result<bool, Trouble> {
@@ -63,6 +70,7 @@ pub fn kill_and_check(options: &Options) -> Result<Result<String, String>, Troub
     let seed = options.seed.unwrap_or(clock % 1_000_000);
     let mut dice = Dice::new(seed);
     let mut broker = Broker::new(options.against, options.binary.clone(), &home, &logs)?;
+    broker.set(SETTINGS);
     let begun = Instant::now();
     broker.start()?;
     println!("{} serves; seed {seed}", broker.name());
@@ -72,13 +80,21 @@ pub fn kill_and_check(options: &Options) -> Result<Result<String, String>, Troub
             return Ok(Err(format!("round {round}: {reason}")));
         }
         std::thread::sleep(Duration::from_millis(dice.below(700)));
+        let all_die = options.deaths > 0 && round % options.deaths == 0;
+        if all_die {
+            loops.kill_copiers()?;
+        }
         broker.kill()?;
         let restart = broker.start()?;
+        if all_die {
+            loops.restart_copiers()?;
+        }
         println!(
-            "round {round:>3}/{}: ready in {:.0} ms; committed transactions {:?}",
+            "round {round:>3}/{}{}: ready in {:.0} ms; committed transactions {:?}",
             options.rounds,
+            if all_die { ", copiers too" } else { "" },
             restart.as_secs_f64() * 1e3,
-            loops.committed,
+            loops.committed(),
         );
     }
     if let Err(reason) = loops.wait_for_more(&mut broker)? {
@@ -90,71 +106,117 @@ pub fn kill_and_check(options: &Options) -> Result<Result<String, String>, Troub
     Ok(verdict)
 }
 
-/// The producer, the copiers, and how far the copiers were when last looked at.
+/// A copier: the process that runs now, and those that were killed.
+struct Copier {
+    client: Client,
+    target: String,
+    player: Player,
+    dead: Vec<Player>,
+    /// Committed transactions when last looked at: of those that were killed, and of the one that runs.
+    committed_before: usize,
+    committed: usize,
+}
+
+impl Copier {
+    /// Waits until it has committed more than when last asked. An error: why it will not.
+    fn wait_for_more(
+        &mut self,
+        deadline: Instant,
+        broker: &mut Broker,
+        producer: &mut Player,
+    ) -> Result<Result<(), String>, Trouble> {
+        loop {
+            let is_committed = |deed: &Deed| matches!(deed, Deed::Ended { committed: Some(true), .. });
+            let now = self.player.events()?.iter().filter(|event| is_committed(&event.deed)).count();
+            if now > self.committed {
+                self.committed = now;
+                return Ok(Ok(()));
+            }
+            if self.player.has_ended()? || producer.has_ended()? {
+                return Ok(Err(format!("{} or the producer gave up", self.target)));
+            }
+            if !broker.is_alive() {
+                steps::show_end(&broker.log(), 20);
+                return Ok(Err("the broker died by itself".into()));
+            }
+            if Instant::now() > deadline {
+                return Ok(Err(format!("{} commits nothing for {} s", self.target, PATIENCE.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The producer, the copiers, and the reader that looks on.
 struct Loops<'a> {
     bootstrap: String,
     logs: &'a Path,
+    protocol: Protocol,
     producer: Player,
-    copiers: Vec<Player>,
-    targets: Vec<String>,
-    committed: Vec<usize>,
+    watcher: Player,
+    copiers: Vec<Copier>,
 }
 
 impl<'a> Loops<'a> {
     fn start(options: &Options, bootstrap: &str, logs: &'a Path) -> Result<Loops<'a>, Trouble> {
-        let mut topics = vec![RATE.to_owned(), SOURCE.to_owned(), PARTITIONS.to_owned()];
-        let (mut commands, mut targets) = (Vec::new(), Vec::new());
-        for client in Client::value_variants() {
-            let is_chosen = options.client.is_empty() || options.client.contains(client);
-            if let Some(command) = client.copier().filter(|_| is_chosen) {
-                commands.push(command);
-                targets.push(format!("copy-{client}"));
-                topics.extend([format!("copy-{client}"), PARTITIONS.to_owned()]);
-            }
-        }
+        let is_chosen = |client: &Client| options.client.is_empty() || options.client.contains(client);
+        let clients: Vec<Client> = Client::value_variants()
+            .iter()
+            .copied()
+            .filter(|client| client.copier().is_some() && is_chosen(client))
+            .collect();
+        let targets: Vec<String> = clients.iter().map(|client| format!("copy-{client}")).collect();
+        let mut topics = vec![RATE, SOURCE, PARTITIONS];
+        topics.extend(targets.iter().flat_map(|target| [target.as_str(), PARTITIONS]));
         create_targets(bootstrap, logs, &topics)?;
-        let arguments: Vec<&str> = topics[..3].iter().map(String::as_str).collect();
-        let producer =
-            Player::start(go_program("steady"), bootstrap, "producer", "producer", &arguments, logs)?;
-        let protocol = options.protocol.to_string();
-        let copiers = commands
-            .into_iter()
-            .zip(&targets)
-            .map(|(command, target)| {
-                let arguments = [&format!("{target}-group"), &protocol, SOURCE, target];
-                Player::start(command, bootstrap, target, target, &arguments, logs)
-            })
-            .collect::<Result<Vec<Player>, Trouble>>()?;
-        let committed = vec![0; copiers.len()];
-        Ok(Loops { bootstrap: bootstrap.into(), logs, producer, copiers, targets, committed })
+        let steady = go_program("steady");
+        let producer = Player::start(steady, bootstrap, "producer", "producer", &topics[..3], logs)?;
+        let mut watched = vec!["live"];
+        watched.extend(targets.iter().map(String::as_str));
+        let watcher = Player::start(go_program("reader"), bootstrap, "watcher", "watcher", &watched, logs)?;
+        let copiers = clients.into_iter().zip(&targets).map(|(client, target)| {
+            let player = start_copier(client, target, options.protocol, 0, bootstrap, logs)?;
+            let (target, dead) = (target.clone(), Vec::new());
+            Ok(Copier { client, target, player, dead, committed_before: 0, committed: 0 })
+        });
+        let copiers = copiers.collect::<Result<Vec<Copier>, Trouble>>()?;
+        let bootstrap = bootstrap.to_owned();
+        Ok(Loops { bootstrap, logs, protocol: options.protocol, producer, watcher, copiers })
+    }
+
+    /// Committed transactions of each copier.
+    fn committed(&self) -> Vec<usize> {
+        self.copiers.iter().map(|copier| copier.committed_before + copier.committed).collect()
+    }
+
+    fn kill_copiers(&mut self) -> Result<(), Trouble> {
+        self.copiers.iter_mut().try_for_each(|copier| copier.player.kill())
+    }
+
+    /// In the place of those that were killed.
+    fn restart_copiers(&mut self) -> Result<(), Trouble> {
+        for copier in &mut self.copiers {
+            let number = copier.dead.len() + 1;
+            let fresh = start_copier(
+                copier.client,
+                &copier.target,
+                self.protocol,
+                number,
+                &self.bootstrap,
+                self.logs,
+            )?;
+            copier.dead.push(std::mem::replace(&mut copier.player, fresh));
+            copier.committed_before += std::mem::take(&mut copier.committed);
+        }
+        Ok(())
     }
 
     /// Waits until every copier has committed more than when last asked.
     fn wait_for_more(&mut self, broker: &mut Broker) -> Result<Result<(), String>, Trouble> {
         let deadline = Instant::now() + PATIENCE;
-        for (copier, before) in self.copiers.iter_mut().zip(&mut self.committed) {
-            loop {
-                let is_committed = |deed: &Deed| matches!(deed, Deed::Ended { committed: Some(true), .. });
-                let now = copier.events()?.iter().filter(|event| is_committed(&event.deed)).count();
-                if now > *before {
-                    *before = now;
-                    break;
-                }
-                if copier.has_ended()? || self.producer.has_ended()? {
-                    return Ok(Err(format!("{} or the producer gave up", copier.name())));
-                }
-                if !broker.is_alive() {
-                    steps::show_end(&broker.log(), 20);
-                    return Ok(Err("the broker died by itself".into()));
-                }
-                if Instant::now() > deadline {
-                    return Ok(Err(format!(
-                        "{} commits nothing for {} s",
-                        copier.name(),
-                        PATIENCE.as_secs()
-                    )));
-                }
-                std::thread::sleep(Duration::from_millis(5));
+        for copier in &mut self.copiers {
+            if let Err(reason) = copier.wait_for_more(deadline, broker, &mut self.producer)? {
+                return Ok(Err(reason));
             }
         }
         Ok(Ok(()))
@@ -165,34 +227,56 @@ impl<'a> Loops<'a> {
         if let Err(reason) = self.producer.finish(PATIENCE)? {
             return Ok(Err(reason));
         }
-        self.copiers.iter_mut().for_each(Player::ask_to_finish);
+        self.copiers.iter_mut().for_each(|copier| copier.player.ask_to_finish());
         for copier in &mut self.copiers {
-            if let Err(reason) = copier.finish(PATIENCE)? {
+            if let Err(reason) = copier.player.finish(PATIENCE)? {
                 return Ok(Err(reason));
             }
         }
-        let mut topics = vec![SOURCE];
-        topics.extend(self.targets.iter().map(String::as_str));
+        let mut topics = vec!["final", SOURCE];
+        topics.extend(self.copiers.iter().map(|copier| copier.target.as_str()));
         let reader = go_program("reader");
         let mut reader = Player::start(reader, &self.bootstrap, "reader", "reader", &topics, self.logs)?;
         if let Err(reason) = reader.finish(PATIENCE)? {
             steps::show_end(&self.logs.join("reader.log"), 3);
             return Ok(Err(reason));
         }
-        let mut players = self.copiers;
-        players.extend([self.producer, reader]);
+        if let Err(reason) = self.watcher.finish(PATIENCE)? {
+            return Ok(Err(reason));
+        }
+        let targets: Vec<String> = self.copiers.iter().map(|copier| copier.target.clone()).collect();
+        let mut players = vec![self.producer, reader, self.watcher];
+        for copier in self.copiers {
+            players.extend(copier.dead);
+            players.push(copier.player);
+        }
         let history = players::history(&mut players)?;
         let mut report = check(&history);
-        for target in &self.targets {
+        for target in &targets {
             report.anomalies.extend(check_copy(&history, SOURCE, target));
         }
         Ok(if report.is_good() { Ok(report.to_string()) } else { Err(report.to_string()) })
     }
 }
 
+/// The copier of a client; `number` tells those apart that follow one another.
+fn start_copier(
+    client: Client,
+    target: &str,
+    protocol: Protocol,
+    number: usize,
+    bootstrap: &str,
+    logs: &Path,
+) -> Result<Player, Trouble> {
+    let Some(command) = client.copier() else { return Err(Trouble::new(format!("{client} has no copier"))) };
+    let (group, protocol, number) = (format!("{target}-group"), protocol.to_string(), number.to_string());
+    let arguments = [&group, &protocol, SOURCE, target, &number];
+    Player::start(command, bootstrap, target, &format!("{target}.{number}"), &arguments, logs)
+}
+
 /// All topics, made by a producer that sends nothing to speak of.
-fn create_targets(bootstrap: &str, logs: &Path, topics: &[String]) -> Result<(), Trouble> {
-    let mut arguments: Vec<&str> = topics.iter().map(String::as_str).collect();
+fn create_targets(bootstrap: &str, logs: &Path, topics: &[&str]) -> Result<(), Trouble> {
+    let mut arguments = topics.to_vec();
     arguments[0] = "0";
     let mut creator = Player::start(go_program("steady"), bootstrap, "creator", "creator", &arguments, logs)?;
     creator.finish(PATIENCE)?.map_err(Trouble::new)

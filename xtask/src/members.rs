@@ -378,8 +378,9 @@ impl<'a> Group<'a> {
             self.leave(at)?;
         }
         let name = format!("{}-reader", self.name);
+        let arguments = [&["final"], topics].concat();
         let mut reader =
-            Player::start(go_program("reader"), self.bootstrap, &name, &name, topics, self.logs)?;
+            Player::start(go_program("reader"), self.bootstrap, &name, &name, &arguments, self.logs)?;
         reader.finish(PATIENCE)?.map_err(Stop::Failed)?;
         self.players.push(reader);
         Ok(())

@@ -1,7 +1,8 @@
-// The final reader: reads whole topics with read_committed and writes down all of it: `reader BOOTSTRAP CLIENT TOPIC...`.
+// Readers with read_committed, which write down all that they read: `reader BOOTSTRAP CLIENT live|final TOPIC...`.
 //
-// It first waits until the last stable offset of every partition has reached its end, and says `stable` when it was so: a transaction that
-// nobody ends would keep all readers back for ever.
+// A live one reads while others write, and ends when its input ends. The final one reads whole topics. It first waits until the last stable
+// offset of every partition has reached its end, and says `stable` when it was so: a transaction that nobody ends would keep all readers
+// back for ever.
 package main
 
 import (
@@ -17,7 +18,7 @@ import (
 )
 
 func main() {
-	bootstrap, client, topics := os.Args[1], os.Args[2], os.Args[3:]
+	bootstrap, client, mode, topics := os.Args[1], os.Args[2], os.Args[3], os.Args[4:]
 	log := events.New(client)
 	reader, err := kgo.NewClient(
 		kgo.SeedBrokers(bootstrap), kgo.ClientID(client), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords(),
@@ -25,6 +26,31 @@ func main() {
 		kgo.FetchMaxWait(100*time.Millisecond),
 	)
 	events.Must(err, "new client")
+	if mode == "live" {
+		live(reader, log)
+	} else {
+		final(reader, log, topics)
+	}
+	fmt.Println("read")
+}
+
+// live reads until its input ends.
+func live(reader *kgo.Client, log *events.Log) {
+	ctx, cancel := context.WithCancel(context.Background())
+	finish := events.Finish()
+	go func() {
+		<-finish
+		cancel()
+	}()
+	for ctx.Err() == nil {
+		fetches := reader.PollFetches(ctx)
+		fetches.EachError(func(topic string, partition int32, err error) { fmt.Println(topic, partition, err) })
+		fetches.EachPartition(func(partition kgo.FetchTopicPartition) { write(log, partition, false) })
+	}
+}
+
+// final reads all there is.
+func final(reader *kgo.Client, log *events.Log, topics []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	ends := stable(ctx, kadm.NewClient(reader), topics)
@@ -42,21 +68,27 @@ func main() {
 		events.Must(ctx.Err(), fmt.Sprintf("reading, with %d partitions to go", left))
 		fetches.EachError(func(topic string, partition int32, err error) { fmt.Println(topic, partition, err) })
 		fetches.EachPartition(func(partition kgo.FetchTopicPartition) {
-			records := [][2]any{}
 			for _, record := range partition.Records {
-				if !record.Attrs.IsControl() {
-					records = append(records, [2]any{record.Offset, string(record.Value)})
-				}
 				if end, _ := ends.Lookup(partition.Topic, partition.Partition); record.Offset == end.Offset-1 {
 					left--
 				}
 			}
-			log.Write("polled", events.Fields{
-				"topic": partition.Topic, "partition": partition.Partition, "records": records, "isolation": "committed", "final": true,
-			})
+			write(log, partition, true)
 		})
 	}
-	fmt.Println("read")
+}
+
+// write writes down what was read of a partition.
+func write(log *events.Log, partition kgo.FetchTopicPartition, isFinal bool) {
+	records := [][2]any{}
+	for _, record := range partition.Records {
+		if !record.Attrs.IsControl() {
+			records = append(records, [2]any{record.Offset, string(record.Value)})
+		}
+	}
+	log.Write("polled", events.Fields{
+		"topic": partition.Topic, "partition": partition.Partition, "records": records, "isolation": "committed", "final": isFinal,
+	})
 }
 
 // stable waits until nothing is undecided, and returns the ends.

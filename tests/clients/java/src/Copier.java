@@ -16,8 +16,9 @@ import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
 /**
- * Consume, transform, produce, exactly once: {@code Copier BOOTSTRAP CLIENT GROUP PROTOCOL SOURCE TARGET}. Every poll becomes a transaction,
- * every fifth transaction is aborted. When its input ends it goes on to the end of the source, then ends.
+ * Consume, transform, produce, exactly once: {@code Copier BOOTSTRAP CLIENT GROUP PROTOCOL SOURCE TARGET NUMBER}. Every poll becomes a
+ * transaction, every fifth transaction is aborted. When its input ends it goes on to the end of the source, then ends. A copier that was
+ * killed is followed by one with the next number; it takes over its transactional id and, in a classic group, its place.
  */
 final class Copier {
     private static final int ABORT_EVERY = 5;
@@ -28,6 +29,7 @@ final class Copier {
     private final String group;
     private final String source;
     private final String target;
+    private final String number;
     private final KafkaConsumer<String, String> consumer;
     private KafkaProducer<String, String> producer;
     private int transactions;
@@ -38,12 +40,16 @@ final class Copier {
         group = arguments[2];
         source = arguments[4];
         target = arguments[5];
+        number = arguments[6];
         events = new Events(client);
         Properties settings = new Properties();
         settings.put("bootstrap.servers", bootstrap);
         settings.put("client.id", client);
         settings.put("group.id", group);
         settings.put("group.protocol", arguments[3]);
+        if (arguments[3].equals("classic")) {
+            settings.put("group.instance.id", client);
+        }
         settings.put("enable.auto.commit", "false");
         settings.put("auto.offset.reset", "earliest");
         settings.put("isolation.level", "read_committed");
@@ -111,7 +117,7 @@ final class Copier {
     }
 
     private void copy(ConsumerRecords<String, String> records) {
-        String txn = client + "-" + ++transactions;
+        String txn = client + "-" + number + "-" + ++transactions;
         Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
         boolean ending = false;
         long begun = 0;
