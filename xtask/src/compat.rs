@@ -7,6 +7,7 @@
 
 mod deeds;
 mod driver;
+mod hang;
 mod matrix;
 mod normal;
 mod script;
@@ -46,11 +47,13 @@ pub struct Options {
 
 /// How long a change may take to be seen by a tool that is asked again and again.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A broker of the script has its internal topics in one partition each, so that files are where the script looks.
+/// A broker of the script has its internal topics in one partition each, so that files are where the script looks. And it takes batches
+/// of transactions that their coordinators do not know of, so that a transaction can hang.
 const SETTINGS: &[(&str, &str)] = &[
     ("offsets.topic.num.partitions", "1"),
     ("transaction.state.log.num.partitions", "1"),
     ("group.coordinator.rebalance.protocols", "classic,consumer"),
+    ("transaction.partition.verification.enable", "false"),
 ];
 
 /// The subcommand.

@@ -41,6 +41,21 @@ pub struct Options {
     pub seed: Option<u64>,
 }
 
+impl Options {
+    /// A few rounds, in the last of which the copiers die too.
+    pub fn smoke() -> Options {
+        Options {
+            rounds: 3,
+            against: Kind::Ottla,
+            binary: None,
+            client: Vec::new(),
+            protocol: Protocol::Classic,
+            deaths: 3,
+            seed: None,
+        }
+    }
+}
+
 const SOURCE: &str = "source";
 const PARTITIONS: &str = "3";
 /// Records per second of the source.

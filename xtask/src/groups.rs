@@ -14,6 +14,8 @@ use crate::workspace;
 use clap::Args;
 use members::{Load, Protocol};
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
+use ottla_protocol::messages::find_coordinator_response::FindCoordinatorResponse;
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::messages::metadata_response::MetadataResponse;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -58,6 +60,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     create_topic(&broker.bootstrap(), "members", options.members)?;
     create_topic(&broker.bootstrap(), "records", 1)?;
     create_topic(&broker.bootstrap(), "offsets", options.offsets)?;
+    find_coordinator(&broker.bootstrap(), "classic")?;
     println!("{}:", broker.name());
     for protocol in [Protocol::Classic, Protocol::Consumer] {
         let quiet = Watch::over(&broker.bootstrap(), || {
@@ -165,6 +168,28 @@ fn create_topic(bootstrap: &str, name: &str, partitions: usize) -> Result<(), Tr
         }
         if Instant::now() > deadline {
             return Err(Trouble::new(format!("{name} does not come into being")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until there is a coordinator: the first who asks for one has the internal topic created.
+fn find_coordinator(bootstrap: &str, group: &str) -> Result<(), Trouble> {
+    let mut connection = Connection::open(bootstrap, PATIENCE)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let request = FindCoordinatorRequest {
+            key_type: 0,
+            coordinator_keys: vec![group.into()],
+            ..Default::default()
+        };
+        let body = connection.ask(&request, 4)?;
+        let response = FindCoordinatorResponse::decode(&mut Reader::new(&body), 4).map_err(Trouble::new)?;
+        if response.coordinators.iter().all(|coordinator| coordinator.error_code == 0) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Trouble::new(format!("no coordinator for {group}")));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -3,6 +3,7 @@
 use crate::broker::Kind;
 use crate::clients::{self, setup};
 use crate::crash;
+use crate::eos;
 use crate::exchange;
 use crate::fixtures;
 use crate::hostile;
@@ -57,6 +58,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("groups of real clients", with_members));
             add(part("from Apache Kafka to Ottla and back", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
+            add(part("exactly once while killed", with_transactions));
             add(part("hostile frames", with_hostility));
             add(part("guard of the hot path", || with_guard(&logs)));
         } else {
@@ -104,6 +106,19 @@ fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {
         Ok(()) => (1, 0),
         Err(reason) => {
             println!("FAIL crash: {reason}");
+            (0, 1)
+        }
+    })
+}
+
+fn with_transactions() -> Result<(u32, u32), Trouble> {
+    Ok(match eos::kill_and_check(&eos::Options::smoke())? {
+        Ok(summary) => {
+            println!("  ok   {summary}");
+            (1, 0)
+        }
+        Err(reason) => {
+            println!("FAIL eos: {reason}");
             (0, 1)
         }
     })

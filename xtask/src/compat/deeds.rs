@@ -1,5 +1,6 @@
 //! What the harness does between commands: members that are there while a tool looks, transactions that stay open, restarts.
 
+use super::hang;
 use crate::broker::Broker;
 use crate::players::{Player, go_program};
 use crate::steps::Trouble;
@@ -22,7 +23,7 @@ impl Deeds {
         Deeds { bootstrap: bootstrap.into(), logs: logs.into(), players: Vec::new() }
     }
 
-    /// `member NAME GROUP PROTOCOL TOPIC`, `transaction NAME ID TOPIC`, `finish NAME`, `kill NAME`, `restart`, `kill-broker`.
+    /// `member NAME GROUP PROTOCOL TOPIC`, `transaction NAME ID TOPIC`, `hang ID TOPIC`, `finish NAME`, `kill NAME`, `restart`, `kill-broker`.
     pub fn perform(&mut self, words: &[String], broker: &mut Broker) -> Result<Result<(), String>, Trouble> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words[..] {
@@ -36,6 +37,7 @@ impl Deeds {
             ["transaction", name, id, topic] => {
                 self.start(go_program("transaction"), name, &[id, topic], |player| player.has_said("open"))
             }
+            ["hang", id, topic] => hang::begin(&self.bootstrap, id, topic),
             ["finish", name] => match self.player(name) {
                 Some(player) => player.finish(PATIENCE),
                 None => Ok(Err("it does not run".into())),

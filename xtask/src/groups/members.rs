@@ -79,8 +79,8 @@ impl Load {
                 std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, member)?;
             }
             let joined = table.wait_settled(Phase::All).map(|at| at - begun);
-            let leaving = table.enter(Phase::OneLess);
-            let left = table.wait_settled(Phase::OneLess).map(|at| at - leaving);
+            table.enter(Phase::OneLess);
+            let left = table.wait_settled(Phase::OneLess).map(|at| at - table.left_at(begun));
             table.enter(Phase::Over);
             Ok(Load { joined: joined?, left: left? })
         })
@@ -106,6 +106,8 @@ struct State {
     phase: Phase,
     /// When the current phase was settled.
     settled: Option<Instant>,
+    /// When the last member asked to leave.
+    left: Option<Instant>,
     /// Classic: the generation that each member has synced. KIP-848: how many partitions it owns.
     parts: Vec<i64>,
     trouble: Option<String>,
@@ -113,7 +115,8 @@ struct State {
 
 impl Table {
     fn new(protocol: Protocol, count: usize) -> Table {
-        let state = State { phase: Phase::All, settled: None, parts: vec![0; count], trouble: None };
+        let state =
+            State { phase: Phase::All, settled: None, left: None, parts: vec![0; count], trouble: None };
         Table { protocol, count, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -131,11 +134,20 @@ impl Table {
         index + 1 == self.count
     }
 
-    fn enter(&self, phase: Phase) -> Instant {
+    fn enter(&self, phase: Phase) {
         let mut state = self.lock();
         state.phase = phase;
         state.settled = None;
-        Instant::now()
+    }
+
+    /// The last member is about to ask to leave.
+    fn note_leave(&self) {
+        self.lock().left = Some(Instant::now());
+    }
+
+    /// When it did so.
+    fn left_at(&self, otherwise: Instant) -> Instant {
+        self.lock().left.unwrap_or(otherwise)
     }
 
     fn give_up(&self, reason: String) {
@@ -256,6 +268,7 @@ fn classic(bootstrap: &str, index: usize, table: &Table) -> io::Result<()> {
                         members: vec![member],
                         ..Default::default()
                     };
+                    table.note_leave();
                     return connection.ask(&request, 5).map(drop);
                 }
                 _ => {}
@@ -287,7 +300,10 @@ fn consumer(bootstrap: &str, index: usize, table: &Table) -> io::Result<()> {
     loop {
         match table.phase() {
             Phase::Over => return Ok(()),
-            Phase::OneLess if table.is_leaver(index) => member_epoch = -1,
+            Phase::OneLess if table.is_leaver(index) => {
+                table.note_leave();
+                member_epoch = -1;
+            }
             _ => {}
         }
         let is_first = member_epoch == 0;
