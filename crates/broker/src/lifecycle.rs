@@ -172,6 +172,8 @@ impl Broker {
         if !self.config.roles.controller || is_known || !counts || !listens {
             return None;
         }
+        // Before `life` is locked: the quorum's lock is the outer one.
+        let own = self.quorum.own_endpoints();
         let mut life = lock(&self.lifecycle.life);
         if life.is_registering_controller {
             return None;
@@ -184,7 +186,6 @@ impl Broker {
         let listeners = network.listeners.iter();
         let listeners =
             listeners.filter(|endpoint| network.controller_listener_names.contains(&endpoint.name));
-        let own = self.quorum.own_endpoints();
         let host = |name: &str| own.iter().find(|own| own.listener == name).map(|own| own.host.clone());
         let features = features::tolerated(|name| image.feature_level(name));
         Some(Ask::RegisterController(Box::new(ControllerRegistrationRequest {

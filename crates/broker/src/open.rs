@@ -177,7 +177,9 @@ impl Broker {
                 }
             }
         }
-        if self.config.is_cluster_of_one() && !self.is_serving() {
+        // Others may have been added to the voters that the configuration knows.
+        let votes_alone = self.quorum.voters().iter().all(|voter| voter.key.id == self.config.node_id);
+        if self.config.is_cluster_of_one() && votes_alone && !self.is_serving() {
             let why = match self.lifecycle.refusal() {
                 Some(error) => format!("the node can not register: {}", error.message()),
                 None => "the only voter was not elected: its metadata log and its quorum-state contradict each other".to_owned(),

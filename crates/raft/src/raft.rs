@@ -220,7 +220,10 @@ impl Raft {
     /// When [`Event::Timeout`] is due; `None` if nothing is waited for.
     pub fn next_deadline(&self) -> Option<i64> {
         let deadline = match &self.role {
-            Role::Unattached { deadline } => (*deadline).min(self.fetch.next_deadline()),
+            Role::Unattached { deadline } => {
+                let deadline = if self.stands_for_election() { *deadline } else { i64::MAX };
+                deadline.min(self.fetch.next_deadline())
+            }
             Role::Prospective(campaign) | Role::Candidate(campaign) => campaign.next_deadline(),
             Role::Leader(leadership) => leadership.next_deadline(),
             Role::Follower(following) => {

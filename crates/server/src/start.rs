@@ -121,7 +121,7 @@ fn bind_all(config: &mut BrokerConfig) -> Result<Vec<Listening>, String> {
         let socket = listeners::bind(&listener.name, &listener.host, listener.port, network.backlog)?;
         let port =
             socket.local_addr().map_err(|error| format!("listener {}: {error}", listener.name))?.port();
-        for advertised in &mut network.advertised_listeners {
+        for advertised in network.advertised_listeners.iter_mut().chain(&mut network.advertised_controllers) {
             if advertised.name == listener.name && advertised.port == 0 {
                 advertised.port = port;
             }
@@ -129,9 +129,17 @@ fn bind_all(config: &mut BrokerConfig) -> Result<Vec<Listening>, String> {
         listener.port = port;
         bound.push(Listening { name: listener.name.as_str().into(), socket });
     }
+    let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     for advertised in network.advertised_listeners.iter_mut().filter(|advertised| advertised.host.is_empty())
     {
-        advertised.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        advertised.host = machine();
+    }
+    // What the voters are told to be counts before the machine's name.
+    let is_voter = config.quorum.voters.iter().any(|voter| voter.id == config.node_id);
+    let everywhere = |host: &str| matches!(host, "" | "0.0.0.0" | "::");
+    for advertised in network.advertised_controllers.iter_mut().filter(|it| everywhere(&it.host) && !is_voter)
+    {
+        advertised.host = machine();
     }
     Ok(bound)
 }

@@ -87,17 +87,20 @@ impl BrokerSessions {
             .all(|other| self.heard.get(&other.id.0).is_some_and(|heard| heard.offset >= *offset - 1))
     }
 
-    /// Brokers that were silent for too long and are not fenced yet; those that are gone are forgotten.
+    /// Brokers that were silent for too long and are not fenced yet; those that are gone are forgotten. This node's own broker is never
+    /// among them: it lives as long as whoever asks here, however long the machine slept.
     fn silent(&mut self, image: &Image, now: Millis) -> Vec<NodeId> {
         self.heard.retain(|id, _| image.broker(NodeId(*id)).is_some());
-        let over = self.heard.iter().filter(|(_, heard)| now - heard.at >= self.timeout_ms);
+        let others = self.heard.iter().filter(|(id, _)| **id != self.me);
+        let over = others.filter(|(_, heard)| now - heard.at >= self.timeout_ms);
         let unfenced = |id: &NodeId| image.broker(*id).is_some_and(|broker| !broker.fenced);
         over.map(|(id, _)| NodeId(*id)).filter(unfenced).collect()
     }
 
     fn deadline(&self, image: &Image) -> Option<Millis> {
         let unfenced = |id: i32| image.broker(NodeId(id)).is_some_and(|broker| !broker.fenced);
-        let times = self.heard.iter().filter(|(id, _)| unfenced(**id)).map(|(_, heard)| heard.at);
+        let times =
+            self.heard.iter().filter(|(id, _)| **id != self.me && unfenced(**id)).map(|(_, heard)| heard.at);
         times.min().map(|at| at + self.timeout_ms)
     }
 }

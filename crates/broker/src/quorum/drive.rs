@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::records::ControlType;
 use ottla_raft::{Destination, Effect as Deed, Endpoints, Event};
-use ottla_storage::{Disk, FlushDone, QuorumState as QuorumFile, SnapshotId, SnapshotWriter};
+use ottla_storage::{
+    Disk, FlushDone, QuorumState as QuorumFile, SnapshotId, SnapshotWriter, remove_snapshot,
+};
 
 use super::State;
 use super::history::load_snapshot;
@@ -130,7 +132,9 @@ impl State {
                 let loaded = load_snapshot(&*self.disk, &self.dir, known, &self.wire.cluster_id)?;
                 self.replaced.get_or_insert(self.log.committed.image().clone());
                 self.log.begin_with(id.offset, loaded.replayer, loaded.known.timestamp, now)?;
-                self.snapshots.receive(loaded.known);
+                for older in self.snapshots.receive(loaded.known) {
+                    remove_snapshot(&*self.disk, &self.dir, older).map_err(|error| error.to_string())?;
+                }
                 return Ok(Some(Event::SnapshotLoaded { id, control: loaded.control }));
             }
             Deed::ServeFetch { token, offset, high_watermark } => {

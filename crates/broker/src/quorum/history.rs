@@ -21,6 +21,7 @@ use ottla_raft::Control;
 use ottla_storage::disk::read_file;
 use ottla_storage::{
     Disk, Log, SnapshotId, SnapshotState, list_snapshots, open_snapshot, remove_partial_snapshots,
+    remove_snapshot,
 };
 
 use super::log::Uncommitted;
@@ -98,6 +99,11 @@ impl History {
                 "the metadata log begins at offset {} and no snapshot holds what was before it",
                 log.log_start_offset()
             ));
+        }
+        // What is behind the start of the log was overtaken by a snapshot that this node fetched.
+        let overtaken = |known: &mut Known| known.id.end_offset < log.log_start_offset();
+        for known in history.snapshots.extract_if(.., overtaken).collect::<Vec<_>>() {
+            remove_snapshot(disk, dir, known.id).map_err(|error| error.to_string())?;
         }
         history.read_log(log, start)?;
         history.replayer.take_delta();

@@ -505,25 +505,24 @@ fn remembered_state(file: QuorumFile) -> ottla_raft::QuorumState {
     }
 }
 
-/// Where this node listens for controllers.
+/// Where other controllers reach this node, for each of its controller listeners: as advertised, else where it listens, else (it listens
+/// everywhere) as the voters say (`KafkaConfig.effectiveAdvertisedControllerListeners`). The shell knows the machine's name.
 fn own_endpoints(config: &BrokerConfig) -> Endpoints {
     let network = &config.network;
     let voter = config.quorum.voters.iter().find(|voter| voter.id == config.node_id);
-    let advertised = network.advertised_listeners.first().map(|endpoint| endpoint.host.clone());
-    let named = network.controller_listener_names.iter();
-    let listening = named.filter_map(|name| network.listeners.iter().find(|endpoint| endpoint.name == *name));
-    listening
+    let names = network.controller_listener_names.iter();
+    let found = names.filter_map(|name| {
+        let named = |endpoint: &&ottla_metadata::config::Endpoint| endpoint.name == *name;
+        network.advertised_controllers.iter().find(named).or_else(|| network.listeners.iter().find(named))
+    });
+    found
         .map(|endpoint| {
-            let host = match endpoint.host.as_str() {
-                "" | "0.0.0.0" | "::" => None,
-                host => Some(host.to_owned()),
+            let (host, port) = match (endpoint.host.as_str(), voter) {
+                ("" | "0.0.0.0" | "::", Some(voter)) => (voter.host.clone(), voter.port),
+                ("", None) => ("localhost".to_owned(), endpoint.port),
+                (host, _) => (host.to_owned(), endpoint.port),
             };
-            let host = voter.map(|voter| voter.host.clone()).or(host).or(advertised.clone());
-            Endpoint {
-                listener: endpoint.name.clone(),
-                host: host.unwrap_or_else(|| "localhost".to_owned()),
-                port: endpoint.port,
-            }
+            Endpoint { listener: endpoint.name.clone(), host, port }
         })
         .collect()
 }
@@ -573,4 +572,32 @@ fn raft_settings(
         append_linger_ms: 0,
         seed: identity.seed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(settings: &[(&str, &str)]) -> Vec<(String, u16)> {
+        let given = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (config, _) = BrokerConfig::resolve(&given).expect("a configuration");
+        own_endpoints(&config).iter().map(|it| (it.host.clone(), it.port)).collect()
+    }
+
+    #[test]
+    fn controllers_are_told_where_they_reach_each_other() {
+        let node = [
+            ("process.roles", "controller"),
+            ("node.id", "1"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.bootstrap.servers", "a:9093,b:9093"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| told(&[&node, more].concat());
+        let everywhere = ("listeners", "CONTROLLER://:9093");
+        let advertised = ("advertised.listeners", "CONTROLLER://ctrl1:19093");
+        assert_eq!(with(&[everywhere, advertised]), [("ctrl1".to_owned(), 19093)]);
+        assert_eq!(with(&[("listeners", "CONTROLLER://10.0.0.1:9093")]), [("10.0.0.1".to_owned(), 9093)]);
+        let voters = ("controller.quorum.voters", "1@ctrl2:29093,2@other:9093");
+        assert_eq!(with(&[everywhere, voters]), [("ctrl2".to_owned(), 29093)]);
+    }
 }

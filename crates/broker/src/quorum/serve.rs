@@ -275,7 +275,9 @@ pub(crate) fn end_epoch(broker: &Broker, call: &mut Call<'_>, request: EndQuorum
 pub(crate) fn fetch(broker: &Broker, call: &mut Call<'_>, request: FetchRequest<'_>) {
     match broker.quorum.wire().read_fetch_request(&request) {
         Ok(asked) => {
-            let wait_ms = i64::from(request.max_wait_ms.max(0));
+            // Nobody who follows waits longer: after that it takes the leader for dead.
+            let wait_max = broker.config().quorum.fetch_timeout_ms;
+            let wait_ms = i64::from(request.max_wait_ms.clamp(0, wait_max.max(0)));
             broker.ask_raft(call, (wait_ms, 0), |token| Event::FetchRequest { token, request: asked });
         }
         Err(error) => {

@@ -90,10 +90,12 @@ impl Snapshots {
         is_due
     }
 
-    /// A snapshot was written, or could not be; then the next one is tried when it would be due anyway.
+    /// A snapshot was written, or could not be; then the next one is tried when it would be due anyway. One that a fetched snapshot has
+    /// overtaken meanwhile is of no use: its file goes at the next start.
     pub fn end(&mut self, written: Option<Known>) {
         self.is_running = false;
-        self.known.extend(written);
+        let latest = self.known.last().map_or(-1, |known| known.id.end_offset);
+        self.known.extend(written.filter(|known| known.id.end_offset > latest));
     }
 
     /// Whether the snapshot is there already.
@@ -116,10 +118,11 @@ impl Snapshots {
         self.known.first().map(|known| position(known.id))
     }
 
-    /// A snapshot was fetched, and stands for everything before its end.
-    pub fn receive(&mut self, fetched: Known) {
-        self.known.push(fetched);
+    /// A snapshot was fetched, and stands for everything before its end: the log begins there, and older snapshots are behind it. Returns
+    /// those; their files may go.
+    pub fn receive(&mut self, fetched: Known) -> Vec<SnapshotId> {
         self.bytes_since = 0;
+        std::mem::replace(&mut self.known, vec![fetched]).into_iter().map(|known| known.id).collect()
     }
 
     /// When the oldest snapshot becomes too old.
@@ -202,4 +205,31 @@ impl SnapshotJob {
 
 fn position(id: SnapshotId) -> OffsetAndEpoch {
     OffsetAndEpoch { offset: id.end_offset, epoch: id.leader_epoch }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(end_offset: i64, leader_epoch: i32) -> Known {
+        Known { id: SnapshotId { end_offset, leader_epoch }, bytes: 1, timestamp: 0 }
+    }
+
+    fn settings() -> MetadataLogSettings {
+        let given = std::collections::BTreeMap::new();
+        ottla_metadata::config::BrokerConfig::resolve(&given).expect("defaults").0.metadata_log
+    }
+
+    /// Raft asks for the snapshot at the start of the log, and for the newest: a fetched one is both.
+    #[test]
+    fn a_fetched_snapshot_stands_for_all_before_it() {
+        let mut snapshots = Snapshots::new(vec![known(300, 2)], settings(), 0);
+        assert_eq!(snapshots.receive(known(1_000, 5)), [SnapshotId { end_offset: 300, leader_epoch: 2 }]);
+        // One that was begun before that, and is ready now.
+        snapshots.end(Some(known(500, 4)));
+        let fetched = Some(OffsetAndEpoch { offset: 1_000, epoch: 5 });
+        assert_eq!((snapshots.earliest(), snapshots.latest()), (fetched, fetched));
+        snapshots.end(Some(known(1_200, 5)));
+        assert_eq!(snapshots.latest(), Some(OffsetAndEpoch { offset: 1_200, epoch: 5 }));
+    }
 }

@@ -80,6 +80,8 @@ pub struct NetworkSettings {
     pub listeners: Vec<Endpoint>,
     /// Addresses that clients are told; never a controller listener. An empty host stands for the machine's name.
     pub advertised_listeners: Vec<Endpoint>,
+    /// Addresses that other controllers are told, as far as they are given. An empty host stands for the machine's name.
+    pub advertised_controllers: Vec<Endpoint>,
     /// Names of the controller listeners, in upper case; may be empty on a cluster of one.
     pub controller_listener_names: Vec<String>,
     /// Listener that brokers use among themselves, in upper case.

@@ -32,8 +32,8 @@ pub(super) fn resolve_network(
         items if items.is_empty() => listeners.clone(),
         items => parse_listeners("advertised.listeners", &items, &protocols)?,
     };
-    let advertised: Vec<Endpoint> =
-        advertised.into_iter().filter(|endpoint| !controller_names.contains(&endpoint.name)).collect();
+    let (advertised_controllers, advertised): (Vec<Endpoint>, Vec<Endpoint>) =
+        advertised.into_iter().partition(|endpoint| controller_names.contains(&endpoint.name));
     let inter_broker_listener = match layers.text_if_any("inter.broker.listener.name")? {
         Some(_) if layers.set("security.inter.broker.protocol").is_some() => {
             let reason = "inter.broker.listener.name says the same: leave one of the two out";
@@ -55,6 +55,7 @@ pub(super) fn resolve_network(
     Ok(NetworkSettings {
         listeners,
         advertised_listeners: advertised,
+        advertised_controllers,
         controller_listener_names: controller_names,
         inter_broker_listener,
         send_buffer_bytes: buffer(layers.int("socket.send.buffer.bytes")?),

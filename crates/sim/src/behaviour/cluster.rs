@@ -1,10 +1,12 @@
 //! What an operator does to the cluster as a whole: features, resources with configurations, brokers that are gone.
 
-use super::Rig;
+use super::{Rig, batch};
 use crate::client::read;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
 use ottla_protocol::messages::list_config_resources_response::ListConfigResourcesResponse;
+use ottla_protocol::messages::metadata_request::MetadataRequest;
+use ottla_protocol::messages::metadata_response::MetadataResponse;
 use ottla_protocol::messages::unregister_broker_request::UnregisterBrokerRequest;
 use ottla_protocol::messages::unregister_broker_response::UnregisterBrokerResponse;
 use ottla_protocol::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
@@ -75,4 +77,24 @@ fn features_go_up_and_down_where_they_can() {
     assert_eq!(update(&mut rig, elr, 9, upgrade, 2), (refused, vec![]));
     assert_eq!(update(&mut rig, "metadata.version", 99, upgrade, 2), (refused, vec![]));
     assert_eq!(update(&mut rig, "nobody.knows.this", 1, upgrade, 2), (refused, vec![]));
+}
+
+/// A laptop that was asleep: nobody else can have taken over, so nothing is handed over.
+#[test]
+fn a_node_that_slept_goes_on_where_it_was() {
+    let mut rig = Rig::new();
+    let epoch = |rig: &mut Rig| {
+        let request = MetadataRequest { topics: None, ..Default::default() };
+        let answer = rig.ask(&request, 12);
+        let response: MetadataResponse<'_> = read(&answer, 12).expect("a metadata response");
+        let partition = &response.topics[0].partitions[0];
+        (response.brokers.len(), partition.leader_id, partition.leader_epoch)
+    };
+    let before = epoch(&mut rig);
+    rig.world.now += 3_600_000;
+    let soon = rig.world.now + 30_000;
+    while rig.world.step(soon) {}
+    assert_eq!(epoch(&mut rig), before);
+    let records = batch(&["a"], rig.world.now);
+    assert_eq!(rig.produced(0, -1, &records), (0, 0));
 }
