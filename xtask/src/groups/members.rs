@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 
 /// How often members send heartbeats: a group of this size learns of a change within this time.
 const HEARTBEAT: Duration = Duration::from_millis(250);
+/// How long the group is left alone before one leaves: new assignments of a KIP-848 group are a second apart, whoever asks for them.
+const REST: Duration = Duration::from_millis(1500);
+/// How much less than the broker the members count for the scheduler.
+const MEEKNESS: i32 = 5;
 /// How long the group may take to settle.
 const SETTLE: Duration = Duration::from_secs(120);
 
@@ -53,13 +57,18 @@ impl Display for Protocol {
     }
 }
 
-/// What was measured.
+/// What was measured: from when to when all joined, and one left and was replaced.
 pub struct Load {
-    pub joined: Duration,
-    pub left: Duration,
+    pub joining: (Instant, Instant),
+    pub leaving: (Instant, Instant),
 }
 
 impl Load {
+    /// Whether something happened in the group at that time.
+    pub fn is_busy(&self, at: Instant) -> bool {
+        [self.joining, self.leaving].iter().any(|(from, to)| (*from..*to).contains(&at))
+    }
+
     /// All members join; when all is settled the last one leaves; when that is settled, all go.
     pub fn run(bootstrap: &str, protocol: Protocol, count: usize) -> Result<Load, Trouble> {
         let table = Table::new(protocol, count);
@@ -68,21 +77,26 @@ impl Load {
             for index in 0..count {
                 let table = &table;
                 let member = move || {
-                    let outcome = match protocol {
+                    // They stand for programs on other machines: the broker and the producer that is watched come first.
+                    let meek = rustix::process::nice(MEEKNESS).map_err(io::Error::from);
+                    let outcome = meek.and_then(|_| match protocol {
                         Protocol::Classic => classic(bootstrap, index, table),
                         Protocol::Consumer => consumer(bootstrap, index, table),
-                    };
+                    });
                     if let Err(error) = outcome {
                         table.give_up(format!("member {index}: {error}"));
                     }
                 };
                 std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, member)?;
             }
-            let joined = table.wait_settled(Phase::All).map(|at| at - begun);
-            table.enter(Phase::OneLess);
-            let left = table.wait_settled(Phase::OneLess).map(|at| at - table.left_at(begun));
+            let outcome = table.wait_settled(Phase::All).and_then(|joined| {
+                std::thread::sleep(REST);
+                table.enter(Phase::OneLess);
+                let settled = table.wait_settled(Phase::OneLess)?;
+                Ok(Load { joining: (begun, joined), leaving: (table.left_at(joined), settled) })
+            });
             table.enter(Phase::Over);
-            Ok(Load { joined: joined?, left: left? })
+            outcome
         })
     }
 }

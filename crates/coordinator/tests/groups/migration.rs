@@ -39,6 +39,19 @@ fn classic_group(rig: &mut Rig) -> ClassicConsumer {
 }
 
 #[test]
+fn a_group_that_is_not_there_is_told_from_one_of_another_kind() {
+    let mut rig = Rig::new();
+    let described = |rig: &Rig| rig.coordinator.describe_consumer_group("g", &rig.cluster).error_message;
+    let late = Consumer { member_epoch: 1, ..Consumer::new("late", &["t"]) };
+    let beaten = |rig: &mut Rig| rig.consumer_request(&late.request(), 1).error_message;
+    assert_eq!(described(&rig).as_deref(), Some("Group g not found."));
+    assert_eq!(beaten(&mut rig).as_deref(), Some("Consumer group g not found."));
+    classic_group(&mut rig);
+    assert_eq!(described(&rig).as_deref(), Some("Group g is not a consumer group."));
+    assert_eq!(beaten(&mut rig).as_deref(), Some("Group g is not a consumer group."));
+}
+
+#[test]
 fn a_classic_group_is_upgraded_and_loses_nothing() {
     let mut rig = Rig::new();
     let mut old = classic_group(&mut rig);

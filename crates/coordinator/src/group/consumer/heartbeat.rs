@@ -37,8 +37,14 @@ impl Refusal {
         Refusal { error, message: message.into() }
     }
 
-    pub(crate) fn unknown_group(group_id: &str) -> Refusal {
+    /// A group of another kind.
+    pub(crate) fn other_group(group_id: &str) -> Refusal {
         Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group."))
+    }
+
+    /// No group at all; `kind` is what was looked for.
+    fn no_group(kind: &str, group_id: &str) -> Refusal {
+        Refusal::new(ErrorCode::GroupIdNotFound, format!("{kind} {group_id} not found."))
     }
 
     pub(crate) fn unknown_member(group_id: &str, member_id: &str) -> Refusal {
@@ -135,7 +141,11 @@ impl GroupCoordinator {
         let fresh = if joins { self.consumer_group_to_join(group_id, context)? } else { None };
         let (group, conversion) = match &fresh {
             Some((group, records)) => (group, &records[..]),
-            None => (known(&self.consumer_groups, group_id)?, &[][..]),
+            None => match self.consumer_groups.get(group_id) {
+                Some(group) => (group, &[][..]),
+                None if self.has_group(group_id) => return Err(Refusal::other_group(group_id)),
+                None => return Err(Refusal::no_group("Consumer group", group_id)),
+            },
         };
         let instance_id = request.instance_id.as_deref();
         check_size(group, &request.member_id, instance_id, self.config.consumer.max_size)?;
@@ -230,17 +240,13 @@ impl GroupCoordinator {
         Ok(response)
     }
 
+    /// A consumer group, or GROUP_ID_NOT_FOUND (69).
     pub(crate) fn consumer_group(&self, group_id: &str) -> Result<&ConsumerGroup, Refusal> {
-        known(&self.consumer_groups, group_id)
+        self.consumer_groups.get(group_id).ok_or_else(|| match self.has_group(group_id) {
+            true => Refusal::other_group(group_id),
+            false => Refusal::no_group("Group", group_id),
+        })
     }
-}
-
-/// GROUP_ID_NOT_FOUND (69).
-fn known<'g>(
-    groups: &'g BTreeMap<Arc<str>, ConsumerGroup>,
-    group_id: &str,
-) -> Result<&'g ConsumerGroup, Refusal> {
-    groups.get(group_id).ok_or_else(|| Refusal::unknown_group(group_id))
 }
 
 /// GROUP_MAX_SIZE_REACHED (81), but not for those who have a place already.

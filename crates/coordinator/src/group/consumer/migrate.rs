@@ -45,7 +45,7 @@ impl GroupCoordinator {
             return Ok(None);
         }
         if self.foreign_groups.contains_key(group_id) {
-            return Err(Refusal::unknown_group(group_id));
+            return Err(Refusal::other_group(group_id));
         }
         let fresh = || ConsumerGroup::new(Arc::from(group_id));
         match self.groups.get(group_id) {
