@@ -7,6 +7,7 @@
 mod members;
 mod offsets;
 
+use crate::bench::peer::JVM_AS_SHIPPED;
 use crate::broker::{Broker, Kind};
 use crate::steps::{Trouble, fresh_dir};
 use crate::wire::Connection;
@@ -59,6 +60,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     let home = fresh_dir(&workspace::scratch("groups"))?;
     let mut broker = Broker::new(options.against, options.binary.clone(), &home, &logs)?;
     broker.set(SETTINGS);
+    broker.set_jvm(JVM_AS_SHIPPED);
     broker.start()?;
     create_topic(&broker.bootstrap(), "members", options.members)?;
     create_topic(&broker.bootstrap(), "records", 1)?;

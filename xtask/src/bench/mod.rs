@@ -6,7 +6,7 @@
 mod figure;
 mod ledger;
 mod machine;
-mod peer;
+pub mod peer;
 mod plot;
 mod quick;
 mod report;

@@ -27,7 +27,7 @@ const JVM_FOR_LOAD: &[&str] = &[
     "-Djava.awt.headless=true",
 ];
 /// What Kafka's own start script gives the JVM.
-const JVM_AS_SHIPPED: &[&str] = &[
+pub const JVM_AS_SHIPPED: &[&str] = &[
     "-Xms1G",
     "-Xmx1G",
     "-XX:+UseG1GC",
