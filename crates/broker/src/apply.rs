@@ -7,7 +7,7 @@ use ottla_coordinator::{Coordinator, GroupCoordinator, Outcome, TransactionCoord
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_metadata::features::TRANSACTION_VERSION;
 use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS, TRANSACTION_STATE};
-use ottla_metadata::{Delta, Image, PartitionChange, ResourceType};
+use ottla_metadata::{Delta, Image, Partition as Described, PartitionChange, ResourceType};
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, TopicId};
 use ottla_storage::PartitionDirKind;
@@ -34,6 +34,7 @@ impl Broker {
         self.configure_topics(image, delta, reconfigured, out);
         self.image.store(Arc::new(image.clone()));
         self.serve_if_unfenced(image, out);
+        self.advance_fetchers(now, out);
         self.tell_groups_of_topics(image, delta, now, out);
         // Groups first: transactions that end may have offsets to decide.
         let group = |index| self.group_coordinator(index, now);
@@ -80,6 +81,7 @@ impl Broker {
         self.topics.store(Arc::new(topics));
         for topic in &gone {
             for partition in &topic.partitions {
+                self.fetchers.leave((topic.topic.id, partition.index));
                 let wakes = partition.delete();
                 self.wake(partition, wakes, now, out);
                 let delay = self.live_config().topic_defaults.file_delete_delay_ms;
@@ -118,7 +120,6 @@ impl Broker {
         if changed.is_empty() {
             return;
         }
-        let me = NodeId(self.config.node_id);
         let mut topics = (**self.topics.load()).clone();
         for id in changed {
             let Some(described) = image.topic(id) else { continue };
@@ -148,16 +149,40 @@ impl Broker {
                 else {
                     continue;
                 };
-                if state.leader == Some(me) {
-                    partition.become_leader(state.leader_epoch.0);
-                } else {
-                    let wakes = partition.resign(state.leader_epoch.0);
-                    self.wake(partition, wakes, now, out);
-                }
+                self.take_role(partition, state, now, out);
             }
             topics.insert(TopicPartitions { topic, partitions });
         }
         self.topics.store(Arc::new(topics));
+    }
+
+    /// Leads a partition, follows its leader, or neither.
+    fn take_role(&self, partition: &Arc<Partition>, state: &Described, now: Millis, out: &mut Effects) {
+        let me = NodeId(self.config.node_id);
+        let key = (partition.topic.id, partition.index);
+        let leader_epoch = state.leader_epoch.0;
+        let wakes = match state.leader {
+            Some(leader) if leader == me => {
+                self.fetchers.leave(key);
+                let wakes = partition.become_leader(me.0, state, now);
+                if partition.has_followers() {
+                    out.push(Effect::Tick { at: now });
+                }
+                wakes
+            }
+            Some(leader) if state.replicas.contains(&me) => {
+                let (is_new, wakes) = partition.become_follower(leader_epoch);
+                if is_new {
+                    self.fetchers.follow(partition, leader.0, leader_epoch, now);
+                }
+                wakes
+            }
+            _ => {
+                self.fetchers.leave(key);
+                partition.resign(leader_epoch)
+            }
+        };
+        self.wake(partition, wakes, now, out);
     }
 
     /// Lays what was set for brokers while they run over what this one was started with. Returns whether anything was.
@@ -215,6 +240,24 @@ impl Broker {
             settings.durability = Durability::Flushed;
         }
         Arc::new(settings)
+    }
+
+    /// Whether acting on what changed means to read logs: those of coordinators that this node leads from now on.
+    pub(crate) fn has_to_load(&self, image: &Image, delta: &Delta) -> bool {
+        let me = NodeId(self.config.node_id);
+        let of_coordinator = |id: TopicId| {
+            let name = image.topic(id).map(|topic| &*topic.name);
+            name.is_some_and(|name| [CONSUMER_OFFSETS, TRANSACTION_STATE].contains(&name))
+        };
+        delta.partitions.iter().any(|((id, index), change)| {
+            let leads = change.new.leader == Some(me) && change.leader_changed();
+            let is_new = || {
+                let topics = self.topics();
+                let known = topics.by_id(id.0).and_then(|topic| topic.partition(index.0).ok());
+                known.is_none_or(|partition| partition.is_fresh())
+            };
+            self.config.roles.broker && leads && of_coordinator(*id) && !is_new()
+        })
     }
 
     /// Leads the coordinators of the partitions of `topic` that this node leads, and no others.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_metadata::Image;
 use ottla_metadata::config::BrokerConfig;
-use ottla_protocol::Chain;
+use ottla_protocol::{Chain, Uuid};
 use ottla_storage::{FlushDone, FlushJob};
 
 use crate::api::fetch::PendingFetch;
@@ -162,6 +162,8 @@ pub enum ReadTask {
     Checkpoint,
     /// The cluster is known: directories are held against it, and logs recovered.
     TakeUp(Box<Image>),
+    /// What changed between two images is acted upon, which means to load coordinators.
+    Apply(Box<(Image, Image)>),
     /// What the node must not forget of elections.
     Persist(Box<PersistJob>),
     /// A fetch of the metadata log by another node, of records that are not in memory.
@@ -181,6 +183,31 @@ pub enum ReadTask {
     DivergenceArrived {
         /// Raft's number of the request.
         request: u64,
+        /// The answer's body.
+        body: Option<Bytes>,
+        /// Its version.
+        version: i16,
+    },
+    /// Logs have to be opened before they can follow that leader.
+    ReplicaFetch {
+        /// The leader's node id.
+        leader: i32,
+    },
+    /// A leader answered the fetch of its followers on this node.
+    ReplicaFetched {
+        /// The leader's node id.
+        leader: i32,
+        /// The answer's body.
+        body: Option<Bytes>,
+        /// Its version.
+        version: i16,
+    },
+    /// A leader said where its log begins.
+    LeaderStart {
+        /// The leader's node id.
+        leader: i32,
+        /// The partition: its topic's id, and its index.
+        key: (Uuid, i32),
         /// The answer's body.
         body: Option<Bytes>,
         /// Its version.

@@ -26,6 +26,7 @@ mod producer_ids;
 mod purgatory;
 mod quorum;
 mod quotas;
+mod replication;
 mod sessions;
 mod store;
 mod topics;

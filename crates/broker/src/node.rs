@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use ottla_coordinator::{GroupCoordinator, TransactionCoordinator};
-use ottla_metadata::Image;
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{BrokerConfig, TopicConfig};
 use ottla_metadata::topic_name::{CLUSTER_METADATA, CONSUMER_OFFSETS, TRANSACTION_STATE};
+use ottla_metadata::{Delta, Image};
 use ottla_protocol::ErrorCode;
 use ottla_storage::PartitionName;
 
@@ -26,6 +26,7 @@ use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
 use crate::quorum::Quorum;
 use crate::quotas::ClientQuotas;
+use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
@@ -56,6 +57,8 @@ pub struct Broker {
     pub(crate) upkeep: Upkeep,
     pub(crate) producer_ids: Arc<ProducerIds>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) fetchers: Fetchers,
+    pub(crate) isr_changes: IsrChanges,
     pub(crate) lifecycle: Lifecycle,
     /// Requests for the active controller that wait for one.
     pub(crate) forwards: Mutex<Vec<(Millis, Box<Forwarded>)>>,
@@ -112,6 +115,7 @@ impl Broker {
                 self.store.want_checkpoint(now, out);
                 let wakes = partition.on_flushed(outcome.born, outcome.done, now, out);
                 self.wake(&partition, wakes, now, out);
+                self.advance_fetchers(now, out);
             }
             FlushTarget::Metadata => self.on_metadata_flushed(outcome.done, now, out),
         }
@@ -127,6 +131,11 @@ impl Broker {
                 }
             }
             ReadTask::TakeUp(image) => self.on_take_up(&image, now, out),
+            ReadTask::Apply(images) => {
+                let (before, after) = *images;
+                self.apply(&after, &Delta::between(&before, &after), now, out);
+                self.follow_image(&after, now, out);
+            }
             ReadTask::Persist(job) => self.on_persist(*job, now, out),
             ReadTask::MetadataFetch(fetch) => self.on_metadata_read(&fetch, now, out),
             ReadTask::SnapshotRead(read) => read.run(out),
@@ -135,6 +144,13 @@ impl Broker {
             }
             ReadTask::DivergenceArrived { request, body, version } => {
                 self.on_fetched(request, body, version, true, now, out);
+            }
+            ReadTask::ReplicaFetch { leader } => self.on_replica_fetch(leader, now, out),
+            ReadTask::ReplicaFetched { leader, body, version } => {
+                self.on_replica_fetched(leader, body.as_ref(), version, now, out);
+            }
+            ReadTask::LeaderStart { leader, key, body, version } => {
+                self.on_leader_start(leader, key, body.as_ref(), version, now, out);
             }
             ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
@@ -187,6 +203,8 @@ impl Broker {
         }
         self.on_quorum_tick(now, out);
         self.resend_forwarded(now, out);
+        self.advance_fetchers(now, out);
+        self.on_isr_tick(now, out);
         self.upkeep.plan(&self.live_config(), now, out);
         self.groups.on_tick(self, now, out);
         self.transactions.on_tick(self, now, out);

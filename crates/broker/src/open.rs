@@ -24,6 +24,7 @@ use crate::peers::Peers;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
 use crate::quotas::{ClientQuotas, Windows};
+use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::topics::Topics;
@@ -100,6 +101,12 @@ impl Broker {
             Some(meta) if meta.directory_id.is_some() => meta.clone(),
             found => {
                 let cluster_id = found.map(|meta| meta.cluster_id.clone()).or(cluster_id);
+                if cluster_id.is_none() && !config.is_cluster_of_one() {
+                    return Err(OpenError::Unserved(format!(
+                        "{}: the directory is empty, and this node has others: all of them need the same cluster id; set CLUSTER_ID",
+                        config.log_dirs[0]
+                    )));
+                }
                 let cluster_id = cluster_id.unwrap_or_else(|| dice.uuid().to_string());
                 let meta =
                     MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
@@ -143,6 +150,8 @@ impl Broker {
             upkeep,
             producer_ids: Arc::default(),
             peers,
+            fetchers: Fetchers::default(),
+            isr_changes: IsrChanges::default(),
             lifecycle: Lifecycle::new(identity),
             forwards: Mutex::default(),
             crew,

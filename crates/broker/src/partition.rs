@@ -23,7 +23,12 @@ pub(crate) use append::Joining;
 
 mod append;
 mod disk;
+mod following;
+mod leading;
 mod upkeep;
+
+use leading::Leading;
+pub(crate) use leading::{FollowerFetch, Proposal};
 
 /// What all partitions of a topic share.
 #[derive(Debug)]
@@ -60,6 +65,8 @@ struct Core {
     settings: Arc<TopicConfig>,
     role: Role,
     leader_epoch: i32,
+    /// What this node knows as the leader, if it is that.
+    leading: Option<Leading>,
     /// Records below are committed (exclusive).
     high_watermark: i64,
     /// Appends above the high watermark: end offset and bytes of each, in order.
@@ -69,6 +76,8 @@ struct Core {
     /// Fetches that wait for more committed bytes. May hold answered ones until the next purge.
     fetches: Vec<Arc<PendingFetch>>,
     fetches_purged_len: usize,
+    /// Fetches of followers, which wait for anything that is appended.
+    replica_fetches: Vec<Arc<PendingFetch>>,
     flush: Flush,
     /// The disk did not take the last append, which was reported; it may take the next one.
     append_failed: bool,
@@ -81,6 +90,8 @@ struct Core {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Leader,
+    /// Another node leads, and this one has a replica.
+    Follower,
     /// No leader here: another node leads, or nobody does.
     Idle,
     /// The topic was deleted.
@@ -152,6 +163,12 @@ pub(crate) struct Wakes {
     pub coordinator_failed: bool,
 }
 
+impl Wakes {
+    fn is_empty(&self) -> bool {
+        self.produces.is_empty() && self.fetches.is_empty() && self.coordinator.is_none()
+    }
+}
+
 /// Positions of a log as seen by readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Positions {
@@ -170,6 +187,9 @@ pub(crate) struct PartitionRead {
     pub records: Chain,
     pub aborted: Vec<(i64, i64)>,
     pub diverging: Option<(i32, i64)>,
+    /// Who is woken by what a follower's fetch says, and whether that follower should be in the ISR.
+    pub wakes: Wakes,
+    pub has_proposal: bool,
 }
 
 impl PartitionRead {
@@ -180,6 +200,8 @@ impl PartitionRead {
             records: Chain::default(),
             aborted: Vec::new(),
             diverging: None,
+            wakes: Wakes::default(),
+            has_proposal: false,
         }
     }
 }
@@ -205,6 +227,10 @@ pub(crate) struct ReadRequest {
     pub at_least_one: bool,
     /// Whether the caller may wait for the disk.
     pub may_wait: bool,
+    /// A follower reads up to the log's end.
+    pub by_follower: bool,
+    /// Who it is, when its fetch is looked at for the first time: a fetch is a receipt once.
+    pub receipt: Option<FollowerFetch>,
 }
 
 impl Partition {
@@ -221,11 +247,13 @@ impl Partition {
             settings,
             role: Role::Idle,
             leader_epoch: -1,
+            leading: None,
             high_watermark: 0,
             uncommitted: VecDeque::new(),
             acks: VecDeque::new(),
             fetches: Vec::new(),
             fetches_purged_len: 0,
+            replica_fetches: Vec::new(),
             flush: Flush::Idle,
             append_failed: false,
             admissions: BTreeMap::new(),
@@ -236,32 +264,6 @@ impl Partition {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         crate::sessions::lock(&self.core)
-    }
-
-    /// Takes leadership in `leader_epoch`.
-    pub(crate) fn become_leader(&self, leader_epoch: i32) {
-        let mut core = self.lock();
-        if core.role == Role::Deleted || core.role == Role::Offline {
-            return;
-        }
-        assert!(leader_epoch >= core.leader_epoch, "leader epochs never go back");
-        core.role = Role::Leader;
-        if leader_epoch > core.leader_epoch
-            && let Some(log) = core.log.as_mut()
-        {
-            log.begin_epoch(leader_epoch);
-        }
-        core.leader_epoch = leader_epoch;
-    }
-
-    /// Gives leadership up.
-    pub(crate) fn resign(&self, leader_epoch: i32) -> Wakes {
-        let mut core = self.lock();
-        if core.role == Role::Leader {
-            core.role = Role::Idle;
-        }
-        core.leader_epoch = leader_epoch.max(core.leader_epoch);
-        core.abandon()
     }
 
     /// The topic is gone: lets go of the log and of everyone who waits. Whoever is opening the log right now is waited for, that nobody
@@ -385,8 +387,15 @@ impl Partition {
         if request.offset < positions.log_start_offset || request.offset > positions.log_end_offset {
             return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange));
         }
-        let bound =
-            if request.committed_only { positions.last_stable_offset } else { positions.high_watermark };
+        if let Some(from) = request.receipt {
+            read.has_proposal = core.on_receipt(from, request.offset, now, &mut read.wakes);
+            read.positions = core.positions().ok();
+        }
+        let bound = match request.by_follower {
+            true => positions.log_end_offset,
+            false if request.committed_only => positions.last_stable_offset,
+            false => positions.high_watermark,
+        };
         if request.offset >= bound {
             if let Some(log) = core.log.as_mut() {
                 log.expect_reader();
@@ -427,12 +436,23 @@ impl Partition {
     pub(crate) fn park(
         self: &Arc<Self>,
         fetch: &Arc<PendingFetch>,
-        seen: i64,
+        seen: Positions,
+        by_follower: bool,
         now: Millis,
         out: &mut Effects,
     ) -> bool {
         let mut core = self.lock();
-        if core.high_watermark != seen {
+        if by_follower {
+            // It is woken by the append itself, not by a timer.
+            let end = core.log.as_ref().map_or(0, Log::log_end_offset);
+            if end == seen.log_end_offset && core.role == Role::Leader {
+                core.replica_fetches.retain(|fetch| !fetch.is_answered());
+                core.replica_fetches.push(fetch.clone());
+                return true;
+            }
+            return false;
+        }
+        if core.high_watermark != seen.high_watermark {
             return false;
         }
         if core.fetches.len() >= 2 * core.fetches_purged_len.max(8) {
@@ -504,10 +524,12 @@ impl Partition {
         let mut wakes = Wakes::default();
         let flushed = log.on_flushed(done).map_err(|error| error.to_string());
         match born.map_err(|error| error.to_string()).and(flushed) {
-            Ok(synced) => {
+            Ok(_) => {
                 core.birth = None;
-                core.advance(synced, &mut wakes);
-                let urgent = !core.acks.is_empty() || core.fetches.iter().any(|fetch| !fetch.is_answered());
+                core.advance_own(now, &mut wakes);
+                let urgent = !core.acks.is_empty()
+                    || core.fetches.iter().any(|fetch| !fetch.is_answered())
+                    || core.role == Role::Follower;
                 core.plan_flush(self, urgent, now, out);
             }
             Err(error) => {
@@ -564,7 +586,7 @@ impl Core {
         match self.role {
             Role::Deleted => return Err(ErrorCode::UnknownTopicOrPartition),
             Role::Offline => return Err(ErrorCode::KafkaStorageError),
-            Role::Idle => return Err(ErrorCode::NotLeaderOrFollower),
+            Role::Follower | Role::Idle => return Err(ErrorCode::NotLeaderOrFollower),
             Role::Leader => {}
         }
         if current_leader_epoch >= 0 && current_leader_epoch < self.leader_epoch {
@@ -588,7 +610,7 @@ impl Core {
             let (log, birth) = created.map_err(|error| of.unusable("can not be created", &error))?;
             self.fresh = false;
             self.birth = Some(Arc::new(birth));
-            self.begin(log);
+            self.begin(log, 0, now);
         }
         // Not there: the node stops, or the caller did not have the log settled.
         self.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)
@@ -651,6 +673,7 @@ impl Core {
     /// Nobody here will see the high watermark move again.
     fn abandon(&mut self) -> Wakes {
         let mut wakes = Wakes { fetches: std::mem::take(&mut self.fetches), ..Wakes::default() };
+        wakes.fetches.append(&mut self.replica_fetches);
         for applicant in std::mem::take(&mut self.admissions).into_values().flatten() {
             wakes.failed.push((applicant.produce, applicant.entry));
         }

@@ -13,6 +13,7 @@ use ottla_protocol::{ApiKey, Chain, Message, Reader, Request, Writer};
 
 use crate::call::Deferred;
 use crate::effect::{Effect, Effects, Millis};
+use crate::replication::PartitionKey;
 use crate::sessions::lock;
 
 /// What a connection to another node is for.
@@ -89,6 +90,17 @@ pub(crate) enum Awaited {
     ProducerIds(Option<Deferred>),
     /// Topics that a request needs.
     Creation(Deferred),
+    /// Records for the followers on this node.
+    ReplicaFetch {
+        leader: i32,
+    },
+    /// Where a leader's log begins.
+    LeaderStart {
+        leader: i32,
+        key: PartitionKey,
+    },
+    /// Changes of ISRs.
+    Isr,
     /// A request of a client.
     Forwarded(Box<Forwarded>),
 }

@@ -124,6 +124,11 @@ impl Store {
         })
     }
 
+    /// What was known to be committed of a partition when this node started.
+    pub fn high_watermark(&self, topic: &str, index: i32) -> i64 {
+        self.high_watermarks.get(&PartitionName::new(topic, index)).copied().unwrap_or(0)
+    }
+
     pub fn dir(&self) -> &LogDir {
         &self.dir
     }

@@ -89,9 +89,6 @@ struct Running {
 
 /// Binds, recovers, starts all threads, and says so.
 fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
-    if configured.broker.roles.broker && !configured.broker.is_cluster_of_one() {
-        return Err("this version serves a cluster of one node: process.roles=broker,controller and one voter, this node".to_owned());
-    }
     let listening = bind_all(&mut configured.broker)?;
     let limits = limits(configured);
     let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);

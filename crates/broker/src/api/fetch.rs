@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
@@ -18,7 +19,7 @@ use ottla_protocol::{ErrorCode, Records, Uuid};
 use crate::Broker;
 use crate::call::{Call, ReplyTo};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
-use crate::partition::{Partition, PartitionRead, ReadRequest};
+use crate::partition::{FollowerFetch, Partition, PartitionRead, ReadRequest};
 use crate::quotas::Flow;
 use crate::sessions::{Footing, Key, News, Wanted, lock};
 
@@ -34,6 +35,10 @@ pub struct PendingFetch {
     /// Who pays for it.
     client_id: Box<str>,
     committed_only: bool,
+    /// The broker that fetches as a follower, if one does.
+    follower: Option<FollowerFetch>,
+    /// Whether what a follower says of itself was taken note of.
+    was_receipted: AtomicBool,
     min_bytes: i64,
     max_bytes: usize,
     /// `max_wait_ms` from the arrival.
@@ -126,13 +131,19 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         })
         .collect();
     let limit = broker.config().requests.fetch_max_bytes;
-    let granted = broker.quotas.fetch_bytes_max(&broker.image(), call.client_id);
+    let follower = follower_of(broker, &request);
+    let granted = match follower {
+        Some(_) => usize::MAX,
+        None => broker.quotas.fetch_bytes_max(&broker.image(), call.client_id),
+    };
     let fetch = Arc::new(PendingFetch {
         reply: call.reply,
         footing,
         targets,
         client_id: call.client_id.into(),
         committed_only: request.isolation_level == 1,
+        follower,
+        was_receipted: AtomicBool::new(false),
         min_bytes: i64::from(request.min_bytes),
         max_bytes: usize::try_from(request.max_bytes.clamp(0, limit)).unwrap_or(0).min(granted),
         deadline: call.now + i64::from(request.max_wait_ms.max(0)),
@@ -140,6 +151,19 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         answered: AtomicBool::new(false),
     });
     advance(broker, &fetch, false, call.now, call.out);
+}
+
+/// The broker that fetches as a follower. Up to v14 it is named elsewhere; only since v15 it says which life of it fetches (KIP-903).
+fn follower_of(broker: &Broker, request: &FetchRequest<'_>) -> Option<FollowerFetch> {
+    let id = request.replica_id.max(request.replica_state.replica_id);
+    let broker_epoch = request.replica_state.replica_epoch;
+    (id >= 0).then(|| {
+        let image = broker.image();
+        let known = image.broker(NodeId(id));
+        let is_eligible =
+            known.is_some_and(|it| it.is_active() && (broker_epoch < 0 || it.broker_epoch == broker_epoch));
+        FollowerFetch { id, broker_epoch, is_eligible }
+    })
 }
 
 /// Carries the fetch on: answers it if it has enough or its time is up, parks it if it has not, and sends it to a reader thread when
@@ -155,7 +179,7 @@ pub(crate) fn advance(
         if fetch.is_answered() {
             return;
         }
-        let Some(reads) = look(fetch, may_wait, now) else {
+        let Some(reads) = look(broker, fetch, may_wait, now, out) else {
             out.push(Effect::Read(ReadTask::Fetch(fetch.clone())));
             return;
         };
@@ -170,7 +194,9 @@ pub(crate) fn advance(
         broker.purgatory().enter_fetch(fetch);
         let parked = fetch.targets.iter().zip(&reads).all(|(target, read)| {
             match (&target.partition, read.positions) {
-                (Ok(partition), Some(positions)) => partition.park(fetch, positions.high_watermark, now, out),
+                (Ok(partition), Some(positions)) => {
+                    partition.park(fetch, positions, fetch.follower.is_some(), now, out)
+                }
                 _ => true,
             }
         });
@@ -182,12 +208,19 @@ pub(crate) fn advance(
 }
 
 /// Reads every partition once. `None`: a reader thread is needed.
-fn look(fetch: &PendingFetch, may_wait: bool, now: Millis) -> Option<Vec<PartitionRead>> {
+fn look(
+    broker: &Broker,
+    fetch: &PendingFetch,
+    may_wait: bool,
+    now: Millis,
+    out: &mut Effects,
+) -> Option<Vec<PartitionRead>> {
+    let receipt = fetch.follower.filter(|_| !fetch.was_receipted.load(Ordering::Acquire));
     let mut left = fetch.max_bytes;
     let mut at_least_one = true;
     let mut reads = Vec::with_capacity(fetch.targets.len());
     for target in &fetch.targets {
-        let read = match &target.partition {
+        let mut read = match &target.partition {
             Err(error) => PartitionRead::failed(*error),
             Ok(partition) => partition.read(
                 ReadRequest {
@@ -198,14 +231,23 @@ fn look(fetch: &PendingFetch, may_wait: bool, now: Millis) -> Option<Vec<Partiti
                     committed_only: fetch.committed_only,
                     at_least_one,
                     may_wait,
+                    by_follower: fetch.follower.is_some(),
+                    receipt,
                 },
                 now,
             )?,
         };
+        if let Ok(partition) = &target.partition {
+            broker.wake(partition, std::mem::take(&mut read.wakes), now, out);
+            if read.has_proposal {
+                broker.propose_isr(partition, now, out);
+            }
+        }
         left = left.saturating_sub(read.records.len());
         at_least_one &= read.records.is_empty();
         reads.push(read);
     }
+    fetch.was_receipted.store(true, Ordering::Release);
     Some(reads)
 }
 
@@ -215,7 +257,8 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, now:
     }
     broker.purgatory().leave(fetch.reply.token);
     let bytes = reads.iter().map(|read| read.records.len()).sum();
-    let throttle_time_ms = broker.charge(Flow::Fetch, &fetch.client_id, bytes, fetch.reply.token, now, out);
+    let charged = if fetch.follower.is_some() { 0 } else { bytes };
+    let throttle_time_ms = broker.charge(Flow::Fetch, &fetch.client_id, charged, fetch.reply.token, now, out);
     let mut session = match &fetch.footing {
         Footing::Sessionless => None,
         Footing::Begun(session, _) | Footing::Continued(session, _) => Some(lock(session)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ottla_coordinator::{Context, Coordinator, Outcome, Record, ReplayError, Reply, Response, Topics};
 use ottla_metadata::config::BrokerConfig;
+use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
 use ottla_protocol::messages::list_groups_response::ListGroupsResponse;
 use ottla_protocol::{ApiKey, ErrorCode, Reader, Uuid};
@@ -71,6 +72,12 @@ impl Coordinator for Yes {
     }
 }
 
+/// A partition of which this node has the only replica.
+fn alone() -> ottla_metadata::Partition {
+    let me = vec![NodeId(0)];
+    ottla_metadata::Partition { replicas: me.clone(), isr: me, ..Default::default() }
+}
+
 struct Rig {
     broker: Arc<Broker>,
     shard: Shard<Yes>,
@@ -87,7 +94,7 @@ impl Rig {
         let topic = Topic { id: Uuid([7; 16]), name: "__yes".into(), internal: true };
         let settings = Arc::new(broker.config().topic_defaults.clone());
         let partition = Partition::new(Arc::new(topic), 0, settings, broker.store.clone());
-        partition.become_leader(0);
+        let _ = partition.become_leader(0, &alone(), 0);
         let shard = Shard::new(partition, Yes::default(), 0, COMMIT_TIMEOUT_MS);
         Rig { broker, shard, slot: 0, out: Effects::new() }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_metadata::config::Durability;
+use ottla_protocol::ErrorCode;
 use ottla_storage::{AppendError, AppendInfo, AppendOrigin};
 
 use super::{Ack, AppendRefusal, Committed, Core, Partition, Wakes};
@@ -80,18 +81,27 @@ impl Core {
         out: &mut Effects,
     ) -> Vec<Joined> {
         let leader_epoch = self.leader_epoch;
+        let is_short = !self.admits();
+        // Too few replicas are in sync for records that all of them shall have.
+        let is_refused = |batch: &Joining| is_short && batch.waiter.is_some();
         let log = match self.check_leader(-1).and_then(|()| self.log(of, now)) {
             Ok(log) => log,
             Err(error) => return batches.iter().map(|_| Err(AppendRefusal::Code(error))).collect(),
         };
-        let records = batches.iter().map(|batch| (&batch.records, batch.origin));
+        let admitted = batches.iter().filter(|batch| !is_refused(batch));
+        let records = admitted.map(|batch| (&batch.records, batch.origin));
         let appended = log.append_group(records, leader_epoch, now);
-        self.note(of, &appended, wakes, out);
+        self.note(of, &appended, wakes, now, out);
         let high_watermark = self.high_watermark;
         let mut urgent = false;
-        let mut results = Vec::with_capacity(appended.len());
-        for (result, batch) in appended.into_iter().zip(batches) {
-            let info = match result {
+        let mut results = Vec::with_capacity(batches.len());
+        let mut appended = appended.into_iter();
+        for batch in batches {
+            if is_refused(batch) {
+                results.push(Err(AppendRefusal::Code(ErrorCode::NotEnoughReplicas)));
+                continue;
+            }
+            let info = match appended.next().expect("one result for each that was admitted") {
                 Ok(info) => info,
                 Err(error) => {
                     results.push(Err(AppendRefusal::Invalid(error)));
@@ -120,17 +130,17 @@ impl Core {
         of: &Partition,
         appended: &[Result<AppendInfo, AppendError>],
         wakes: &mut Wakes,
+        now: Millis,
         out: &mut Effects,
     ) {
-        let mut end = None;
+        let mut is_longer = false;
         for result in appended {
             match result {
                 Ok(info) => {
-                    let required = info.last_offset + 1;
                     self.append_failed = false;
-                    end = end.max(Some(required));
                     if !info.duplicate {
-                        self.uncommitted.push_back((required, info.bytes as u64));
+                        is_longer = true;
+                        self.uncommitted.push_back((info.last_offset + 1, info.bytes as u64));
                     }
                 }
                 Err(error) => {
@@ -140,8 +150,12 @@ impl Core {
                 }
             }
         }
-        if let (Some(end), Durability::Replicated) = (end, self.settings.durability) {
-            self.advance(end, wakes);
+        if is_longer {
+            // Followers are woken by the append itself.
+            wakes.fetches.append(&mut self.replica_fetches);
+        }
+        if is_longer && self.settings.durability == Durability::Replicated {
+            self.advance_own(now, wakes);
         }
     }
 }

@@ -7,7 +7,7 @@ use ottla_metadata::config::TopicConfig;
 use ottla_protocol::ErrorCode;
 use ottla_storage::{FoundOffset, LoadJob, Log, Lookup, Slice, StorageError};
 
-use super::{Core, Partition, Positions, Role};
+use super::{Core, Leading, Partition, Positions, Role, Wakes};
 use crate::effect::Millis;
 use crate::sessions::lock;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Partition {
             Missing::Log(settings) => {
                 let opened = self.store.open_log(&self.topic, self.index, &settings, now);
                 let log = opened.map_err(|error| self.unusable("can not be opened", &error))?;
-                self.lock().take_up(self, log)
+                self.lock().take_up(self, log, now)
             }
             Missing::Active(job) => {
                 let loaded = job.run().map_err(|error| self.unusable("can not be loaded", &error))?;
@@ -134,23 +134,33 @@ impl Core {
         }
     }
 
-    /// Takes a log that was opened. What it holds is on disk, and this node is the only replica, so all of it is committed.
-    fn take_up(&mut self, of: &Partition, mut log: Log) -> Result<(), ErrorCode> {
+    /// Takes a log that was opened. What it holds is on disk.
+    fn take_up(&mut self, of: &Partition, mut log: Log, now: Millis) -> Result<(), ErrorCode> {
         assert!(self.log.is_none() && !self.fresh, "a log is opened once, by whoever holds `settling`");
         if self.role == Role::Deleted {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         // The configuration may have changed meanwhile.
         log.set_config(of.store.log_config(&self.settings));
-        self.begin(log);
+        let known = of.store.high_watermark(&of.topic.name, of.index);
+        self.begin(log, known, now);
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, mut log: Log) {
-        self.high_watermark = log.log_end_offset();
+    /// `known`: the high watermark of an earlier life. Of the only replica all is committed that it has on disk; others have to tell.
+    pub(super) fn begin(&mut self, mut log: Log, known: i64, now: Millis) {
+        let end = log.log_end_offset();
+        let alone = self.leading.as_ref().is_some_and(Leading::is_alone);
+        self.high_watermark = if alone { end } else { known.clamp(log.log_start_offset(), end) };
         if self.role == Role::Leader {
             log.begin_epoch(self.leader_epoch);
         }
+        if let Some(leading) = &mut self.leading {
+            leading.epoch_start_offset = end;
+        }
         self.log = Some(log);
+        let mut wakes = Wakes::default();
+        self.advance_own(now, &mut wakes);
+        assert!(wakes.is_empty(), "nobody waits for a log that was not open");
     }
 }

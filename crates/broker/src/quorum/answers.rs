@@ -7,6 +7,8 @@ use bytes::Bytes;
 use ottla_controller::Decision;
 use ottla_protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
 use ottla_protocol::messages::allocate_producer_ids_response::AllocateProducerIdsResponse;
+use ottla_protocol::messages::alter_partition_request::AlterPartitionRequest;
+use ottla_protocol::messages::alter_partition_response::AlterPartitionResponse;
 use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
 use ottla_protocol::messages::begin_quorum_epoch_response::BeginQuorumEpochResponse;
 use ottla_protocol::messages::broker_heartbeat_request::BrokerHeartbeatRequest;
@@ -26,7 +28,7 @@ use ottla_raft::{Event, VersionRange};
 
 use super::Then;
 use crate::Broker;
-use crate::api::{broker_heartbeat, broker_registration, controller_registration};
+use crate::api::{alter_partition, broker_heartbeat, broker_registration, controller_registration};
 use crate::call::Deferred;
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::peers::{Awaited, Lane};
@@ -42,6 +44,8 @@ pub(crate) enum Ask {
     RegisterController(Box<ControllerRegistrationRequest<'static>>),
     /// A block of producer ids, and the request that needs one.
     ProducerIds(Option<Deferred>),
+    /// Changes of ISRs.
+    Isr(Box<AlterPartitionRequest>),
     /// Topics, and the request that needs them.
     Create(Box<CreateTopicsRequest<'static>>, Deferred),
 }
@@ -53,6 +57,7 @@ pub(crate) enum Answer {
     Heartbeat { wanted_fence: bool, answer: Option<BrokerHeartbeatResponse> },
     ControllerRegistered(Option<i16>),
     ProducerIds(Option<AllocateProducerIdsResponse>, Option<Deferred>),
+    Isr(Option<AlterPartitionResponse>),
     Created(Deferred),
 }
 
@@ -64,6 +69,7 @@ impl Answer {
             Answer::Heartbeat { wanted_fence, .. } => Answer::Heartbeat { wanted_fence, answer: None },
             Answer::ControllerRegistered(_) => Answer::ControllerRegistered(None),
             Answer::ProducerIds(_, deferred) => Answer::ProducerIds(None, deferred),
+            Answer::Isr(_) => Answer::Isr(None),
             Answer::Created(deferred) => Answer::Created(deferred),
         }
     }
@@ -76,6 +82,7 @@ impl Ask {
             Ask::Heartbeat(request) => Answer::Heartbeat { wanted_fence: request.want_fence, answer: None },
             Ask::RegisterController(_) => Answer::ControllerRegistered(None),
             Ask::ProducerIds(deferred) => Answer::ProducerIds(None, deferred),
+            Ask::Isr(_) => Answer::Isr(None),
             Ask::Create(_, deferred) => Answer::Created(deferred),
         }
     }
@@ -107,6 +114,7 @@ impl Broker {
                 let request = self.producer_ids_request();
                 peers.send(to, (&request, 0), Awaited::ProducerIds(deferred), timeout_ms, out);
             }
+            Ask::Isr(request) => peers.send(to, (&*request, 3), Awaited::Isr, timeout_ms, out),
             Ask::Create(request, deferred) => {
                 peers.send(to, (&*request, 7), Awaited::Creation(deferred), timeout_ms, out);
             }
@@ -154,6 +162,10 @@ impl Broker {
                     )?;
                     Then::Told(Answer::ProducerIds(answer, deferred))
                 }
+                Ask::Isr(request) => {
+                    let decide = |it: &mut super::Deciding<'_>| alter_partition::decide(it, &request, 3);
+                    Then::Told(Answer::Isr(state.decide(decide, now, out)?))
+                }
                 Ask::Create(request, deferred) => {
                     state.decide(|it| it.controller.create_topics(&request), now, out)?;
                     Then::Again(deferred)
@@ -185,6 +197,7 @@ impl Broker {
                     self.handle_again(deferred, now, out);
                 }
             }
+            Answer::Isr(answer) => self.on_isr_decided(answer, now, out),
             Answer::Created(deferred) => self.handle_again(deferred, now, out),
         }
     }
@@ -253,6 +266,17 @@ impl Broker {
             Awaited::ProducerIds(deferred) => {
                 let answer = read::<AllocateProducerIdsResponse>(&body, version);
                 self.on_controller_answer(Answer::ProducerIds(answer, deferred), now, out);
+            }
+            Awaited::Isr => {
+                let answer = read::<AlterPartitionResponse>(&body, version);
+                self.on_controller_answer(Answer::Isr(answer), now, out);
+            }
+            // Both write to logs.
+            Awaited::ReplicaFetch { leader } => {
+                out.push(Effect::Read(ReadTask::ReplicaFetched { leader, body, version }));
+            }
+            Awaited::LeaderStart { leader, key } => {
+                out.push(Effect::Read(ReadTask::LeaderStart { leader, key, body, version }));
             }
             Awaited::Creation(deferred) => {
                 self.on_controller_answer(Answer::Created(deferred), now, out);

@@ -40,8 +40,8 @@ use bytes::Bytes;
 use ottla_controller::{Dice, bootstrap_records, first_record};
 use ottla_metadata::config::BrokerConfig;
 use ottla_metadata::{Image, MetadataVersion};
-use ottla_protocol::Uuid;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
+use ottla_protocol::{Listener, Uuid};
 use ottla_raft::{Endpoint, Endpoints, Raft, ReplicaKey, VersionRange, Voter as RaftVoter, Voters};
 use ottla_storage::{Disk, QuorumState as QuorumFile, SnapshotId, SnapshotWriter};
 
@@ -78,6 +78,17 @@ pub(crate) enum Then {
     Again(Deferred),
     /// This node asked its own controller.
     Told(Answer),
+}
+
+impl Then {
+    /// Whether a client of this very node waits.
+    fn is_for_clients(&self) -> bool {
+        match self {
+            Then::Respond(reply, _) => reply.envelope.is_none() && reply.key.is_served_by(Listener::Broker),
+            Then::Again(_) => true,
+            Then::Told(_) => false,
+        }
+    }
 }
 
 /// Who this node is, in this life.
@@ -127,6 +138,8 @@ struct State {
     snapshots: Snapshots,
     /// Who waits for the high watermark to reach an offset, sorted by it.
     waiting: VecDeque<(i64, Then)>,
+    /// For whom it was reached, while this node has not acted upon what is committed yet.
+    to_be_acted_upon: VecDeque<Then>,
     /// Whom it was reached for, or who waited for a leadership that ended (false); taken out of the lock before it is acted upon.
     released: Vec<(Then, bool)>,
     /// Requests of other nodes that raft has not answered yet.
@@ -156,7 +169,7 @@ struct State {
 enum Stage {
     /// Its registration was not read yet.
     Behind,
-    /// It is recovering its logs.
+    /// It is recovering its logs, or loading coordinators that it leads by now: what is committed meanwhile is acted upon afterwards.
     TakingUp,
     /// Changes are acted upon as they are committed.
     Following,
@@ -203,6 +216,7 @@ impl Quorum {
             dice: Dice::new(identity.seed),
             snapshots: Snapshots::new(history.snapshots, config.metadata_log.clone(), now),
             waiting: VecDeque::new(),
+            to_be_acted_upon: VecDeque::new(),
             released: Vec::new(),
             asked: BTreeMap::new(),
             asked_last: 0,
@@ -324,12 +338,18 @@ impl State {
             ));
         }
         match self.stage {
+            Stage::Following if broker.has_to_load(&image, &delta) => {
+                self.stage = Stage::TakingUp;
+                let before = broker.image().clone();
+                out.push(Effect::Read(ReadTask::Apply(Box::new((Image::clone(&before), image)))));
+            }
             Stage::Following => broker.apply(&image, &delta, now, out),
             Stage::Behind if broker.lifecycle.is_registered_in(&image) => {
                 self.stage = Stage::TakingUp;
                 out.push(Effect::Read(ReadTask::TakeUp(Box::new(image))));
             }
-            Stage::Behind | Stage::TakingUp => broker.image.store(Arc::new(image)),
+            Stage::Behind => broker.image.store(Arc::new(image)),
+            Stage::TakingUp => {}
         }
         Ok(())
     }
@@ -395,7 +415,16 @@ impl State {
     fn release(&mut self) {
         let committed = self.high_watermark;
         while let Some((_, then)) = self.waiting.pop_front_if(|(end, _)| *end <= committed) {
-            self.released.push((then, true));
+            self.to_be_acted_upon.push_back(then);
+        }
+        // A client of this node looks at once for what it asked for; other nodes do not.
+        let held: Vec<Then> = std::mem::take(&mut self.to_be_acted_upon).into();
+        for then in held {
+            if self.stage == Stage::TakingUp && then.is_for_clients() {
+                self.to_be_acted_upon.push_back(then);
+            } else {
+                self.released.push((then, true));
+            }
         }
     }
 

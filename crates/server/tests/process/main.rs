@@ -1,5 +1,6 @@
 //! The real binary as a process: what it prints, how it is reached, how it ends. Everything listens on ports that the system picks.
 
+mod cluster;
 mod node;
 mod refusals;
 mod serving;

@@ -1,0 +1,275 @@
+//! A partition as its followers see it, and as a follower itself: who leads, what the leader's log has, and what of the own log is to go.
+//!
+//! The one tricky idea: everything that comes from a leader names the leader epoch that it was asked in. An answer that arrives when the
+//! partition has gone on to another epoch, or is led here by now, is dropped: what it says was true of another log (KAFKA-18991).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_metadata::Partition as Described;
+use ottla_metadata::config::Durability;
+use ottla_protocol::{ErrorCode, records};
+use ottla_storage::{AppendOrigin, Log};
+
+use super::{Core, FollowerFetch, Leading, Partition, Proposal, Role, Wakes};
+use crate::effect::{Effect, Effects, Millis};
+
+/// Where a follower's log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FollowPosition {
+    pub log_start_offset: i64,
+    pub log_end_offset: i64,
+    /// Epoch of the last record; -1 if there is none.
+    pub last_epoch: i32,
+}
+
+impl Partition {
+    /// Leads, as the image says. Returns who is woken by that: with other members of the ISR other things are committed.
+    pub(crate) fn become_leader(&self, me: i32, described: &Described, now: Millis) -> Wakes {
+        let mut wakes = Wakes::default();
+        let core = &mut *self.lock();
+        if core.role == Role::Deleted || core.role == Role::Offline {
+            return wakes;
+        }
+        let leader_epoch = described.leader_epoch.0;
+        assert!(leader_epoch >= core.leader_epoch, "leader epochs never go back");
+        let goes_on = core.role == Role::Leader && leader_epoch == core.leader_epoch;
+        match &mut core.leading {
+            Some(leading) if goes_on => leading.follow_image(described, now),
+            leading => {
+                let end = core.log.as_ref().map_or(0, Log::log_end_offset);
+                *leading = Some(Leading::new(me, described, end, now));
+            }
+        }
+        core.role = Role::Leader;
+        if leader_epoch > core.leader_epoch
+            && let Some(log) = core.log.as_mut()
+        {
+            log.begin_epoch(leader_epoch);
+        }
+        core.leader_epoch = leader_epoch;
+        core.advance_own(now, &mut wakes);
+        wakes
+    }
+
+    /// Follows another node. Returns whether it did not in this epoch before.
+    pub(crate) fn become_follower(&self, leader_epoch: i32) -> (bool, Wakes) {
+        let mut core = self.lock();
+        if core.role == Role::Deleted || core.role == Role::Offline {
+            return (false, Wakes::default());
+        }
+        let is_new = core.role != Role::Follower || leader_epoch > core.leader_epoch;
+        core.role = Role::Follower;
+        core.leading = None;
+        core.leader_epoch = leader_epoch.max(core.leader_epoch);
+        (is_new, core.abandon())
+    }
+
+    /// Gives leadership up: nobody leads, or there is no replica here.
+    pub(crate) fn resign(&self, leader_epoch: i32) -> Wakes {
+        let mut core = self.lock();
+        if matches!(core.role, Role::Leader | Role::Follower) {
+            core.role = Role::Idle;
+        }
+        core.leading = None;
+        core.leader_epoch = leader_epoch.max(core.leader_epoch);
+        core.abandon()
+    }
+
+    /// Whether there is no log yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.lock().fresh
+    }
+
+    /// Whether this node leads and others follow.
+    pub(crate) fn has_followers(&self) -> bool {
+        self.lock().leading.as_ref().is_some_and(|leading| !leading.is_alone())
+    }
+
+    /// Whether everything that was fetched is on disk, as far as it has to be before the next fetch says so.
+    pub(crate) fn is_receipted(&self) -> bool {
+        let core = self.lock();
+        let flushed = core.log.as_ref().is_none_or(|log| log.synced_offset() >= log.log_end_offset());
+        flushed || core.settings.durability == Durability::Replicated || core.role != Role::Follower
+    }
+
+    /// Where the log of a follower stands. Waits for the disk unless the log [is at hand](Partition::is_at_hand).
+    pub(crate) fn follow_position(
+        &self,
+        leader_epoch: i32,
+        now: Millis,
+    ) -> Result<FollowPosition, ErrorCode> {
+        if !self.is_at_hand() {
+            self.settle(now)?;
+        }
+        let core = self.lock();
+        if !core.follows_in(leader_epoch) {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        Ok(core.log.as_ref().map_or(
+            FollowPosition { log_start_offset: 0, log_end_offset: 0, last_epoch: -1 },
+            |log| FollowPosition {
+                log_start_offset: log.log_start_offset(),
+                log_end_offset: log.log_end_offset(),
+                last_epoch: log.latest_epoch().unwrap_or(-1),
+            },
+        ))
+    }
+
+    /// Appends what was fetched in that epoch, and takes over what the leader says is committed. `Err`: it does not fit; it is dropped.
+    pub(crate) fn append_fetched(
+        self: &Arc<Self>,
+        leader_epoch: i32,
+        records: &Bytes,
+        leader_high_watermark: i64,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Result<(), ()> {
+        let core = &mut *self.lock();
+        if !core.follows_in(leader_epoch) {
+            return Err(());
+        }
+        // The first batch may begin before the offset that was asked for, if the leader compacted: then it is not for this log.
+        let first = records::batches(records).next().and_then(Result::ok).map(|batch| batch.base_offset);
+        if let Some(first) = first {
+            let log = core.log(self, now).map_err(|_| ())?;
+            if first < log.log_end_offset() {
+                return Err(());
+            }
+            match log.append(records, AppendOrigin::Replication, leader_epoch, now) {
+                Ok(info) => core.uncommitted.push_back((info.last_offset + 1, info.bytes as u64)),
+                Err(error) => {
+                    if error.is_storage_failure() && !std::mem::replace(&mut core.append_failed, true) {
+                        out.push(Effect::Report(format!("{}-{}: {error}", self.topic.name, self.index)));
+                    }
+                    return Err(());
+                }
+            }
+            core.append_failed = false;
+        }
+        let end = core.log.as_ref().map_or(0, Log::log_end_offset);
+        // It may be less than what was known of an earlier leader.
+        core.high_watermark = leader_high_watermark.clamp(0, end);
+        let committed = core.high_watermark;
+        while core.uncommitted.pop_front_if(|(end, _)| *end <= committed).is_some() {}
+        core.plan_flush(self, true, now, out);
+        Ok(())
+    }
+
+    /// Cuts off what the leader of that epoch does not have. Returns whether the recovery point fell. Waits for the disk.
+    pub(crate) fn cut_off(&self, leader_epoch: i32, theirs: (i32, i64), now: Millis) -> Result<bool, ()> {
+        let core = &mut *self.lock();
+        if !core.follows_in(leader_epoch) {
+            return Err(());
+        }
+        let Some(log) = core.log.as_mut() else { return Err(()) };
+        let end = match log.end_offset_for_epoch(theirs.0) {
+            Some((epoch, end)) if epoch == theirs.0 => end.min(theirs.1),
+            Some((_, end)) => end,
+            None => log.log_start_offset(),
+        };
+        let end = end.max(log.log_start_offset());
+        let fell = log.truncate_to(end, now);
+        core.after_cut();
+        fell.map_err(|_| core.role = Role::Offline)
+    }
+
+    /// Begins anew where the leader's log begins, if this one ends before. Returns whether the recovery point fell. Waits for the disk.
+    pub(crate) fn start_over(&self, leader_epoch: i32, leader_start: i64, now: Millis) -> Result<bool, ()> {
+        let core = &mut *self.lock();
+        if !core.follows_in(leader_epoch) {
+            return Err(());
+        }
+        let log = core.log(self, now).map_err(|_| ())?;
+        if log.log_end_offset() >= leader_start {
+            return Ok(false);
+        }
+        let fell = log.truncate_fully_and_start_at(leader_start, now);
+        core.after_cut();
+        fell.map_err(|_| core.role = Role::Offline)
+    }
+
+    /// The change of the ISR that waits to be decided.
+    pub(crate) fn proposal(&self) -> Option<Proposal> {
+        self.lock().leading.as_ref()?.proposal()
+    }
+
+    /// Proposes that those leave the ISR who do not keep up. Returns whether there are any.
+    pub(crate) fn propose_without_laggards(&self, lag_ms: Millis, now: Millis) -> bool {
+        let core = &mut *self.lock();
+        let Some(end) = core.log.as_ref().map(Log::log_end_offset) else { return false };
+        core.leading.as_mut().is_some_and(|leading| leading.propose_without_laggards(end, lag_ms, now))
+    }
+
+    /// The controller decided about a proposal; `None`: it refused.
+    pub(crate) fn on_isr_decided(
+        self: &Arc<Self>,
+        leader_epoch: i32,
+        decided: Option<(Vec<i32>, i32)>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Wakes {
+        let mut wakes = Wakes::default();
+        let core = &mut *self.lock();
+        match (&mut core.leading, decided) {
+            (Some(leading), Some((isr, partition_epoch))) if leading.leader_epoch == leader_epoch => {
+                leading.on_decided(isr, partition_epoch);
+            }
+            (Some(leading), _) => leading.on_refused(),
+            (None, _) => {}
+        }
+        core.advance_own(now, &mut wakes);
+        core.plan_flush(self, !core.acks.is_empty(), now, out);
+        wakes
+    }
+}
+
+impl Core {
+    fn follows_in(&self, leader_epoch: i32) -> bool {
+        self.role == Role::Follower && self.leader_epoch == leader_epoch
+    }
+
+    fn after_cut(&mut self) {
+        let end = self.log.as_ref().map_or(0, Log::log_end_offset);
+        self.high_watermark = self.high_watermark.min(end);
+        self.uncommitted.retain(|(at, _)| *at <= end);
+    }
+
+    /// Whether enough replicas are in sync for records that all of them shall have.
+    pub(super) fn admits(&self) -> bool {
+        self.leading.as_ref().is_some_and(|leading| leading.admits(self.settings.min_insync_replicas))
+    }
+
+    /// A follower's fetch says what it has. Returns whether it is proposed that it joins the ISR.
+    pub(super) fn on_receipt(
+        &mut self,
+        from: FollowerFetch,
+        offset: i64,
+        now: Millis,
+        wakes: &mut Wakes,
+    ) -> bool {
+        let end = self.log.as_ref().map_or(0, Log::log_end_offset);
+        let high_watermark = self.high_watermark;
+        let Some(leading) = &mut self.leading else { return false };
+        let joins = leading.on_fetch(from, offset, (high_watermark, end), now);
+        if joins {
+            leading.propose_joined(from.id);
+        }
+        self.advance_own(now, wakes);
+        joins
+    }
+
+    /// Raises the high watermark to what all in-sync replicas have. The own log counts as far as it is on disk, where the topic wants that.
+    pub(super) fn advance_own(&mut self, now: Millis, wakes: &mut Wakes) {
+        let Some(log) = &self.log else { return };
+        let own_end = match self.settings.durability {
+            Durability::Flushed => log.synced_offset(),
+            Durability::Replicated => log.log_end_offset(),
+        };
+        let min_insync = self.settings.min_insync_replicas;
+        let committed = self.leading.as_ref().and_then(|leading| leading.committed(own_end, min_insync, now));
+        if let Some(to) = committed {
+            self.advance(to, wakes);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! This node as a follower: what it fetches from the leaders of its partitions (Kafka: `ReplicaFetcherThread`, `AbstractFetcherThread`).
+//!
+//! One fetch at a time goes to each leader, for all partitions that follow it. The one tricky idea: a fetch is a receipt. It says up to
+//! where this replica has everything, so it is not sent before what came with the last one is on disk, where the topic wants that; and it
+//! names the epoch of the last record, so that the leader sees where the two logs part (KIP-320, KIP-595), and nothing has to be cut off
+//! on suspicion.
+
+mod isr;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use ottla_protocol::ids::NodeId;
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic, ReplicaState};
+use ottla_protocol::messages::fetch_response::{FetchResponse, PartitionData};
+use ottla_protocol::messages::list_offsets_request::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use ottla_protocol::messages::list_offsets_response::ListOffsetsResponse;
+use ottla_protocol::{ErrorCode, Message, Reader, Records, Uuid};
+
+use crate::Broker;
+use crate::effect::{Effect, Effects, Millis, ReadTask};
+use crate::partition::Partition;
+use crate::peers::{Awaited, Lane, Peer, peer};
+use crate::sessions::lock;
+
+pub(crate) use isr::IsrChanges;
+
+/// How long a fetch waits at the leader for records (`replica.fetch.wait.max.ms`).
+const WAIT_MS: i32 = 500;
+/// The most bytes of one partition, and of one answer (`replica.fetch.max.bytes`, `replica.fetch.response.max.bytes`).
+const PARTITION_BYTES_MAX: i32 = 1 << 20;
+const ANSWER_BYTES_MAX: i32 = 10 << 20;
+/// Pause of a partition that was refused (`replica.fetch.backoff.ms`), and of a leader that did not answer.
+const REFUSED_MS: Millis = 200;
+const UNANSWERED_MS: Millis = 100;
+/// The version of the fetches of followers: topics by id, the epoch of the broker (KIP-903), no more than an older release knows.
+const FETCH_VERSION: i16 = 17;
+const LIST_OFFSETS_VERSION: i16 = 9;
+/// "The first offset", in ListOffsets.
+const EARLIEST: i64 = -2;
+
+/// A partition by its topic's id and its index.
+pub(crate) type PartitionKey = (Uuid, i32);
+
+/// All leaders that this node follows.
+#[derive(Debug, Default)]
+pub(crate) struct Fetchers {
+    leaders: Mutex<BTreeMap<i32, Fetcher>>,
+}
+
+/// What is fetched from one leader.
+#[derive(Debug, Default)]
+struct Fetcher {
+    followed: BTreeMap<PartitionKey, Followed>,
+    /// A fetch is under way, or its answer is being worked upon.
+    is_busy: bool,
+    /// When the next may be sent.
+    at: Millis,
+}
+
+#[derive(Debug, Clone)]
+struct Followed {
+    partition: Arc<Partition>,
+    leader_epoch: i32,
+    /// It is left out until then.
+    until: Millis,
+}
+
+/// What became of the part of an answer that concerns one partition.
+enum Outcome {
+    Fetched,
+    /// It rests for a while.
+    Pause,
+    /// The leader's log begins after the end of this one, or something of the kind.
+    OutOfRange,
+}
+
+impl Fetchers {
+    /// The partition follows `leader` in this epoch, and nobody else.
+    pub fn follow(&self, partition: &Arc<Partition>, leader: i32, leader_epoch: i32, now: Millis) {
+        let key = (partition.topic.id, partition.index);
+        let mut leaders = lock(&self.leaders);
+        for (id, fetcher) in leaders.iter_mut() {
+            if *id != leader {
+                fetcher.followed.remove(&key);
+            }
+        }
+        let followed = Followed { partition: partition.clone(), leader_epoch, until: now };
+        leaders.entry(leader).or_default().followed.insert(key, followed);
+    }
+
+    /// The partition follows nobody any more.
+    pub fn leave(&self, key: PartitionKey) {
+        lock(&self.leaders).values_mut().for_each(|fetcher| {
+            fetcher.followed.remove(&key);
+        });
+    }
+
+    fn ids(&self) -> Vec<i32> {
+        lock(&self.leaders).keys().copied().collect()
+    }
+
+    /// What is to be fetched from a leader now; it is busy from then on.
+    fn begin(&self, leader: i32, may_wait: bool, now: Millis, out: &mut Effects) -> Option<Vec<Followed>> {
+        let mut leaders = lock(&self.leaders);
+        let fetcher = leaders.get_mut(&leader)?;
+        if fetcher.is_busy || fetcher.followed.is_empty() {
+            return None;
+        }
+        let next = fetcher.followed.values().map(|followed| followed.until).min()?.max(fetcher.at);
+        if next > now {
+            out.push(Effect::Tick { at: next });
+            return None;
+        }
+        let due: Vec<Followed> =
+            fetcher.followed.values().filter(|followed| followed.until <= now).cloned().collect();
+        if !due.iter().all(|followed| followed.partition.is_receipted()) {
+            // The flush that is under way comes back here.
+            return None;
+        }
+        fetcher.is_busy = true;
+        if !may_wait && !due.iter().all(|followed| followed.partition.is_at_hand()) {
+            out.push(Effect::Read(ReadTask::ReplicaFetch { leader }));
+            return None;
+        }
+        Some(due)
+    }
+
+    /// A fetch is over; the next may be sent at `at`. Those that were refused rest.
+    fn end(&self, leader: i32, at: Millis, resting: &[PartitionKey], until: Millis) {
+        let mut leaders = lock(&self.leaders);
+        let Some(fetcher) = leaders.get_mut(&leader) else { return };
+        (fetcher.is_busy, fetcher.at) = (false, at);
+        for key in resting {
+            if let Some(followed) = fetcher.followed.get_mut(key) {
+                followed.until = until;
+            }
+        }
+    }
+
+    fn release(&self, leader: i32) {
+        if let Some(fetcher) = lock(&self.leaders).get_mut(&leader) {
+            fetcher.is_busy = false;
+        }
+    }
+
+    fn find(&self, leader: i32, key: PartitionKey) -> Option<Followed> {
+        lock(&self.leaders).get(&leader)?.followed.get(&key).cloned()
+    }
+}
+
+impl Broker {
+    /// Fetches from every leader from which something is to be fetched.
+    pub(crate) fn advance_fetchers(&self, now: Millis, out: &mut Effects) {
+        for leader in self.fetchers.ids() {
+            self.fetch_from(leader, false, now, out);
+        }
+    }
+
+    /// A thread that may wait for the disk opens the logs first.
+    pub(crate) fn on_replica_fetch(&self, leader: i32, now: Millis, out: &mut Effects) {
+        self.fetchers.release(leader);
+        self.fetch_from(leader, true, now, out);
+    }
+
+    fn fetch_from(&self, leader: i32, may_wait: bool, now: Millis, out: &mut Effects) {
+        let Some(due) = self.fetchers.begin(leader, may_wait, now, out) else { return };
+        let Some(to) = self.broker_peer(leader, Lane::Replication) else {
+            self.fetchers.end(leader, now + REFUSED_MS, &[], now);
+            out.push(Effect::Tick { at: now + REFUSED_MS });
+            return;
+        };
+        let mut topics: Vec<FetchTopic<'_>> = Vec::new();
+        for followed in &due {
+            let Ok(position) = followed.partition.follow_position(followed.leader_epoch, now) else {
+                continue;
+            };
+            let asked = FetchPartition {
+                partition: followed.partition.index,
+                current_leader_epoch: followed.leader_epoch,
+                fetch_offset: position.log_end_offset,
+                last_fetched_epoch: position.last_epoch,
+                log_start_offset: position.log_start_offset,
+                partition_max_bytes: PARTITION_BYTES_MAX,
+                ..Default::default()
+            };
+            let topic_id = followed.partition.topic.id;
+            match topics.last_mut().filter(|topic| topic.topic_id == topic_id) {
+                Some(topic) => topic.partitions.push(asked),
+                None => topics.push(FetchTopic { topic_id, partitions: vec![asked], ..Default::default() }),
+            }
+        }
+        if topics.is_empty() {
+            self.fetchers.end(leader, now + REFUSED_MS, &[], now);
+            out.push(Effect::Tick { at: now + REFUSED_MS });
+            return;
+        }
+        let request = FetchRequest {
+            replica_state: ReplicaState {
+                replica_id: self.config.node_id,
+                replica_epoch: self.broker_epoch(),
+            },
+            max_wait_ms: WAIT_MS,
+            min_bytes: 1,
+            max_bytes: ANSWER_BYTES_MAX,
+            session_epoch: -1,
+            topics,
+            ..Default::default()
+        };
+        let timeout_ms = i64::from(self.config.network.request_timeout_ms);
+        self.peers.send(to, (&request, FETCH_VERSION), Awaited::ReplicaFetch { leader }, timeout_ms, out);
+    }
+
+    /// Another broker, at the listener of brokers.
+    pub(crate) fn broker_peer(&self, id: i32, lane: Lane) -> Option<Peer> {
+        let image = self.image();
+        let broker = image.broker(NodeId(id))?;
+        let endpoint = broker.endpoint(&self.config.network.inter_broker_listener)?;
+        Some(peer(&endpoint.host, endpoint.port, lane))
+    }
+
+    /// A leader answered, or did not. Appends and cuts off; waits for the disk.
+    pub(crate) fn on_replica_fetched(
+        &self,
+        leader: i32,
+        body: Option<&Bytes>,
+        version: i16,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        let read = |frame: &Bytes| {
+            let response = FetchResponse::decode(&mut Reader::new(frame), version).ok()?;
+            (response.error_code == ErrorCode::None.code())
+                .then(|| self.take_answer(leader, frame, response, now, out))
+        };
+        match body.and_then(read) {
+            Some(resting) => {
+                self.fetchers.end(leader, now, &resting, now + REFUSED_MS);
+            }
+            None => {
+                self.fetchers.end(leader, now + UNANSWERED_MS, &[], now);
+            }
+        }
+        self.fetch_from(leader, true, now, out);
+    }
+
+    /// Returns the partitions that rest.
+    fn take_answer(
+        &self,
+        leader: i32,
+        frame: &Bytes,
+        response: FetchResponse<'_>,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Vec<PartitionKey> {
+        let mut resting = Vec::new();
+        for topic in response.responses {
+            for data in topic.partitions {
+                let key = (topic.topic_id, data.partition_index);
+                let Some(followed) = self.fetchers.find(leader, key) else { continue };
+                match self.take_partition(&followed, &data, frame, now, out) {
+                    Outcome::Fetched => {}
+                    Outcome::Pause => resting.push(key),
+                    Outcome::OutOfRange => {
+                        resting.push(key);
+                        self.ask_start(leader, &followed, out);
+                    }
+                }
+            }
+        }
+        resting
+    }
+
+    fn take_partition(
+        &self,
+        followed: &Followed,
+        data: &PartitionData<'_>,
+        frame: &Bytes,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Outcome {
+        let Followed { partition, leader_epoch, .. } = followed;
+        match ErrorCode::from_code(data.error_code) {
+            ErrorCode::None => {}
+            ErrorCode::OffsetOutOfRange => return Outcome::OutOfRange,
+            _ => return Outcome::Pause,
+        }
+        if data.diverging_epoch.epoch >= 0 {
+            let (epoch, end) = (data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
+            return match partition.cut_off(*leader_epoch, (epoch, end), now) {
+                Ok(recovery_point_fell) => self.after_cut(recovery_point_fell, now, out),
+                Err(()) => Outcome::Pause,
+            };
+        }
+        let records = match &data.records {
+            Some(Records::Slice(slice)) => frame.slice_ref(slice),
+            _ => Bytes::new(),
+        };
+        match partition.append_fetched(*leader_epoch, &records, data.high_watermark, now, out) {
+            Ok(()) => Outcome::Fetched,
+            Err(()) => Outcome::Pause,
+        }
+    }
+
+    /// What was cut off must not be believed to be there at the next start.
+    fn after_cut(&self, recovery_point_fell: bool, now: Millis, out: &mut Effects) -> Outcome {
+        if recovery_point_fell && let Err(error) = self.write_checkpoints(now) {
+            out.push(Effect::Report(error));
+            return Outcome::Pause;
+        }
+        Outcome::Fetched
+    }
+
+    /// Asks where the leader's log begins.
+    fn ask_start(&self, leader: i32, followed: &Followed, out: &mut Effects) {
+        let Some(to) = self.broker_peer(leader, Lane::Controller) else { return };
+        let partition = &followed.partition;
+        let asked = ListOffsetsPartition {
+            partition_index: partition.index,
+            current_leader_epoch: followed.leader_epoch,
+            timestamp: EARLIEST,
+        };
+        let request = ListOffsetsRequest {
+            replica_id: self.config.node_id,
+            topics: vec![ListOffsetsTopic { name: (&*partition.topic.name).into(), partitions: vec![asked] }],
+            ..Default::default()
+        };
+        let key = (partition.topic.id, partition.index);
+        let timeout_ms = i64::from(self.config.network.request_timeout_ms);
+        let awaited = Awaited::LeaderStart { leader, key };
+        self.peers.send(to, (&request, LIST_OFFSETS_VERSION), awaited, timeout_ms, out);
+    }
+
+    /// The leader said where its log begins: one that ends before has nothing of use. Waits for the disk.
+    pub(crate) fn on_leader_start(
+        &self,
+        leader: i32,
+        key: PartitionKey,
+        body: Option<&Bytes>,
+        version: i16,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        let read = |frame: &Bytes| {
+            let response = ListOffsetsResponse::decode(&mut Reader::new(frame), version).ok()?;
+            let partition = response.topics.first()?.partitions.first()?.clone();
+            (partition.error_code == ErrorCode::None.code()).then_some(partition.offset)
+        };
+        let Some(start) = body.and_then(read) else { return };
+        let Some(followed) = self.fetchers.find(leader, key) else { return };
+        if let Ok(true) = followed.partition.start_over(followed.leader_epoch, start, now)
+            && let Err(error) = self.write_checkpoints(now)
+        {
+            out.push(Effect::Report(error));
+        }
+        self.fetch_from(leader, true, now, out);
+    }
+}
