@@ -111,7 +111,9 @@ impl Broker {
             return None;
         }
         if now < life.next_at {
-            out.push(Effect::Tick { at: life.next_at });
+            if life.next_at != Millis::MAX {
+                out.push(Effect::Tick { at: life.next_at });
+            }
             return None;
         }
         life.is_asking = true;
@@ -249,9 +251,12 @@ impl Broker {
         life.is_asking = false;
         let interval_ms = i64::from(self.config.metadata_log.broker_heartbeat_interval_ms);
         let has_changed = wanted_fence && life.is_taken_up;
+        let is_own = self.quorum.leader().is_some_and(|leader| leader.address.is_none());
         life.next_at = match answer.as_ref().map(|answer| ErrorCode::from_code(answer.error_code)) {
             Some(ErrorCode::None) if has_changed => now,
             Some(ErrorCode::None) if life.wants_to_stop => now + RETRY_MS,
+            // Its own controller knows that it is alive: an idle node has nothing to do.
+            Some(ErrorCode::None) if is_own => Millis::MAX,
             Some(ErrorCode::None) => now + interval_ms,
             Some(ErrorCode::BrokerIdNotRegistered) => {
                 life.broker_epoch = None;
@@ -263,7 +268,9 @@ impl Broker {
             life.may_stop = true;
             out.push(Effect::MayStop);
         }
-        out.push(Effect::Tick { at: life.next_at });
+        if life.next_at != Millis::MAX {
+            out.push(Effect::Tick { at: life.next_at });
+        }
     }
 
     /// The active controller answered the registration of this controller.

@@ -178,7 +178,9 @@ impl Broker {
             for effect in std::mem::take(&mut arising) {
                 match effect {
                     Effect::Flush(task) => self.on_flushed(task.run(), now, &mut arising),
-                    Effect::Read(task @ (ReadTask::Persist(_) | ReadTask::TakeUp(_))) => {
+                    Effect::Read(
+                        task @ (ReadTask::Persist(_) | ReadTask::TakeUp(_) | ReadTask::Apply(_)),
+                    ) => {
                         self.on_read(task, now, &mut arising);
                     }
                     Effect::Halt(reason) => return Err(OpenError::Damaged(reason)),

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod behaviour;
 mod client;
+mod cluster;
 mod dice;
 mod promises;
 mod scenario;
@@ -13,4 +14,5 @@ mod scenario;
 mod transactions;
 mod world;
 
+pub use cluster::{ClusterReport, run_cluster};
 pub use scenario::{Report, run};

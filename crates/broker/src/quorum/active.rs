@@ -23,7 +23,7 @@ pub(super) struct Active {
 #[derive(Debug)]
 pub(crate) struct BrokerSessions {
     timeout_ms: Millis,
-    /// The node of this controller: an earlier life of it can not be alive.
+    /// The node of this controller: an earlier life of it can not be alive, and this one is.
     me: i32,
     heard: BTreeMap<i32, Heard>,
 }
@@ -82,9 +82,9 @@ impl BrokerSessions {
     pub fn have_others_caught_up(&self, image: &Image, id: i32) -> bool {
         let Some(Heard { shutdown_offset: Some(offset), .. }) = self.heard.get(&id) else { return true };
         let others = image.brokers().values().filter(|broker| broker.id.0 != id && broker.is_active());
-        others
-            .into_iter()
-            .all(|other| self.heard.get(&other.id.0).is_some_and(|heard| heard.offset >= *offset - 1))
+        // What is committed here this node has read.
+        let has_read = |id: i32| self.heard.get(&id).is_some_and(|heard| heard.offset >= *offset - 1);
+        others.into_iter().all(|other| other.id.0 == self.me || has_read(other.id.0))
     }
 
     /// Brokers that were silent for too long and are not fenced yet; those that are gone are forgotten. This node's own broker is never

@@ -66,7 +66,8 @@ impl Broker {
                 let data = PartitionData {
                     partition_index: index,
                     leader_epoch: proposal.leader_epoch,
-                    new_isr: proposal.isr.iter().map(|(id, _)| *id).collect(),
+                    // Version 3 names the brokers with their epochs only.
+                    new_isr: Vec::new(),
                     new_isr_with_epochs: proposal
                         .isr
                         .iter()
