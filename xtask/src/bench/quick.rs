@@ -41,8 +41,11 @@ pub fn run() -> Result<bool, Trouble> {
         costs.push((scenario.name, cheapest, before));
     }
     ottla.broker.stop()?;
+    if costs.is_empty() {
+        return Err(Trouble::new("docs/benchmarks has no pairs to compare with: cargo xtask bench writes them"));
+    }
     let mean = |side: fn(&(&str, f64, f64)) -> f64| {
-        (costs.iter().map(|cost| side(cost).ln()).sum::<f64>() / costs.len().max(1) as f64).exp()
+        (costs.iter().map(|cost| side(cost).ln()).sum::<f64>() / costs.len() as f64).exp()
     };
     let (mean_now, mean_before) = (mean(|cost| cost.1), mean(|cost| cost.2));
     let mut is_fine = true;

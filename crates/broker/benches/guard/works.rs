@@ -1,7 +1,7 @@
 //! The pieces of work whose instructions are counted: requests to a node on a simulated disk, without a shell around it, and decoding.
 
 use bytes::Bytes;
-use ottla_broker::{Broker, Connection, Effect, Effects, NodeConfig, Response, Token};
+use ottla_broker::{Broker, Connection, Effect, Effects, Gather, NodeConfig, Response, Token};
 use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
@@ -61,6 +61,19 @@ impl Node {
         self.settle(effects)
     }
 
+    /// Sends a request `times` times, as a loop does with what it finds in one turn.
+    fn ask_in_one_turn(&mut self, frame: &Bytes, times: usize) {
+        let (mut gather, mut effects) = (Gather::default(), Effects::new());
+        for _ in 0..times {
+            self.slot += 1;
+            let token = Token { shard: 0, connection: 0, generation: 0, slot: self.slot };
+            let connection = &mut self.connection;
+            self.broker.on_frame_of_many(connection, frame.clone(), token, NOW, &mut gather, &mut effects);
+        }
+        self.broker.on_gathered(&mut gather, NOW, &mut effects);
+        assert!(self.settle(effects), "answered");
+    }
+
     fn settle(&mut self, effects: Effects) -> bool {
         let mut is_answered = false;
         let mut todo: Vec<Effect> = effects.into_iter().collect();
@@ -111,8 +124,8 @@ fn produce(records: usize, record_bytes: usize, codec: Codec) -> Bytes {
     frame(&request, PRODUCE_VERSION)
 }
 
-fn fetch() -> Bytes {
-    let partition = FetchPartition { fetch_offset: 0, partition_max_bytes: 1 << 20, ..Default::default() };
+fn fetch(fetch_offset: i64) -> Bytes {
+    let partition = FetchPartition { fetch_offset, partition_max_bytes: 1 << 20, ..Default::default() };
     let topic = FetchTopic { topic: "guard".into(), partitions: vec![partition], ..Default::default() };
     frame(&FetchRequest { max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }, FETCH_VERSION)
 }
@@ -131,8 +144,14 @@ fn wide_produce() -> Bytes {
 }
 
 /// The names of all pieces of work.
-pub const NAMES: [&str; 5] =
-    ["produce-1x100", "produce-160x100", "produce-160x100-lz4", "fetch-tail", "decode-produce-10x10"];
+pub const NAMES: [&str; 6] = [
+    "produce-1x100",
+    "produce-1x100-20-in-one-turn",
+    "produce-160x100",
+    "produce-160x100-lz4",
+    "fetch-tail",
+    "decode-produce-10x10",
+];
 
 /// The piece of work of one of [`NAMES`], ready to be done again and again.
 pub fn work(name: &str) -> Box<dyn FnMut()> {
@@ -144,7 +163,17 @@ pub fn work(name: &str) -> Box<dyn FnMut()> {
         "produce-1x100" => on_node(produce(1, 100, Codec::None)),
         "produce-160x100" => on_node(produce(160, 100, Codec::None)),
         "produce-160x100-lz4" => on_node(produce(160, 100, Codec::Lz4)),
-        "fetch-tail" => on_node(fetch()),
+        "produce-1x100-20-in-one-turn" => {
+            let (mut node, frame) = (Node::new(), produce(1, 100, Codec::None));
+            Box::new(move || node.ask_in_one_turn(&frame, 20))
+        }
+        "fetch-tail" => {
+            let mut node = Node::new();
+            // Somebody at the end: what comes next is kept in memory.
+            node.ask(&fetch(1));
+            node.ask(&produce(1, 100, Codec::None));
+            Box::new(move || assert!(node.ask(&fetch(1)), "answered"))
+        }
         "decode-produce-10x10" => {
             let wide = wide_produce();
             Box::new(move || {

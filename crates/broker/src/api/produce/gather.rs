@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use ottla_protocol::Uuid;
 use ottla_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
 use ottla_storage::AppendOrigin;
 
@@ -37,6 +38,8 @@ const COPIED_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Gather {
     pub(super) appends: Vec<Append>,
+    /// Memory for the order in which they are made.
+    order: Vec<(Uuid, i32, usize)>,
     pub(super) requests: Vec<Gathered>,
     /// Memory for the partitions that one request names.
     pub(super) targets: Vec<Target>,
@@ -114,25 +117,27 @@ impl Broker {
             return;
         }
         let copies = std::mem::take(&mut gather.copies).freeze();
-        // Stable: batches for one partition keep their order.
-        gather.appends.sort_by_key(|append| (append.partition.topic.id, append.partition.index));
-        let mut appends = gather.appends.drain(..).peekable();
+        let mut order = std::mem::take(&mut gather.order);
+        // By partition; batches for one partition keep their order.
+        order.extend(gather.appends.iter().enumerate().map(|(place, append)| {
+            let Partition { topic, index, .. } = &*append.partition;
+            (topic.id, *index, place)
+        }));
+        order.sort_unstable();
         let mut joining: Vec<Joining> = Vec::new();
         let mut places: Vec<(usize, Entry)> = Vec::new();
-        while let Some(first) = appends.next() {
-            let partition = first.partition.clone();
-            let mut next = Some(first);
-            while let Some(append) = next {
-                let Append { records, zstd_allowed, request, entry, waiter, .. } = append;
+        for group in order.chunk_by(|(id, index, _), (other_id, other, _)| (id, index) == (other_id, other)) {
+            let partition = gather.appends[group[0].2].partition.clone();
+            for &(.., place) in group {
+                let Append { records, zstd_allowed, request, entry, waiter, .. } = &mut gather.appends[place];
                 let records = match records {
-                    Held::Frame(bytes) => bytes,
-                    Held::Copy(range) => copies.slice(range),
+                    Held::Frame(bytes) => std::mem::take(bytes),
+                    Held::Copy(range) => copies.slice(range.clone()),
                 };
-                let waiter = waiter.map(|produce| Committed::Produce(produce, entry));
-                let origin = AppendOrigin::Client { zstd_allowed, admission: None };
+                let waiter = waiter.take().map(|produce| Committed::Produce(produce, *entry));
+                let origin = AppendOrigin::Client { zstd_allowed: *zstd_allowed, admission: None };
                 joining.push(Joining { records, origin, waiter });
-                places.push((request, entry));
-                next = appends.next_if(|append| Arc::ptr_eq(&append.partition, &partition));
+                places.push((*request, *entry));
             }
             let (results, wakes) = partition.append_group(&mut joining, now, out);
             for (result, (request, entry)) in results.iter().zip(places.drain(..)) {
@@ -149,7 +154,9 @@ impl Broker {
             }
             self.wake(&partition, wakes, now, out);
         }
-        drop(appends);
+        order.clear();
+        gather.order = order;
+        gather.appends.clear();
         for request in gather.requests.drain(..) {
             request.finish(self, out);
         }
