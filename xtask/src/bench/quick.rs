@@ -42,7 +42,9 @@ pub fn run() -> Result<bool, Trouble> {
     }
     ottla.broker.stop()?;
     if costs.is_empty() {
-        return Err(Trouble::new("docs/benchmarks has no pairs to compare with: cargo xtask bench writes them"));
+        return Err(Trouble::new(
+            "docs/benchmarks has no pairs to compare with: cargo xtask bench writes them",
+        ));
     }
     let mean = |side: fn(&(&str, f64, f64)) -> f64| {
         (costs.iter().map(|cost| side(cost).ln()).sum::<f64>() / costs.len() as f64).exp()
