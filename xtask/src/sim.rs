@@ -1,5 +1,5 @@
-//! `cargo xtask sim`: repeats one simulated run (`--seed`), or sweeps many (`--seeds`); of a whole node, or of the metadata
-//! quorum alone (`raft`).
+//! `cargo xtask sim`: repeats one simulated run (`--seed`), or sweeps many (`--seeds`); of a whole node, of three of them (`cluster`), or
+//! of the metadata quorum alone (`raft`).
 
 use crate::steps::{Doing, Trouble};
 use crate::workspace;
@@ -13,6 +13,8 @@ use std::time::Instant;
 pub enum Subject {
     /// One node with its disk and its clients
     Node,
+    /// Three nodes, their disks, and the network between them
+    Cluster,
     /// Quorums of controllers: the raft state machines alone
     Raft,
 }
@@ -49,24 +51,23 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         return Err(Trouble::new("--mutations and --states are for raft: cargo xtask sim raft"));
     }
     if let Some(seed) = options.seed {
-        let report = ottla_sim::run(seed).map_err(|broken| Trouble::new(format!("seed {seed}: {broken}")))?;
-        println!(
-            "seed {seed}: {} records acknowledged, {} deaths, trace {:016x}",
-            report.acknowledged, report.deaths, report.trace
-        );
+        let Told { acknowledged, faults, trace } =
+            tell(options.subject, seed).map_err(|broken| Trouble::new(format!("seed {seed}: {broken}")))?;
+        println!("seed {seed}: {acknowledged} records acknowledged, {faults} faults, trace {trace:016x}");
         return Ok(true);
     }
     let begun = Instant::now();
-    let (mut acknowledged, mut deaths, mut broken) = (0, 0, 0);
+    let (mut acknowledged, mut faults, mut broken) = (0, 0, 0);
+    let named = if options.subject == Subject::Cluster { "sim cluster" } else { "sim" };
     for seed in options.first..options.first + options.seeds {
-        match ottla_sim::run(seed) {
+        match tell(options.subject, seed) {
             Ok(report) => {
                 acknowledged += report.acknowledged;
-                deaths += report.deaths;
+                faults += report.faults;
             }
             Err(promise) => {
                 broken += 1;
-                println!("seed {seed}: {promise}\n    repeat: cargo xtask sim --seed {seed}");
+                println!("seed {seed}: {promise}\n    repeat: cargo xtask {named} --seed {seed}");
             }
         }
         if std::io::stdout().is_terminal() {
@@ -76,10 +77,26 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     }
     let took = begun.elapsed().as_secs_f64();
     println!(
-        "\rsim: {} seeds, {deaths} deaths, {acknowledged} records acknowledged, {broken} broken, {took:.1} s",
+        "\rsim: {} seeds, {faults} faults, {acknowledged} records acknowledged, {broken} broken, {took:.1} s",
         options.seeds
     );
     Ok(broken == 0)
+}
+
+/// What a run did.
+struct Told {
+    acknowledged: u64,
+    faults: u64,
+    trace: u64,
+}
+
+fn tell(subject: Subject, seed: u64) -> Result<Told, String> {
+    if subject == Subject::Cluster {
+        let ottla_sim::ClusterReport { trace, acknowledged, faults } = ottla_sim::run_cluster(seed)?;
+        return Ok(Told { acknowledged: acknowledged as u64, faults, trace });
+    }
+    let ottla_sim::Report { trace, acknowledged, deaths } = ottla_sim::run(seed)?;
+    Ok(Told { acknowledged, faults: deaths, trace })
 }
 
 /// The quorum's simulator is a test target of its crate: the one without a harness does the heavy work.
