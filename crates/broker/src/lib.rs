@@ -22,6 +22,7 @@ mod node;
 mod open;
 mod partition;
 mod peers;
+mod permissions;
 mod producer_ids;
 mod purgatory;
 mod quorum;

@@ -167,14 +167,15 @@ impl Store {
         Ok((log, Birth { store: self.clone(), name, metadata }))
     }
 
-    /// Opens a partition's log that exists. Everything in it is durable afterwards. Waits for the disk.
-    pub fn open_log(
+    /// Opens a partition's log that exists, and gives it to `take`. Everything in it is durable by then. Waits for the disk.
+    pub fn open_log<T>(
         &self,
         topic: &Topic,
         index: i32,
         settings: &TopicConfig,
         now: Millis,
-    ) -> Result<Log, StorageError> {
+        take: impl FnOnce(Log) -> T,
+    ) -> Result<T, StorageError> {
         let path = self.partition_dir(&topic.name, index);
         let disk = self.disk();
         let name = PartitionName::new(&*topic.name, index);
@@ -188,9 +189,10 @@ impl Store {
             // open.
             disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?.sync_data()?;
         }
-        let log = self.open(&path, self.log_config(settings), hints, now)?;
+        let taken = take(self.open(&path, self.log_config(settings), hints, now)?);
+        // Not before: whoever writes checkpoints looks here first and then at the logs that were taken, and must find it.
         lock(&self.hints).remove(&name);
-        Ok(log)
+        Ok(taken)
     }
 
     /// The topic id that a partition's directory names. `None`: it names none, so the power failed before its first flush, and nothing

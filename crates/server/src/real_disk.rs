@@ -100,8 +100,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_tree(&self, dir: &Path) -> io::Result<()> {
-        let root = fs::File::open(dir).map_err(at(dir))?;
-        rustix::fs::syncfs(&root).map_err(at(dir))
+        for root in file_systems(dir)? {
+            let opened = fs::File::open(&root).map_err(at(&root))?;
+            rustix::fs::syncfs(&opened).map_err(at(&root))?;
+        }
+        Ok(())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -136,6 +139,21 @@ impl Disk for RealDisk {
         let stat = rustix::fs::statvfs(dir).map_err(at(dir))?;
         Ok(Usage { total: stat.f_blocks * stat.f_frsize, usable: stat.f_bavail * stat.f_frsize })
     }
+}
+
+/// A directory, and those directly in it that lie on other file systems, since they are links or something is mounted there; one for
+/// each file system.
+fn file_systems(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut seen = BTreeSet::from([fs::metadata(dir).map_err(at(dir))?.dev()]);
+    let mut roots = vec![dir.to_owned()];
+    for entry in fs::read_dir(dir).map_err(at(dir))? {
+        let path = entry.map_err(at(dir))?.path();
+        // A link that leads nowhere has nothing to sync.
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir() && seen.insert(metadata.dev())) {
+            roots.push(path);
+        }
+    }
+    Ok(roots)
 }
 
 /// Device and inode of the lock files that this process holds.
@@ -360,6 +378,17 @@ mod tests {
         assert!(!RealDisk.exists(&inner).expect("known"));
         let usage = RealDisk.usage(dir.path()).expect("known");
         assert!(usage.usable > 0 && usage.usable <= usage.total);
+    }
+
+    #[test]
+    fn a_tree_may_reach_into_other_file_systems() {
+        let dir = tempfile::tempdir().expect("a directory");
+        RealDisk.create_dir_all(&dir.path().join("here")).expect("created");
+        let link = dir.path().join("there");
+        std::os::unix::fs::symlink("/proc", &link).expect("linked");
+        std::os::unix::fs::symlink("nowhere", dir.path().join("lost")).expect("linked");
+        assert_eq!(file_systems(dir.path()).expect("listed"), [dir.path(), &link]);
+        RealDisk.sync_tree(dir.path()).expect("synced");
     }
 
     #[test]

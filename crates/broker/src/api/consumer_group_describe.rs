@@ -10,6 +10,7 @@ use crate::Broker;
 use crate::api::consumer_group_heartbeat::is_enabled;
 use crate::call::Call;
 use crate::coordination::{ImageTopics, Joint, JointBody};
+use crate::permissions::{self, ON_GROUP};
 
 /// Handles the request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ConsumerGroupDescribeRequest<'_>) {
@@ -23,7 +24,12 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ConsumerGrou
             _ if !enabled => Err(ErrorCode::UnsupportedVersion),
             "" => Err(ErrorCode::InvalidGroupId),
             group_id => broker.groups().read(broker, group_id, &joint, call.now, call.out, |coordinator| {
-                described = Some(coordinator.describe_consumer_group(group_id, &topics));
+                let group = coordinator.describe_consumer_group(group_id, &topics);
+                let is_told = request.include_authorized_operations && group.error_code == 0;
+                described = Some(DescribedGroup {
+                    authorized_operations: permissions::told(is_told, ON_GROUP),
+                    ..group
+                });
             }),
         };
         groups.push(described.unwrap_or_else(|| DescribedGroup {

@@ -57,6 +57,9 @@ fn delete(
     asked: &DeleteRecordsPartition,
     now: i64,
 ) -> Result<(i64, DeleteJob), ErrorCode> {
+    if partition.topic.internal {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     if broker.is_compacted_only(&partition.topic.name) {
         return Err(ErrorCode::PolicyViolation);
     }

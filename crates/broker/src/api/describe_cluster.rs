@@ -6,6 +6,7 @@ use ottla_protocol::messages::describe_cluster_response::{DescribeClusterBroker,
 
 use crate::Broker;
 use crate::call::Call;
+use crate::permissions::{self, ON_CLUSTER};
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
@@ -14,8 +15,10 @@ const CONTROLLERS: i8 = 2;
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClusterRequest) {
     let image = broker.image();
     let cluster_id = broker.cluster_id().to_string();
+    let cluster_authorized_operations =
+        permissions::told(request.include_cluster_authorized_operations, ON_CLUSTER);
     if broker.is_controller_listener(&call.connection.listener) && request.endpoint_type == CONTROLLERS {
-        return describe_controllers(broker, call);
+        return describe_controllers(broker, call, cluster_authorized_operations);
     }
     if request.endpoint_type != BROKERS || broker.is_controller_listener(&call.connection.listener) {
         let error = if matches!(request.endpoint_type, BROKERS | CONTROLLERS) {
@@ -52,13 +55,14 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClus
         cluster_id: cluster_id.into(),
         controller_id: broker.config().node_id,
         brokers,
+        cluster_authorized_operations,
         ..Default::default()
     };
     call.respond(&response);
 }
 
 /// The voters of the quorum, each where it listens for this listener's peers, and which of them leads.
-fn describe_controllers(broker: &Broker, call: &mut Call<'_>) {
+fn describe_controllers(broker: &Broker, call: &mut Call<'_>, cluster_authorized_operations: i32) {
     let voters = broker.quorum.voters();
     let listener = call.connection.listener.clone();
     let described = voters.iter().filter_map(|voter| {
@@ -76,6 +80,7 @@ fn describe_controllers(broker: &Broker, call: &mut Call<'_>) {
         cluster_id: broker.cluster_id().to_owned().into(),
         controller_id: broker.quorum.leader().map_or(-1, |leader| leader.id),
         brokers: described.collect(),
+        cluster_authorized_operations,
         ..Default::default()
     };
     call.respond(&response);

@@ -1,6 +1,7 @@
 //! DescribeTopicPartitions 0 (KIP-966): topics with their eligible leader replicas, in pages.
 //!
-//! Topics come in the order of their names; a page ends after `response_partition_limit` partitions and says where to go on.
+//! Topics come in the order of their names; a page has at least one partition, ends after `response_partition_limit` of them, and says
+//! where to go on.
 
 use ottla_metadata::{Image, topic_name};
 use ottla_protocol::ErrorCode;
@@ -13,11 +14,12 @@ use ottla_protocol::messages::describe_topic_partitions_response::{
 use crate::Broker;
 use crate::api::metadata::offline_replicas;
 use crate::call::Call;
+use crate::permissions::ON_TOPIC;
 
 /// Handles the request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeTopicPartitionsRequest<'_>) {
     let image = broker.image();
-    let limit = request.response_partition_limit.clamp(0, broker.config().requests.partition_limit);
+    let limit = request.response_partition_limit.min(broker.config().requests.partition_limit).max(1);
     let mut left = usize::try_from(limit).unwrap_or(0);
     let (from_topic, from_partition) =
         request.cursor.as_ref().map_or(("", 0), |cursor| (&*cursor.topic_name, cursor.partition_index));
@@ -50,6 +52,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeTopi
             name: Some(name.clone().into()),
             topic_id: topic.id.0,
             is_internal: topic_name::is_internal(name),
+            topic_authorized_operations: ON_TOPIC,
             ..Default::default()
         };
         for (index, partition) in topic.partitions.iter().filter(|(index, _)| index.0 >= first) {
@@ -93,6 +96,7 @@ fn failed(name: &str, error: ErrorCode) -> DescribeTopicPartitionsResponseTopic<
         error_code: error.code(),
         name: Some(name.to_string().into()),
         is_internal: topic_name::is_internal(name),
+        topic_authorized_operations: ON_TOPIC,
         ..Default::default()
     }
 }

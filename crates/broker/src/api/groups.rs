@@ -30,6 +30,7 @@ use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
 use crate::Broker;
 use crate::call::Call;
 use crate::coordination::{ImageTopics, Joint, JointBody};
+use crate::permissions::{self, ON_GROUP};
 
 /// The error for a group id that no group can have, or none.
 fn bad_group_id(group_id: &str) -> Option<ErrorCode> {
@@ -155,7 +156,10 @@ pub(crate) fn describe_groups(broker: &Broker, call: &mut Call<'_>, request: Des
             group = Some(coordinator.describe_group(group_id, version));
         });
         described.push(match (read, group) {
-            (Ok(()), Some(group)) => group,
+            (Ok(()), Some(group)) => {
+                let is_told = request.include_authorized_operations && group.error_code == 0;
+                DescribedGroup { authorized_operations: permissions::told(is_told, ON_GROUP), ..group }
+            }
             (failed, _) => DescribedGroup {
                 error_code: failed.err().unwrap_or(ErrorCode::UnknownServerError).code(),
                 group_id: group_id.to_string().into(),

@@ -2,6 +2,7 @@
 //!
 //! - v0: no topics named means all; v1+: null means all and an empty list none.
 //! - v4+: a flag says whether unknown topics may be created; older clients always allow it.
+//! - v8+: what the client may do, if it asks (KIP-430): with topics, and until v10 with the cluster.
 //! - v10+: topics by id (KIP-516); v12+ answers unknown ids with UNKNOWN_TOPIC_ID and a null name.
 
 use ottla_metadata::topic_name::CONSUMER_OFFSETS;
@@ -15,6 +16,7 @@ use ottla_protocol::{ErrorCode, Uuid};
 
 use crate::Broker;
 use crate::call::Call;
+use crate::permissions::{self, NOT_ASKED, ON_CLUSTER, ON_TOPIC};
 
 /// First version that may name topics by id alone: before it, the answer needs a name.
 const FIRST_BY_ID_VERSION: i16 = 12;
@@ -39,9 +41,12 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
             return broker.auto_create(call, &missing);
         }
     }
+    let topic_authorized_operations =
+        permissions::told(request.include_topic_authorized_operations, ON_TOPIC);
+    let describe = |topic| MetadataResponseTopic { topic_authorized_operations, ..describe(&image, topic) };
     let mut topics = Vec::new();
     if all {
-        topics.extend(image.topics_by_name().map(|topic| describe(&image, topic)));
+        topics.extend(image.topics_by_name().map(|topic| describe(topic)));
     } else {
         for asked in request.topics.iter().flatten() {
             // A client that asks by id leaves the name null, or empty.
@@ -60,12 +65,14 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
                 _ => image.topic(TopicId(asked.topic_id)),
             };
             topics.push(match found {
-                Some(topic) => describe(&image, topic),
+                Some(topic) => describe(topic),
                 None => MetadataResponseTopic {
                     error_code: missing_error(asked.name.as_deref().filter(|_| !by_id), asked.topic_id)
                         .code(),
                     name: asked.name.clone().filter(|_| !by_id),
                     topic_id: asked.topic_id,
+                    // Whoever knows no more than an id is told nothing of it.
+                    topic_authorized_operations: if by_id { NOT_ASKED } else { topic_authorized_operations },
                     ..Default::default()
                 },
             });
@@ -88,6 +95,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: MetadataRequ
             .collect(),
         cluster_id: Some(broker.cluster_id().to_string().into()),
         controller_id: broker.config().node_id,
+        cluster_authorized_operations: permissions::told(
+            request.include_cluster_authorized_operations,
+            ON_CLUSTER,
+        ),
         topics,
         ..Default::default()
     };

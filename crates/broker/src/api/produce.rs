@@ -92,6 +92,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
         find_targets(broker, call.reply.version, topic, &mut targets);
     }
     if call.must_leave(targets.iter().flatten()) {
+        // What was sent before it must not be appended after it.
+        broker.on_gathered(call.gather, call.now, call.out);
         return call.on_reader_thread_in_order();
     }
     let bytes = call.frame.len();
@@ -111,7 +113,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
         responses.push(topic_response(name.into(), topic.topic_id, partition_responses));
     }
     drop(rest);
-    call.gather.targets = targets;
+    call.gather.keep_targets(targets);
     let Produce { pending, transaction, .. } = produce;
     call.gather.requests.push(Gathered {
         reply: call.reply,

@@ -28,9 +28,10 @@ pub(super) fn load(
         let chunk = chunk.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
         let bytes = chunk.records.read().map_err(|error| unreadable(&error))?;
         let before = offset;
+        // Compaction may leave a gap behind the last batch, and more behind the gap, or nothing.
+        offset = offset.max(chunk.next_offset);
         for batch in records::batches(&bytes) {
             let batch = batch.map_err(|error| unreadable(&error))?;
-            offset = offset.max(batch.next_offset());
             let set = batch.records(LOAD_BATCH_BYTES_MAX).map_err(|error| unreadable(&error))?;
             for record in set.iter() {
                 let record = record.map_err(|error| unreadable(&error))?;

@@ -38,9 +38,9 @@ impl Partition {
         match missing {
             Missing::Nothing => Ok(()),
             Missing::Log(settings) => {
-                let opened = self.store.open_log(&self.topic, self.index, &settings, now);
-                let log = opened.map_err(|error| self.unusable("can not be opened", &error))?;
-                self.lock().take_up(self, log, now)
+                let take = |log| self.lock().take_up(self, log, now);
+                let opened = self.store.open_log(&self.topic, self.index, &settings, now, take);
+                opened.map_err(|error| self.unusable("can not be opened", &error))?
             }
             Missing::Active(job) => {
                 let loaded = job.run().map_err(|error| self.unusable("can not be loaded", &error))?;

@@ -138,8 +138,8 @@ fn check_advertised(
             return Err(ConfigError::new("advertised.listeners", Some(&shown), reason));
         }
         if endpoint.host == "0.0.0.0" {
-            let reason = "clients can not connect to 0.0.0.0: set advertised.listeners to a name or address of \
-                          this machine";
+            let reason = "clients can not connect to 0.0.0.0: set advertised.listeners (--advertise HOST:PORT) \
+                          to a name or address of this machine";
             return Err(ConfigError::new("advertised.listeners", Some(&shown), reason));
         }
     }

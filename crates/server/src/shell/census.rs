@@ -77,7 +77,7 @@ impl Census {
     /// Changes the limits. Nobody who is connected is sent away.
     pub fn set_limits(&self, limits: ConnectionLimits) {
         *self.limits() = limits;
-        self.left.notify_one();
+        self.left.notify_waiters();
     }
 
     fn limits(&self) -> MutexGuard<'_, ConnectionLimits> {
@@ -88,10 +88,16 @@ impl Census {
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room for one more.
+    /// Waits until there is room for one more. Every listener waits for itself, and only those with a newcomer make use of it, so all
+    /// of them are woken.
     pub async fn room(&self) {
-        while self.total() >= self.total_max() {
-            self.left.notified().await;
+        loop {
+            // Before the look: whoever leaves after it is not missed.
+            let left = self.left.notified();
+            if self.total() < self.total_max() {
+                return;
+            }
+            left.await;
         }
     }
 
@@ -132,7 +138,7 @@ impl Census {
             }
         }
         drop(counts);
-        self.left.notify_one();
+        self.left.notify_waiters();
     }
 
     fn total(&self) -> usize {
@@ -142,7 +148,25 @@ impl Census {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
+
+    #[test]
+    fn a_place_that_is_free_again_is_offered_to_every_listener() {
+        let address: IpAddr = [10, 0, 0, 1].into();
+        let census = Census::new(1, ConnectionLimits { total_max: 1, ..Default::default() });
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut one, mut other) = (pin!(census.room()), pin!(census.room()));
+        assert_eq!(census.enter(address), Some(0));
+        assert!(
+            one.as_mut().poll(&mut context).is_pending() && other.as_mut().poll(&mut context).is_pending()
+        );
+        census.leave(0, address);
+        assert!(one.poll(&mut context).is_ready(), "who may have nobody to accept");
+        assert!(other.poll(&mut context).is_ready());
+    }
 
     #[test]
     fn the_least_loaded_loop_and_the_limit_per_address() {

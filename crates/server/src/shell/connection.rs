@@ -23,7 +23,7 @@ use super::outbox::{NextRead, Outbox};
 use super::pipeline::Pipeline;
 use super::slab::Key;
 
-/// Answers that may wait for the socket before requests are no longer read.
+/// Bytes of answers that may wait, for their turn or for the socket, before requests are no longer handled.
 const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Slices that one write sends.
 const SLICES_MAX: usize = 64;
@@ -160,7 +160,8 @@ impl Task {
     }
 
     fn may_read(&self) -> bool {
-        self.pipeline.has_room() && self.outbox.unsent() < UNSENT_BYTES_MAX
+        let unsent = self.pipeline.waiting_bytes() + self.outbox.unsent();
+        self.pipeline.has_room() && unsent < UNSENT_BYTES_MAX
     }
 
     /// Runs the broker on every whole frame, as long as there is room for their answers.

@@ -57,6 +57,8 @@ pub struct Node {
     /// Chores end where they are.
     is_stopping: AtomicBool,
     tick_at: AtomicI64,
+    /// Held by whoever brings limits into force, that the newest ones are the last.
+    reconfiguring: Mutex<()>,
     halted: Mutex<Option<String>>,
     on_halt: Notify,
     /// What is to be done when clients are served.
@@ -73,13 +75,17 @@ enum ReadJob {
     Fetch(ReadTask),
     /// A piece of a file that a connection is about to send.
     Piece { shard: u16, key: Key, range: FileRange, permit: Permit },
+    /// The limits of connections have changed. They may name hosts, whose addresses have to be waited for.
+    Reconfigure,
 }
 
 /// The threads of a running node.
 pub struct NodeThreads {
     node: Arc<Node>,
     loops: Vec<JoinHandle<()>>,
+    /// Threads that read and do chores.
     workers: Vec<JoinHandle<()>>,
+    flushers: Vec<JoinHandle<()>>,
 }
 
 impl Node {
@@ -98,6 +104,7 @@ impl Node {
             chores: Pool::new(JOBS_MAX),
             is_stopping: AtomicBool::new(false),
             tick_at: AtomicI64::new(NEVER),
+            reconfiguring: Mutex::default(),
             halted: Mutex::default(),
             on_halt: Notify::new(),
             on_serve: Mutex::new(Some(on_serve)),
@@ -108,11 +115,12 @@ impl Node {
 
     /// Starts all threads; from here on connections are accepted.
     pub fn start(self: &Arc<Self>, listening: Vec<Listening>) -> std::io::Result<NodeThreads> {
-        let mut threads = NodeThreads { node: Arc::clone(self), loops: Vec::new(), workers: Vec::new() };
+        let node = Arc::clone(self);
+        let mut threads = NodeThreads { node, loops: Vec::new(), workers: Vec::new(), flushers: Vec::new() };
         for index in 0..self.limits.flush_threads {
             let node = Arc::clone(self);
             threads
-                .workers
+                .flushers
                 .push(spawn(format!("flush-{index}"), move || node.flushes.work(|task| node.flush(task)))?);
         }
         for index in 0..self.limits.read_threads {
@@ -181,7 +189,7 @@ impl Node {
                     told.into_iter().for_each(|tell| tell());
                 }
                 Effect::MayStop => self.may_stop.notify_one(),
-                Effect::Reconfigure(config) => self.census.set_limits(ConnectionLimits::of(&config.network)),
+                Effect::Reconfigure(_) => self.reads.push(ReadJob::Reconfigure),
                 Effect::Report(text) => crate::info!("{text}"),
                 Effect::Halt(reason) => self.halt(reason),
             }
@@ -233,6 +241,10 @@ impl Node {
                     }
                 };
                 self.inbox(shard).post(Message::Piece { key, piece });
+            }
+            ReadJob::Reconfigure => {
+                let _alone = self.reconfiguring.lock().unwrap_or_else(PoisonError::into_inner);
+                self.census.set_limits(ConnectionLimits::of(&self.broker.live_config().network));
             }
         }
     }
@@ -308,21 +320,21 @@ impl NodeThreads {
     /// Ends all threads: accepts and reads nothing more, lets what was read be answered, closes connections. Requests that only
     /// wait for time to pass, such as long polls, are not waited for.
     pub fn stop(self) {
-        let NodeThreads { node, loops, workers } = self;
+        let NodeThreads { node, loops, workers, flushers } = self;
         node.is_stopping.store(true, Ordering::Relaxed);
         node.tell_all(|| Message::Stop);
         let deadline = Instant::now() + DRAIN_MAX;
         while !node.is_quiet() && Instant::now() < deadline {
             thread::sleep(DRAIN_POLL);
         }
+        // Flushes last: everybody else may ask for one up to the end, and a log that waits for its flush can not be closed in order.
         node.tell_all(|| Message::End);
-        node.flushes.close();
+        join(loops);
         node.reads.close();
         node.chores.close();
-        for thread in loops.into_iter().chain(workers) {
-            // A thread that panics takes the process with it.
-            let _ = thread.join();
-        }
+        join(workers);
+        node.flushes.close();
+        join(flushers);
     }
 }
 
@@ -338,6 +350,13 @@ impl Node {
         drop(sender);
         let unsent: usize = receiver.iter().sum();
         is_disk_idle && unsent == 0
+    }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        // A thread that panics takes the process with it.
+        let _ = thread.join();
     }
 }
 

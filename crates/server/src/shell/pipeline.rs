@@ -45,6 +45,11 @@ impl Pipeline {
         self.slots.borrow().len() < REQUESTS_IN_FLIGHT_MAX
     }
 
+    /// Bytes of answers whose turn has not come.
+    pub fn waiting_bytes(&self) -> usize {
+        self.slots.borrow().bytes()
+    }
+
     /// Whether a request waits for its answer.
     pub fn is_open(&self, slot: u64) -> bool {
         self.slots.borrow().is_open(slot)

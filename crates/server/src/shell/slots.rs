@@ -13,6 +13,8 @@ pub struct Slots {
     /// Number of the slot at the front.
     first: u64,
     waiting: VecDeque<Option<Response>>,
+    /// Bytes of the answers that are here.
+    bytes: usize,
 }
 
 impl Slots {
@@ -27,6 +29,7 @@ impl Slots {
         let place = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         match place.and_then(|index| self.waiting.get_mut(index)) {
             Some(place @ None) => {
+                self.bytes += len_of(&response);
                 *place = Some(response);
                 true
             }
@@ -45,12 +48,18 @@ impl Slots {
         let response = self.waiting.front_mut()?.take()?;
         self.waiting.pop_front();
         self.first += 1;
+        self.bytes -= len_of(&response);
         Some(response)
     }
 
     /// Whether [`Slots::pop`] would find something.
     pub fn is_front_filled(&self) -> bool {
         self.waiting.front().is_some_and(Option::is_some)
+    }
+
+    /// Bytes of the answers that are here and have not left.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Requests whose answers have not left.
@@ -64,9 +73,37 @@ impl Slots {
     }
 }
 
+fn len_of(response: &Response) -> usize {
+    match response {
+        Response::Frame(chain) => chain.len(),
+        Response::Nothing | Response::Close => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use ottla_protocol::Chain;
+
     use super::*;
+
+    #[test]
+    fn answers_that_wait_for_one_before_them_are_counted_by_their_bytes() {
+        let frame = |len| {
+            let mut chain = Chain::default();
+            chain.push_bytes(Bytes::from(vec![0; len]));
+            Response::Frame(chain)
+        };
+        let mut slots = Slots::default();
+        let [a, b, c] = [slots.open(), slots.open(), slots.open()];
+        assert!(slots.fill(b, frame(1000)) && slots.fill(c, frame(20)));
+        assert!(!slots.fill(b, frame(1)), "answered once");
+        assert_eq!(slots.bytes(), 1020);
+        assert!(slots.fill(a, Response::Nothing) && slots.pop().is_some() && slots.pop().is_some());
+        assert_eq!(slots.bytes(), 20);
+        assert!(slots.pop().is_some());
+        assert_eq!(slots.bytes(), 0);
+    }
 
     #[test]
     fn answers_leave_in_the_order_of_requests() {

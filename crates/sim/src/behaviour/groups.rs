@@ -17,6 +17,10 @@ use ottla_protocol::messages::offset_fetch_response::OffsetFetchResponse;
 use ottla_protocol::records::Batch;
 use ottla_protocol::{ErrorCode, Records};
 
+use std::path::Path;
+
+use ottla_storage::{Disk, OpenMode};
+
 use super::{Rig, batch, fetch, partition_of};
 use crate::world::Death;
 
@@ -111,6 +115,24 @@ fn the_group_without_a_name_keeps_offsets() {
     assert_eq!(fetch(&mut rig, Some(Vec::new())), []);
     let named = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![1, 0] };
     assert_eq!(fetch(&mut rig, Some(vec![named])), [(1, -1, 0), (0, 3, 0)], "-1 is not an error");
+}
+
+/// As Kafka's compaction may leave it: nothing behind the last batch, and yet the log ends later.
+#[test]
+fn a_coordinator_is_loaded_from_a_log_that_ends_in_a_gap() {
+    let mut rig = Rig::new();
+    let request = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
+    rig.ask(&request, 4);
+    assert_eq!(commit(&mut rig, "g", 42), 0);
+    let empty = Path::new("/data/__consumer_offsets-0/00000000000000000005.log");
+    rig.world.disk().open(empty, OpenMode::Create).expect("created");
+    rig.world.restart(Death::Shutdown).expect("a clean restart");
+    assert_eq!(rig.world.reports, [""; 0]);
+    let topics = vec![OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0] }];
+    let answer =
+        rig.ask(&OffsetFetchRequest { group_id: "g".into(), topics: Some(topics), ..Default::default() }, 7);
+    let response: OffsetFetchResponse<'_> = read(&answer, 7).expect("an offset fetch response");
+    assert_eq!((response.error_code, response.topics[0].partitions[0].committed_offset), (0, 42));
 }
 
 /// A restart is nothing that clients have to know of: what cannot be answered yet may be asked again.

@@ -6,8 +6,12 @@ use crate::world::World;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use ottla_protocol::messages::describe_cluster_response::DescribeClusterResponse;
+use ottla_protocol::messages::describe_groups_request::DescribeGroupsRequest;
+use ottla_protocol::messages::describe_groups_response::DescribeGroupsResponse;
 use ottla_protocol::messages::describe_log_dirs_request::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use ottla_protocol::messages::describe_log_dirs_response::DescribeLogDirsResponse;
+use ottla_protocol::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
+use ottla_protocol::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponse;
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::find_coordinator_response::FindCoordinatorResponse;
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
@@ -143,4 +147,49 @@ fn directories_tell_how_much_is_in_them() {
     assert_eq!(sizes(Some(vec![one])), all[1..]);
     let none = DescribableLogDirTopic { topic: "none".into(), partitions: vec![0] };
     assert_eq!(sizes(Some(vec![none])), []);
+}
+
+/// Bits by the codes of Kafka's `AclOperation`: without an authorizer, all that make sense.
+#[test]
+fn everybody_may_do_everything_and_is_told_so_when_asking() {
+    let (on_topic, on_group, on_cluster, not_asked) =
+        (0b1101_1111_1000, 0b1101_0100_1000, 0b1_1111_1010_0000, i32::MIN);
+    let mut rig = Rig::new();
+    coordinators(&mut rig, 0, &["g"]);
+    for (asks, of_topic, of_cluster) in [(false, not_asked, not_asked), (true, on_topic, on_cluster)] {
+        let request = MetadataRequest {
+            include_topic_authorized_operations: asks,
+            include_cluster_authorized_operations: asks,
+            ..EVERYTHING
+        };
+        let answer = rig.ask(&request, 9);
+        let metadata: MetadataResponse<'_> = read(&answer, 9).expect("a metadata response");
+        assert_eq!(metadata.cluster_authorized_operations, of_cluster);
+        assert!(metadata.topics.iter().all(|topic| topic.topic_authorized_operations == of_topic));
+        let request = DescribeClusterRequest {
+            include_cluster_authorized_operations: asks,
+            endpoint_type: 1,
+            ..Default::default()
+        };
+        let answer = rig.ask(&request, 1);
+        let cluster: DescribeClusterResponse<'_> = read(&answer, 1).expect("a describe cluster response");
+        assert_eq!(cluster.cluster_authorized_operations, of_cluster);
+        let request = DescribeGroupsRequest { groups: vec!["g".into()], include_authorized_operations: asks };
+        let answer = rig.ask(&request, 5);
+        let groups: DescribeGroupsResponse<'_> = read(&answer, 5).expect("a describe groups response");
+        assert_eq!(groups.groups[0].error_code, 0, "a dead group");
+        assert_eq!(groups.groups[0].authorized_operations, if asks { on_group } else { not_asked });
+    }
+}
+
+#[test]
+fn a_page_of_partitions_is_never_empty() {
+    let mut rig = Rig::new();
+    let request = DescribeTopicPartitionsRequest { response_partition_limit: 0, ..Default::default() };
+    let answer = rig.ask(&request, 0);
+    let page: DescribeTopicPartitionsResponse<'_> = read(&answer, 0).expect("a page");
+    assert_eq!((page.topics.len(), page.topics[0].partitions.len()), (1, 1));
+    assert_eq!(page.topics[0].topic_authorized_operations, 0b1101_1111_1000);
+    let next = page.next_cursor.expect("there is more");
+    assert_eq!((&*next.topic_name, next.partition_index), ("t", 1));
 }

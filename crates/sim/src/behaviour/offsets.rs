@@ -1,11 +1,13 @@
 //! Offsets: found by time, and moved by DeleteRecords.
 
 use crate::client::read;
+use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use ottla_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use ottla_protocol::messages::fetch_response::FetchResponse;
+use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -75,4 +77,17 @@ fn what_is_left_after_a_deletion_of_records_is_read_from_files_too() {
             rig.ask(&DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1_000 }, 1);
         }
     }
+}
+
+/// Coordinators live by these records, whatever the policy of their topic.
+#[test]
+fn records_of_internal_topics_are_not_deleted() {
+    let mut rig = Rig::new();
+    let request = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
+    rig.ask(&request, 4);
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: -1 };
+    let topic = DeleteRecordsTopic { name: "__consumer_offsets".into(), partitions: vec![partition] };
+    let answer = rig.ask(&DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1_000 }, 1);
+    let response: DeleteRecordsResponse<'_> = read(&answer, 1).expect("a delete records response");
+    assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::InvalidTopicException.code());
 }

@@ -1,5 +1,6 @@
 //! Restarts: what a node finds again, and in which order it serves those who come first.
 
+use ottla_protocol::Records;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
@@ -8,7 +9,7 @@ use ottla_protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use ottla_protocol::messages::delete_topics_response::DeleteTopicsResponse;
 use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::FetchResponse;
-use ottla_protocol::messages::produce_request::ProduceRequest;
+use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
 
 use super::{Rig, batch, fetch, partition_of, records_len};
@@ -36,6 +37,33 @@ fn the_first_requests_open_a_log_and_keep_their_order() {
     let answer = rig.answer::<FetchRequest<'_>>(waiting, 11, 1_000).expect("a fetch is answered");
     let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
     assert!(records_len(partition_of(&response)) >= records.len());
+}
+
+/// The reader thread may be faster than the turn of the loop.
+#[test]
+fn a_request_that_needs_the_disk_does_not_overtake_what_was_gathered_before_it() {
+    let mut rig = Rig::new();
+    let records = batch(&["a"], rig.world.now);
+    assert_eq!([0, 1].map(|index| rig.produced(index, -1, &records)), [(0, 0); 2]);
+    rig.world.restart(Death::Shutdown).expect("a clean stop");
+    assert_eq!(rig.produced(0, -1, &records), (0, 1), "this log is open now, the other one is not");
+    rig.world.begin_turn();
+    let first = rig.produce(0, 1, &records);
+    let data = |index| PartitionProduceData { index, records: Some(Records::Slice(&records)) };
+    let topic =
+        TopicProduceData { name: "t".into(), partition_data: vec![data(0), data(1)], ..Default::default() };
+    let request =
+        ProduceRequest { acks: 1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
+    let second = rig.send(&request, 9);
+    let until = rig.world.now + 100;
+    while rig.world.step(until) {}
+    rig.world.end_turn();
+    let offsets = [first, second].map(|token| {
+        let answer = rig.answer::<ProduceRequest<'_>>(token, 9, 1_000).expect("a produce is answered");
+        let response: ProduceResponse<'_> = read(&answer, 9).expect("a produce response");
+        response.responses[0].partition_responses[0].base_offset
+    });
+    assert_eq!(offsets, [2, 3]);
 }
 
 /// Checkpoints go by name. What they say of a deleted topic is not true of the next one of its name, whenever the power fails.

@@ -123,7 +123,11 @@ impl fmt::Display for LogDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LogDirError::Locked(path) => {
-                write!(f, "{}: another process uses this log directory", path.display())
+                write!(
+                    f,
+                    "{}: another process uses this log directory; stop it or choose another directory with --data-dir",
+                    path.display()
+                )
             }
             LogDirError::Identity(path, error) => write!(f, "{}: {error}", path.display()),
             LogDirError::Io(path, error) => write!(f, "{}: {error}", path.display()),

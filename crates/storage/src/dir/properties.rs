@@ -51,10 +51,16 @@ impl fmt::Display for MetaPropertiesError {
         match self {
             MetaPropertiesError::Malformed(what) => write!(f, "meta.properties is malformed: {what}"),
             MetaPropertiesError::ForeignCluster { expected, found } => {
-                write!(f, "the directory belongs to cluster {found}, this node to cluster {expected}")
+                write!(
+                    f,
+                    "the directory belongs to cluster {found}, this node to cluster {expected}; leave CLUSTER_ID out or choose another directory"
+                )
             }
             MetaPropertiesError::ForeignNode { expected, found } => {
-                write!(f, "the directory belongs to node {found}, this is node {expected}")
+                write!(
+                    f,
+                    "the directory belongs to node {found}, this is node {expected}; set node.id={found} or choose another directory"
+                )
             }
         }
     }

@@ -98,6 +98,13 @@ impl Gather {
         self.round
     }
 
+    /// Memory for the partitions that the next request names; not for more of them than usual.
+    pub(super) fn keep_targets(&mut self, mut targets: Vec<Target>) {
+        targets.clear();
+        targets.shrink_to(APPENDS_MAX);
+        self.targets = targets;
+    }
+
     /// A batch as it can be kept until the end of the turn.
     pub(super) fn hold(&mut self, frame: &Bytes, batch: &[u8]) -> Held {
         if batch.len() > COPY_BYTES_MAX {
@@ -160,9 +167,13 @@ impl Broker {
         for request in gather.requests.drain(..) {
             request.finish(self, out);
         }
-        // The same memory again, unless somebody (a batch that waits for its transaction, say) still has a part of it.
-        gather.copies = copies.try_into_mut().unwrap_or_default();
+        // The same memory again, unless somebody (a batch that waits for its transaction, say) still has a part of it, or one request
+        // brought more than a turn is meant to.
+        let copies = copies.try_into_mut().ok().filter(|copies| copies.capacity() <= 2 * COPIED_BYTES_MAX);
+        gather.copies = copies.unwrap_or_default();
         gather.copies.clear();
+        gather.appends.shrink_to(APPENDS_MAX);
+        gather.requests.shrink_to(APPENDS_MAX);
         gather.holds_frames = false;
         gather.round += 1;
     }
