@@ -10,6 +10,9 @@ use ottla_protocol::ErrorCode;
 
 /// The state of one partition of an internal topic.
 pub trait Coordinator {
+    /// The base sequence of its batches. Nobody looks at it, as no client sent them; but Kafka's tools print it.
+    const BASE_SEQUENCE: i32;
+
     /// Applies one record of the partition: `offset` is where it is in the log, `producer_id` that of its batch if the batch is
     /// transactional, else -1.
     fn replay(
@@ -43,6 +46,9 @@ pub trait Coordinator {
 }
 
 impl Coordinator for GroupCoordinator {
+    // Of all batches, those without a producer too.
+    const BASE_SEQUENCE: i32 = 0;
+
     fn replay(
         &mut self,
         key: &[u8],

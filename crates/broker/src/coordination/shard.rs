@@ -248,14 +248,12 @@ impl<C: Coordinator> Shard<C> {
         now: Millis,
         out: &mut Effects,
     ) -> Result<(i64, i64, bool, Wakes), ErrorCode> {
-        let options = outcome.transaction.map_or_else(BatchOptions::default, |transaction| BatchOptions {
-            producer_id: transaction.producer_id,
-            producer_epoch: transaction.producer_epoch,
-            // As Kafka's group coordinator writes it; nobody looks at the sequence of a batch that no client sent.
-            base_sequence: 0,
-            transactional: true,
-            ..BatchOptions::default()
-        });
+        let mut options = BatchOptions { base_sequence: C::BASE_SEQUENCE, ..BatchOptions::default() };
+        if let Some(transaction) = outcome.transaction {
+            options.producer_id = transaction.producer_id;
+            options.producer_epoch = transaction.producer_epoch;
+            options.transactional = true;
+        }
         let mut batch = BatchBuilder::new(0, options);
         for record in &outcome.records {
             batch.push(now, Some(&record.key), record.value.as_deref(), &[]);

@@ -39,6 +39,8 @@ impl Yes {
 }
 
 impl Coordinator for Yes {
+    const BASE_SEQUENCE: i32 = 0;
+
     fn replay(&mut self, _: &[u8], _: Option<&[u8]>, _: i64, _: i64) -> Result<(), ReplayError> {
         self.replayed += 1;
         Ok(())

@@ -10,6 +10,7 @@ use crate::coordinator::Coordinator;
 use crate::group::{ReplayError, Topics};
 use crate::outcome::{Outcome, Reply, response_error};
 use ottla_protocol::ErrorCode;
+use ottla_protocol::records::NO_SEQUENCE;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ impl TransactionCoordinator {
 }
 
 impl Coordinator for TransactionCoordinator {
+    const BASE_SEQUENCE: i32 = NO_SEQUENCE;
+
     fn replay(
         &mut self,
         key: &[u8],
