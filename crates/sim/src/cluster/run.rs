@@ -90,11 +90,25 @@ impl Run {
         self.cluster.heal();
         self.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(()))?;
         for partition in 0..PARTITIONS {
-            self.check(partition)?;
+            // A new leader learns what is committed from the next fetches of its followers: a reader may have to wait for that.
+            let end = self.cluster.now + HEAL_MS;
+            loop {
+                match self.check(partition) {
+                    Err(broken) if self.cluster.now >= end => return Err(broken),
+                    Err(_) => self.wait_a_second()?,
+                    Ok(()) => break,
+                }
+            }
         }
         self.wait_for("nodes that agree", HEAL_MS, |run| run.do_agree().then_some(()))?;
         let acknowledged = self.producers.iter().map(|producer| producer.acknowledged.len()).sum();
         Ok(ClusterReport { trace: self.cluster.trace, acknowledged, faults: self.faults })
+    }
+
+    fn wait_a_second(&mut self) -> Result<(), String> {
+        let until = self.cluster.now + 1_000;
+        while self.cluster.step(until)? {}
+        Ok(())
     }
 
     /// Lets the cluster go on until something is so.
