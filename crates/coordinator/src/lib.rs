@@ -6,10 +6,12 @@
 
 mod coordinator;
 pub mod group;
+mod guards;
 mod outcome;
 pub mod transaction;
 
 pub use coordinator::Coordinator;
 pub use group::*;
+pub use guards::Guard;
 pub use outcome::{Outcome, Record, Reply, Response, Transaction, Waiter};
 pub use transaction::{Deed, ProducerIds, TransactionConfig, TransactionCoordinator, TransactionVersion};

@@ -10,8 +10,7 @@ mod cluster;
 mod dice;
 mod promises;
 mod scenario;
-#[cfg(test)]
-mod transactions;
+pub mod transactions;
 mod world;
 
 pub use cluster::{ClusterReport, run_cluster};

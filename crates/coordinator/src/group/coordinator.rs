@@ -15,6 +15,7 @@ use crate::group::offsets::store::OffsetStore;
 use crate::group::outcome::{Outcome, Reply, Then, Waiter, Waiting, response_error};
 use crate::group::timers::{TimerKey, Timers};
 use crate::group::topics::Topics;
+use crate::guards::Guard;
 use ottla_protocol::{ErrorCode, Uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub struct ForeignRecords {
 ///
 /// A new coordinator is passive: feed it the log with [`replay`](Self::replay). After [`on_loaded`](Self::on_loaded) it is
 /// active: requests may come, and timers run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GroupCoordinator {
     pub(crate) config: Config,
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
@@ -112,7 +113,9 @@ impl GroupCoordinator {
             let max_size = self.config.group_max_size;
             let mut room = self.room(&id, now, &mut out).expect("the group is there");
             let members: Vec<_> = room.group.members.keys().cloned().collect();
-            members.iter().for_each(|member_id| room.renew_session(member_id));
+            if Guard::LoadBeginsSessions.stands() {
+                members.iter().for_each(|member_id| room.renew_session(member_id));
+            }
             if members.len() > max_size {
                 room.prepare_rebalance();
             }

@@ -9,6 +9,7 @@ use crate::group::offsets::store::Committed;
 use crate::group::outcome::{Outcome, Record, Response, Then};
 use crate::group::records;
 use crate::group::timers::TimerKey;
+use crate::guards::Guard;
 use ottla_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 use ottla_protocol::messages::offset_delete_request::OffsetDeleteRequest;
 use ottla_protocol::messages::offset_delete_response::{
@@ -29,7 +30,9 @@ impl GroupCoordinator {
                 // Its members are not ours to see: better refuse than delete under their feet.
                 _ if self.foreign_groups.contains_key(*group_id) => ErrorCode::NonEmptyGroup,
                 _ if !self.has_group(group_id) => ErrorCode::GroupIdNotFound,
-                _ if !self.is_empty_group(group_id) => ErrorCode::NonEmptyGroup,
+                _ if !self.is_empty_group(group_id) && Guard::MembersKeepTheirGroup.stands() => {
+                    ErrorCode::NonEmptyGroup
+                }
                 _ => {
                     self.delete_group(group_id, &mut out.records);
                     ErrorCode::None
@@ -44,7 +47,9 @@ impl GroupCoordinator {
     }
 
     fn delete_group(&self, group_id: &str, out: &mut Vec<Record>) {
-        for (topic, partitions) in self.offsets.committed.group(group_id).into_iter().flatten() {
+        let committed =
+            self.offsets.committed.group(group_id).filter(|_| Guard::OffsetsGoWithTheirGroup.stands());
+        for (topic, partitions) in committed.into_iter().flatten() {
             out.extend(
                 partitions.iter().map(|(partition, _)| records::offset_tombstone(group_id, topic, partition)),
             );
@@ -211,7 +216,7 @@ impl GroupCoordinator {
         let retention_ms = self.config.offsets_retention_ms;
         let mut has_nothing_left = !has_pending;
         for (topic, partitions) in topics {
-            if self.is_subscribed(group_id, topic) {
+            if self.is_subscribed(group_id, topic) && Guard::SubscribedOffsetsStay.stands() {
                 has_nothing_left = false;
                 continue;
             }

@@ -37,7 +37,7 @@ impl TimerKey {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Timers {
     by_key: BTreeMap<TimerKey, i64>,
     by_time: BTreeSet<(i64, TimerKey)>,

@@ -5,10 +5,10 @@
 //! - Verification, for older producers: is it part of the transaction? Nothing is changed.
 
 use super::coordinator::TransactionCoordinator;
-use super::guards::Guard;
 use super::state::TransactionState;
 use super::{TopicPartition, TransactionVersion};
 use crate::group::Context;
+use crate::guards::Guard;
 use crate::outcome::{Outcome, Response};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::add_offsets_to_txn_request::AddOffsetsToTxnRequest;
@@ -125,17 +125,17 @@ impl TransactionCoordinator {
         }
         let found = self.entries.get_key_value(asked.transactional_id);
         let (id, entry) = found.ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        if entry.state.is_ending() {
+            // Nothing is added to what is decided, and who may add to what comes next is known when the markers are there: the client
+            // may have been given a producer id that is not current before. Without the rule nothing is changed, and that is well.
+            let waits = Guard::AddWaitsForMarkers.stands();
+            return if waits { Err(ErrorCode::ConcurrentTransactions) } else { Ok(()) };
+        }
         if entry.producer_id != asked.producer_id {
             return Err(ErrorCode::InvalidProducerIdMapping);
         }
-        let guards = self.config.guards;
-        if entry.producer_epoch != asked.producer_epoch && guards.stand(Guard::AddChecksEpoch) {
+        if entry.producer_epoch != asked.producer_epoch && Guard::AddChecksEpoch.stands() {
             return Err(ErrorCode::ProducerFenced);
-        }
-        if entry.state.is_ending() {
-            // Nothing is added to what is decided. Without the rule the request is taken for one that changes nothing.
-            let waits = guards.stand(Guard::AddWaitsForMarkers);
-            return if waits { Err(ErrorCode::ConcurrentTransactions) } else { Ok(()) };
         }
         let is_part = |partition| entry.partitions.contains(partition);
         if entry.state == TransactionState::Ongoing && asked.partitions.iter().all(is_part) {
@@ -158,15 +158,14 @@ impl TransactionCoordinator {
         if entry.producer_id != asked.producer_id {
             return all(ErrorCode::InvalidProducerIdMapping);
         }
-        let guards = self.config.guards;
-        if entry.producer_epoch != asked.producer_epoch && guards.stand(Guard::VerifyChecksEpoch) {
+        if entry.producer_epoch != asked.producer_epoch && Guard::VerifyChecksEpoch.stands() {
             return all(ErrorCode::ProducerFenced);
         }
         if entry.state.is_ending() {
             return all(ErrorCode::ConcurrentTransactions);
         }
         let verify = |partition: &TopicPartition| {
-            let is_part = entry.partitions.contains(partition) || !guards.stand(Guard::VerifyChecksPartition);
+            let is_part = entry.partitions.contains(partition) || !Guard::VerifyChecksPartition.stands();
             let error = if is_part { ErrorCode::None } else { ErrorCode::TransactionAbortable };
             (partition.clone(), error)
         };

@@ -1,7 +1,5 @@
 //! The numbers that bound a transaction coordinator. They arrive resolved.
 
-use super::guards::Guards;
-
 /// Limits and delays of the transactional ids on one partition. The defaults are Kafka 4.4's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionConfig {
@@ -17,8 +15,6 @@ pub struct TransactionConfig {
     pub pass_records_max: usize,
     /// Pause before a marker that could not be written is tried again.
     pub marker_retry_ms: i64,
-    /// Which rules are in force. All, outside of tests.
-    pub guards: Guards,
 }
 
 impl Default for TransactionConfig {
@@ -30,7 +26,6 @@ impl Default for TransactionConfig {
             remove_interval_ms: 3_600_000,
             pass_records_max: 1_000,
             marker_retry_ms: 100,
-            guards: Guards::default(),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::config::TransactionConfig;
 use super::entry::Entry;
-use super::guards::Guard;
 use super::markers::Ending;
 use super::state::TransactionState;
 use super::{TransactionVersion, records};
 use crate::coordinator::Coordinator;
 use crate::group::{ReplayError, Topics};
+use crate::guards::Guard;
 use crate::outcome::{Outcome, Reply, response_error};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::records::NO_SEQUENCE;
@@ -165,7 +165,7 @@ impl Coordinator for TransactionCoordinator {
         let is_ending = |(_, entry): &(&Arc<str>, &Entry)| entry.state.is_ending();
         let ending: Vec<Arc<str>> = self.entries.iter().filter(is_ending).map(|(id, _)| id.clone()).collect();
         for id in ending {
-            if !self.config.guards.stand(Guard::LoadResumesMarkers) {
+            if !Guard::LoadResumesMarkers.stands() {
                 break;
             }
             let entry = self.entries[&id].clone();

@@ -2,7 +2,8 @@
 //!
 //! Up to v4 the producer epoch stays, so the state alone tells a retry from something new. From v5 on (transaction version 2, KIP-890)
 //! every end takes a new epoch, which is answered; the epoch before means a retry, and an abort without a transaction is fine, as the
-//! client can not know whether its first produce arrived:
+//! client can not know whether its first produce arrived. While markers are written everybody is told to ask again
+//! (CONCURRENT_TRANSACTIONS), also the client whose next producer id is not current before they are:
 //!
 //! ```text
 //!  state           abort, retry   abort, current   commit, retry   commit, current
@@ -13,9 +14,9 @@
 
 use super::coordinator::TransactionCoordinator;
 use super::entry::{Entry, is_exhausted};
-use super::guards::Guard;
 use super::state::TransactionState;
 use crate::group::Context;
+use crate::guards::Guard;
 use crate::outcome::{Outcome, Response};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::end_txn_request::EndTxnRequest;
@@ -35,68 +36,43 @@ impl TransactionCoordinator {
             None => Err(ErrorCode::InvalidProducerIdMapping),
             Some((id, entry)) => {
                 let (id, entry) = (id.clone(), entry.clone());
-                if bumps {
-                    self.end_with_bump(&id, &entry, request, context.now, &mut out)
-                } else {
-                    self.end(&id, &entry, request, context.now, &mut out)
-                }
+                self.end(&id, &entry, request, bumps, context.now, &mut out)
             }
         };
         let response = match ended {
-            Ok((producer_id, producer_epoch)) => {
+            Ok((producer_id, producer_epoch)) if bumps => {
                 EndTxnResponse { producer_id, producer_epoch, ..Default::default() }
             }
+            Ok(_) => EndTxnResponse { producer_id: -1, producer_epoch: -1, ..Default::default() },
             Err(error) => end_txn_error(error, context.api_version),
         };
         out.reply(context.waiting(), Response::EndTxn(response));
         out
     }
 
-    /// By rules of versions 0 and 1.
+    /// Ends a transaction, or finds that this was done before; returns the producer with which the client goes on.
     fn end(
         &mut self,
         id: &Arc<str>,
         entry: &Entry,
         request: &EndTxnRequest<'_>,
-        now: i64,
-        out: &mut Outcome,
-    ) -> Result<(i64, i16), ErrorCode> {
-        let guards = self.config.guards;
-        if request.producer_id != entry.producer_id {
-            return Err(ErrorCode::InvalidProducerIdMapping);
-        }
-        if request.producer_epoch != entry.producer_epoch && guards.stand(Guard::EndChecksEpoch) {
-            return Err(ErrorCode::ProducerFenced);
-        }
-        let commit = request.committed;
-        match (entry.state, commit) {
-            (TransactionState::Ongoing, _) => {
-                self.transit(id, entry.ended(commit, now), out);
-                Ok((-1, -1))
-            }
-            (TransactionState::CompleteCommit, true) | (TransactionState::CompleteAbort, false) => {
-                Ok((-1, -1))
-            }
-            _ => Err(self.undecidable(entry, commit)),
-        }
-    }
-
-    /// By rules of version 2.
-    fn end_with_bump(
-        &mut self,
-        id: &Arc<str>,
-        entry: &Entry,
-        request: &EndTxnRequest<'_>,
+        bumps: bool,
         now: i64,
         out: &mut Outcome,
     ) -> Result<(i64, i16), ErrorCode> {
         use TransactionState::*;
-        let guards = self.config.guards;
+        if entry.state.is_ending() {
+            // Whoever asks, and for what: he is answered when the markers are there. Without the rule he is told that he was heard.
+            let keeps = Guard::EndKeepsDecision.stands();
+            let heard = (entry.producer_id, entry.producer_epoch);
+            return if keeps { Err(ErrorCode::ConcurrentTransactions) } else { Ok(heard) };
+        }
         let (epoch, commit) = (request.producer_epoch, request.committed);
         let is_current = epoch == entry.producer_epoch;
         // The epoch went up with the end that this one repeats, or, past the last epoch, the producer id changed.
-        let is_bump_retry = i32::from(epoch) + 1 == i32::from(entry.producer_epoch);
-        let is_overflow_retry = request.producer_id == entry.previous_producer_id
+        let is_bump_retry = bumps && i32::from(epoch) + 1 == i32::from(entry.producer_epoch);
+        let is_overflow_retry = bumps
+            && request.producer_id == entry.previous_producer_id
             && epoch == i16::MAX - 1
             && entry.producer_epoch == 0;
         let is_retry = is_bump_retry || is_overflow_retry;
@@ -104,43 +80,31 @@ impl TransactionCoordinator {
             return Err(ErrorCode::InvalidProducerIdMapping);
         }
         let may_end = match entry.state {
-            Empty | Ongoing | Dead | PrepareEpochFence => is_current,
-            PrepareCommit | PrepareAbort => is_bump_retry,
             CompleteCommit | CompleteAbort => is_retry || is_current,
+            _ => is_current,
         };
-        if !may_end && guards.stand(Guard::EndChecksEpoch) {
+        if !may_end && Guard::EndChecksEpoch.stands() {
             return Err(ErrorCode::ProducerFenced);
         }
-        let is_known_retry = is_retry && guards.stand(Guard::EndKnowsRetry);
+        let is_known_retry = is_retry && Guard::EndKnowsRetry.stands();
         match (entry.state, commit) {
             (Ongoing, _) => {}
-            (CompleteCommit, true) | (CompleteAbort, false) if is_known_retry => {
+            (CompleteCommit, true) | (CompleteAbort, false) if is_known_retry || !bumps => {
                 return Ok((entry.producer_id, entry.producer_epoch));
             }
-            (CompleteCommit | CompleteAbort, false) if !is_known_retry => {}
-            (Empty, false) => {}
-            _ => return Err(self.undecidable(entry, commit)),
+            (CompleteCommit | CompleteAbort, false) if bumps && !is_known_retry => {}
+            (Empty, false) if bumps => {}
+            _ => return Err(ErrorCode::InvalidTxnState),
         }
-        let next_id = if is_exhausted(entry.producer_epoch) { Some(self.fresh_id()?) } else { None };
-        let next = entry.ended_with_bump(commit, next_id, now, guards);
+        let next = if bumps {
+            let next_id = if is_exhausted(entry.producer_epoch) { Some(self.fresh_id()?) } else { None };
+            entry.ended_with_bump(commit, next_id, now)
+        } else {
+            entry.ended(commit, now)
+        };
         let given = next.producer_after_end();
         self.transit(id, next, out);
         Ok(given)
-    }
-
-    /// Why a transaction that is not open can not be ended in this way.
-    fn undecidable(&self, entry: &Entry, commit: bool) -> ErrorCode {
-        let keeps = self.config.guards.stand(Guard::EndKeepsDecision);
-        match (entry.state, commit) {
-            (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
-                ErrorCode::ConcurrentTransactions
-            }
-            // Without the rule the client is told that its change of mind was heard.
-            (TransactionState::PrepareCommit | TransactionState::PrepareAbort, _) if !keeps => {
-                ErrorCode::None
-            }
-            _ => ErrorCode::InvalidTxnState,
-        }
     }
 }
 

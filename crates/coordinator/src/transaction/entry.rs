@@ -4,8 +4,8 @@
 //! part is the last epoch of a producer id: the epoch that clients see never goes beyond 32766, and 32767 is only used to fence.
 
 use super::TransactionVersion;
-use super::guards::{Guard, Guards};
 use super::state::TransactionState;
+use crate::guards::Guard;
 use crate::transaction::TopicPartition;
 use ottla_protocol::ErrorCode;
 use std::collections::BTreeSet;
@@ -67,16 +67,10 @@ impl Entry {
     }
 
     /// InitProducerId: the next epoch, for a producer that begins (`expected` is `None`) or goes on after an error (KIP-360).
-    pub fn next_epoch(
-        &self,
-        timeout_ms: i32,
-        expected: Option<i16>,
-        now: i64,
-        guards: Guards,
-    ) -> Result<Entry, ErrorCode> {
+    pub fn next_epoch(&self, timeout_ms: i32, expected: Option<i16>, now: i64) -> Result<Entry, ErrorCode> {
         let bumped = || {
             assert!(!is_exhausted(self.producer_epoch), "the caller takes a new producer id instead");
-            let bump = i16::from(guards.stand(Guard::InitBumpsEpoch));
+            let bump = i16::from(Guard::InitBumpsEpoch.stands());
             (self.producer_epoch + bump).max(0)
         };
         let (producer_epoch, last_producer_epoch) = match expected {
@@ -88,7 +82,8 @@ impl Entry {
             Some(epoch) if epoch == self.last_producer_epoch => {
                 (self.producer_epoch, self.last_producer_epoch)
             }
-            Some(_) => return Err(ErrorCode::ProducerFenced),
+            Some(_) if Guard::InitChecksProducer.stands() => return Err(ErrorCode::ProducerFenced),
+            Some(_) => (bumped(), NO_EPOCH),
         };
         Ok(Entry { producer_epoch, last_producer_epoch, ..self.begun(timeout_ms, now) })
     }
@@ -133,20 +128,14 @@ impl Entry {
     }
 
     /// Any end by rules of version 2: the epoch goes up, and `next_producer_id` follows if that was the last one.
-    pub fn ended_with_bump(
-        &self,
-        commit: bool,
-        next_producer_id: Option<i64>,
-        now: i64,
-        guards: Guards,
-    ) -> Entry {
+    pub fn ended_with_bump(&self, commit: bool, next_producer_id: Option<i64>, now: i64) -> Entry {
         let state = if commit { TransactionState::PrepareCommit } else { TransactionState::PrepareAbort };
         let mut next = self.to(state, now);
         // An abort of nothing begins and ends now.
         if self.state != TransactionState::Ongoing {
             next.start_timestamp = now;
         }
-        let bump = i16::from(guards.stand(Guard::EndBumpsEpoch));
+        let bump = i16::from(Guard::EndBumpsEpoch.stands());
         Entry {
             // At the very last epoch, which no client was given, an abort goes through without another.
             producer_epoch: self.producer_epoch.saturating_add(bump),

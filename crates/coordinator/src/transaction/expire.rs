@@ -1,9 +1,9 @@
 //! What time does: transactions that take too long are aborted, transactional ids that nobody uses are forgotten.
 
 use super::coordinator::TransactionCoordinator;
-use super::guards::Guard;
 use super::records;
 use super::state::TransactionState;
+use crate::guards::Guard;
 use crate::outcome::Outcome;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl TransactionCoordinator {
             self.abort_pass_at = Some(now + self.config.abort_interval_ms);
         }
         for id in late {
-            if self.config.guards.stand(Guard::TimeoutAborts) && self.abort(&id, now, out).is_err() {
+            if Guard::TimeoutAborts.stands() && self.abort(&id, now, out).is_err() {
                 // There is no producer id at hand to go on with; the next pass finds one.
                 self.abort_pass_at = Some(now + self.config.abort_interval_ms);
                 break;

@@ -6,9 +6,9 @@
 
 use super::coordinator::TransactionCoordinator;
 use super::entry::{Entry, NO_EPOCH, is_exhausted};
-use super::guards::Guard;
 use super::state::TransactionState;
 use crate::group::{Context, NAME_BYTES_MAX};
+use crate::guards::Guard;
 use crate::outcome::{Outcome, Response};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
@@ -63,21 +63,20 @@ impl TransactionCoordinator {
             Some((id, entry)) => (id.clone(), entry.clone()),
             None => (Arc::from(transactional_id), Entry::new(self.fresh_id()?, timeout_ms, now)),
         };
+        if entry.state.is_ending() && Guard::InitWaitsForMarkers.stands() {
+            return Err(ErrorCode::ConcurrentTransactions);
+        }
         // A producer that goes on is the current one, or the one whose epochs were used up, or it finds nobody.
         let is_current = |(producer_id, epoch): (i64, i16)| {
             entry.producer_epoch == NO_EPOCH
                 || producer_id == entry.producer_id
                 || producer_id == entry.previous_producer_id && is_exhausted(epoch)
         };
-        if !expected.is_none_or(is_current) {
+        if !expected.is_none_or(is_current) && Guard::InitChecksProducer.stands() {
             return Err(ErrorCode::ProducerFenced);
         }
-        let waits = self.config.guards.stand(Guard::InitWaitsForMarkers);
-        let aborts = self.config.guards.stand(Guard::InitAbortsOngoing);
+        let aborts = Guard::InitAbortsOngoing.stands();
         match entry.state {
-            TransactionState::PrepareCommit | TransactionState::PrepareAbort if waits => {
-                Err(ErrorCode::ConcurrentTransactions)
-            }
             TransactionState::Ongoing if aborts => {
                 // The epoch that fences is never given to a client: this one asks again when the abort is through, and gets the next.
                 self.abort(&id, now, out)?;
@@ -91,7 +90,7 @@ impl TransactionCoordinator {
                 let next = if is_exhausted(entry.producer_epoch) && is_last {
                     entry.rotated(self.fresh_id()?, timeout_ms, expected.is_some(), now)
                 } else {
-                    entry.next_epoch(timeout_ms, expected.map(|(_, epoch)| epoch), now, self.config.guards)?
+                    entry.next_epoch(timeout_ms, expected.map(|(_, epoch)| epoch), now)?
                 };
                 let given = (next.producer_id, next.producer_epoch);
                 self.transit(&id, next, out);
@@ -110,7 +109,7 @@ impl TransactionCoordinator {
         let entry = &self.entries[id];
         let next = if self.version.bumps_epoch() {
             let next_id = if is_exhausted(entry.producer_epoch) { Some(self.fresh_id()?) } else { None };
-            entry.ended_with_bump(false, next_id, now, self.config.guards)
+            entry.ended_with_bump(false, next_id, now)
         } else {
             entry.fenced(now)
         };

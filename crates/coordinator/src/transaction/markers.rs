@@ -6,9 +6,9 @@
 
 use super::coordinator::TransactionCoordinator;
 use super::entry::Entry;
-use super::guards::Guard;
 use super::state::TransactionState;
 use super::{TopicPartition, TransactionVersion};
+use crate::guards::Guard;
 use crate::outcome::Outcome;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -122,13 +122,13 @@ impl TransactionCoordinator {
             MarkerResult::Done => {
                 ending.missing.remove(&event.partition);
                 ending.failed.remove(&event.partition);
-                if ending.missing.is_empty() || !self.config.guards.stand(Guard::CompleteNeedsAllMarkers) {
+                if ending.missing.is_empty() || !Guard::CompleteNeedsAllMarkers.stands() {
                     self.complete(id, now, &mut out);
                 }
             }
             MarkerResult::NotNow => {
                 ending.failed.insert(event.partition.clone());
-                if self.config.guards.stand(Guard::MarkersAreRetried) {
+                if Guard::MarkersAreRetried.stands() {
                     self.retry_markers(id.clone(), now);
                 }
             }

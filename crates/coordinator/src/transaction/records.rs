@@ -39,18 +39,26 @@ pub(super) fn state(transactional_id: &str, entry: &Entry, version: TransactionV
     }
     let value = TransactionLogValue {
         producer_id: entry.producer_id,
-        previous_producer_id: entry.previous_producer_id,
-        next_producer_id: entry.next_producer_id,
         producer_epoch: entry.producer_epoch,
-        next_producer_epoch: -1,
         transaction_timeout_ms: entry.timeout_ms,
         transaction_status: entry.state.id(),
         transaction_partitions: (entry.state != TransactionState::Empty).then_some(topics),
         transaction_last_update_timestamp_ms: entry.last_update_timestamp,
         transaction_start_timestamp_ms: entry.start_timestamp,
-        client_transaction_version: entry.client_version.0,
+        ..TransactionLogValue::default()
     };
-    let version = if version >= TransactionVersion::V1 { 1 } else { 0 };
+    let (version, value) = if version >= TransactionVersion::V1 {
+        let value = TransactionLogValue {
+            previous_producer_id: entry.previous_producer_id,
+            next_producer_id: entry.next_producer_id,
+            client_transaction_version: entry.client_version.0,
+            ..value
+        };
+        (1, value)
+    } else {
+        // There is no place for them.
+        (0, value)
+    };
     Record { key: key(transactional_id), value: Some(framed(version, version, &value)) }
 }
 

@@ -18,8 +18,8 @@ impl Dice {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Weather {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Weather {
     /// Nothing goes wrong but clients.
     Fair,
     /// Appends fail and leaders change.
@@ -39,6 +39,10 @@ struct World {
     leads: Vec<Option<(i32, Vec<String>)>>,
     names: BTreeMap<String, String>,
     leaders: BTreeMap<(String, i32), String>,
+    /// The newest generation that anybody was told of, by group.
+    generations: BTreeMap<String, i32>,
+    /// Who has just assigned as a leader, and must be assigned something himself.
+    assigns: Vec<bool>,
     assigned: u32,
 }
 
@@ -61,6 +65,8 @@ impl World {
             abandoned: Vec::new(),
             names: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            assigns: vec![false; 7],
             assigned: 0,
         }
     }
@@ -88,10 +94,15 @@ impl World {
             9..=13 if self.parked[n].is_none() && self.clients[n].generation >= 0 => self.sync(n),
             14..=15 if self.parked[n].is_none() => {
                 let client = self.clients[n].clone();
-                if matches!(
-                    self.rig.heartbeat(&client),
-                    ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId
-                ) {
+                let heard = self.rig.heartbeat(&client);
+                let newest = self.generations.get(&client.group).copied().unwrap_or(-1);
+                assert!(
+                    heard != ErrorCode::None || client.generation >= newest,
+                    "{} is alive in generation {}, and there is {newest}",
+                    client.name,
+                    client.generation
+                );
+                if matches!(heard, ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId) {
                     self.clients[n] = client.restarted();
                     self.leads[n] = None;
                 }
@@ -127,6 +138,7 @@ impl World {
         };
         let assignments: Vec<_> =
             assignments.iter().map(|(id, bytes)| (id.as_str(), bytes.as_slice())).collect();
+        self.assigns[n] = !assignments.is_empty();
         self.parked[n] = Some(self.rig.sync(&client, &assignments));
     }
 
@@ -145,6 +157,12 @@ impl World {
                         client.member_id = joined.member_id.to_string();
                         client.generation = joined.generation_id;
                         self.names.insert(client.member_id.clone(), client.name.clone());
+                        let newest = self.generations.entry(client.group.clone()).or_default();
+                        // A coordinator that failed over may not have written the newest one.
+                        *newest = match self.weather {
+                            Weather::Fair => (*newest).max(client.generation),
+                            Weather::Foul => -1,
+                        };
                         let is_leader = joined.leader == joined.member_id && !joined.skip_assignment;
                         let members =
                             joined.members.iter().map(|member| member.member_id.to_string()).collect();
@@ -172,6 +190,8 @@ impl World {
                         "{} was assigned {got}, not {meant}",
                         client.name
                     );
+                    let is_left_out = self.assigns[n] && got.is_empty() && self.weather == Weather::Fair;
+                    assert!(!is_left_out, "{} assigned, and got nothing", client.name);
                     self.assigned += u32::from(!got.is_empty());
                 }
                 Response::SyncGroup(_) => self.leads[n] = None,
@@ -213,7 +233,7 @@ impl World {
     }
 }
 
-fn run(seed: u64, weather: Weather) -> (u32, String) {
+pub fn run(seed: u64, weather: Weather) -> (u32, String) {
     let mut world = World::new(seed, weather);
     for _ in 0..600 {
         world.step();

@@ -24,7 +24,7 @@ pub const SESSION: i64 = 10_000;
 pub const REBALANCE: i64 = 60_000;
 
 /// Topics of the test cluster: name → (id, partitions).
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Cluster {
     pub topics: BTreeMap<String, (Uuid, i32)>,
     pub forbidden: Vec<String>,
@@ -143,11 +143,13 @@ pub fn subscription(topics: &[&str]) -> Vec<u8> {
     bytes
 }
 
+#[derive(Clone)]
 pub enum Logged {
     Record { key: Vec<u8>, value: Option<Vec<u8>>, producer_id: i64 },
     Marker { producer_id: i64, commit: bool },
 }
 
+#[derive(Clone)]
 pub struct Rig {
     pub coordinator: GroupCoordinator,
     pub config: Config,

@@ -23,7 +23,6 @@ impl Admission {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Applicant {
     admission: Admission,
-    producer_epoch: i16,
     /// The lowest sequence number that it came with: a later one must not get in first.
     lowest_sequence: i32,
     /// Whether every transaction has an epoch of its own (transaction version 2).
@@ -31,10 +30,11 @@ pub(super) struct Applicant {
     since: i64,
 }
 
-/// Who waits to begin a transaction, by producer id. Not in snapshots: who waits when the node dies asks again.
+/// Who waits to begin a transaction, by producer id and epoch: a late batch of an epoch before does not use up what its producer has
+/// applied for anew. Not in snapshots: who waits when the node dies asks again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Admissions {
-    by_id: BTreeMap<i64, Applicant>,
+    by_producer: BTreeMap<(i64, i16), Applicant>,
     last: u64,
 }
 
@@ -48,42 +48,47 @@ impl Admissions {
         bumps_epoch: bool,
         now: i64,
     ) -> Admission {
-        let applicant = self.by_id.entry(producer_id).or_insert_with(|| {
+        let applicant = self.by_producer.entry((producer_id, producer_epoch)).or_insert_with(|| {
             self.last += 1;
             let admission = Admission(self.last);
-            Applicant { admission, producer_epoch, lowest_sequence: sequence, bumps_epoch, since: now }
+            Applicant { admission, lowest_sequence: sequence, bumps_epoch, since: now }
         });
-        if producer_epoch > applicant.producer_epoch {
-            (applicant.producer_epoch, applicant.lowest_sequence) = (producer_epoch, sequence);
-        } else if producer_epoch == applicant.producer_epoch {
-            applicant.lowest_sequence = applicant.lowest_sequence.min(sequence);
-        }
+        applicant.lowest_sequence = applicant.lowest_sequence.min(sequence);
         applicant.admission
     }
 
     /// Whether a batch that begins a transaction comes with the right admission.
-    pub fn admits(&self, producer_id: i64, admission: Option<Admission>) -> bool {
-        let applicant = self.by_id.get(&producer_id);
-        applicant.is_some_and(|applicant| Some(applicant.admission) == admission)
+    pub fn admits(&self, header: &BatchHeader, admission: Option<Admission>) -> bool {
+        self.get(header).is_some_and(|applicant| Some(applicant.admission) == admission)
     }
 
-    pub fn get(&self, producer_id: i64) -> Option<&Applicant> {
-        self.by_id.get(&producer_id)
+    /// The producer of a batch, if it waits to begin a transaction.
+    pub fn get(&self, header: &BatchHeader) -> Option<&Applicant> {
+        self.by_producer.get(&(header.producer_id, header.producer_epoch))
     }
 
     /// A transactional batch is in the log: the transaction has begun, or ended.
     pub fn on_batch(&mut self, header: &BatchHeader) {
-        let Some(applicant) = self.by_id.get(&header.producer_id) else { return };
+        if self.by_producer.is_empty() {
+            return;
+        }
+        let (id, epoch) = (header.producer_id, header.producer_epoch);
         // A marker of version 2 carries the epoch of the next transaction, which may be knocking already.
-        let is_for_next =
-            applicant.bumps_epoch && header.is_control() && header.producer_epoch == applicant.producer_epoch;
-        if !is_for_next {
-            self.by_id.remove(&header.producer_id);
+        let is_for_next = |known: i16, applicant: &Applicant| {
+            applicant.bumps_epoch && header.is_control() && known == epoch
+        };
+        let over = self.by_producer.range((id, i16::MIN)..=(id, epoch));
+        let over: Vec<(i64, i16)> = over
+            .filter(|((_, known), applicant)| !is_for_next(*known, applicant))
+            .map(|(producer, _)| *producer)
+            .collect();
+        for producer in over {
+            self.by_producer.remove(&producer);
         }
     }
 
     pub fn expire(&mut self, now: i64, idle_ms_max: i64) {
-        self.by_id.retain(|_, applicant| now.saturating_sub(applicant.since) < idle_ms_max);
+        self.by_producer.retain(|_, applicant| now.saturating_sub(applicant.since) < idle_ms_max);
     }
 }
 

@@ -28,6 +28,10 @@ pub struct LogGuards {
 }
 
 impl LogGuards {
+    /// All rules.
+    #[cfg(feature = "mutations")]
+    pub const ALL: LogGuards = LogGuards { removed: None };
+
     /// All rules but one.
     #[cfg(feature = "mutations")]
     pub fn without(guard: LogGuard) -> LogGuards {
@@ -46,4 +50,18 @@ impl LogGuards {
     pub(super) fn stand(self, _guard: LogGuard) -> bool {
         true
     }
+}
+
+#[cfg(feature = "mutations")]
+impl LogGuard {
+    /// All of them.
+    pub const ALL: [LogGuard; 7] = [
+        LogGuard::BatchEpoch,
+        LogGuard::Admission,
+        LogGuard::MarkerTakesAdmission,
+        LogGuard::MarkerEpoch,
+        LogGuard::CoordinatorEpoch,
+        LogGuard::Sequence,
+        LogGuard::Duplicate,
+    ];
 }

@@ -248,12 +248,14 @@ impl Producers {
                 _ => None,
             };
             let verifies = verifies && self.guards.stand(LogGuard::Admission);
-            if verifies && !self.admissions.admits(header.producer_id, admission) {
+            if verifies && !self.admissions.admits(header, admission) {
                 return Err(AppendError::NotAdmitted { producer_id: header.producer_id });
             }
         }
         if origin.is_client() && self.guards.stand(LogGuard::Sequence) {
-            if let Some(applicant) = self.admissions.get(header.producer_id) {
+            // Within an epoch of which batches are known the next number is known too.
+            let is_known = entry.producer_epoch == header.producer_epoch && !entry.batches.is_empty();
+            if let Some(applicant) = self.admissions.get(header).filter(|_| !is_known) {
                 // Where every transaction has its own epoch, a producer that is not known begins at 0.
                 let must_begin =
                     applicant.bumps_epoch && entry.batches.is_empty() && header.base_sequence != 0;

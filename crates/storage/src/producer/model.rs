@@ -1,7 +1,8 @@
-//! The producers' state of a log without the log, for models that copy it: batches of one record, and markers of version 2.
+//! The producers' state of a log without the log, for models that copy it: batches of one record, and markers.
 
 use ottla_protocol::records::{Attributes, BatchHeader};
 
+use super::admission::Admissions;
 use super::{Admission, AppendOrigin, LogGuards, Producers, TxnEnd, Verdict};
 use crate::error::AppendError;
 
@@ -9,6 +10,7 @@ use crate::error::AppendError;
 #[derive(Debug, Clone)]
 pub struct ModelLog {
     producers: Producers,
+    verifies: bool,
 }
 
 /// A transactional batch of one record.
@@ -51,9 +53,14 @@ impl ModelBatch {
 }
 
 impl ModelLog {
-    /// An empty log.
-    pub fn new(guards: LogGuards) -> ModelLog {
-        ModelLog { producers: Producers { guards, ..Producers::default() } }
+    /// An empty log; `verifies` is whether the first batch of a transaction needs an admission.
+    pub fn new(guards: LogGuards, verifies: bool) -> ModelLog {
+        ModelLog { producers: Producers { guards, ..Producers::default() }, verifies }
+    }
+
+    /// The log is closed and loaded again: who waited to begin a transaction is forgotten.
+    pub fn restart(&mut self) {
+        self.producers.admissions = Admissions::default();
     }
 
     /// The offset of the next record.
@@ -66,13 +73,14 @@ impl ModelLog {
         self.producers.first_unstable_offset(self.producers.end_offset())
     }
 
-    /// As [`Log::apply_for_admission`](crate::Log::apply_for_admission), by rules of version 2.
+    /// As [`Log::apply_for_admission`](crate::Log::apply_for_admission).
     pub fn apply_for_admission(
         &mut self,
         batch: &ModelBatch,
+        bumps_epoch: bool,
         now: i64,
     ) -> Result<Option<Admission>, AppendError> {
-        self.producers.apply_for_admission(&batch.header(0, false), true, now)
+        self.producers.apply_for_admission(&batch.header(0, false), bumps_epoch, now)
     }
 
     /// As [`Log::append`](crate::Log::append).
@@ -86,9 +94,10 @@ impl ModelLog {
         batch: &ModelBatch,
         committed: bool,
         coordinator_epoch: i32,
+        bumps_epoch: bool,
     ) -> Result<ModelAppend, AppendError> {
         let end = TxnEnd { committed, coordinator_epoch, timestamp: 0 };
-        let origin = AppendOrigin::Marker { bumps_epoch: true };
+        let origin = AppendOrigin::Marker { bumps_epoch };
         self.write(&batch.header(self.end_offset(), true), Some(end), origin)
     }
 
@@ -98,7 +107,7 @@ impl ModelLog {
         end: Option<TxnEnd>,
         origin: AppendOrigin,
     ) -> Result<ModelAppend, AppendError> {
-        match self.producers.check(header, end, origin, true)? {
+        match self.producers.check(header, end, origin, self.verifies)? {
             Verdict::Duplicate(_) => Ok(ModelAppend::Duplicate),
             Verdict::Append => {
                 let completed = self.producers.apply(header, end);

@@ -66,6 +66,20 @@ fn a_marker_of_version_2_leaves_the_next_transaction_alone() {
 }
 
 #[test]
+fn a_late_batch_does_not_use_up_the_admission_of_the_next_transaction() {
+    let mut producers = Producers::default();
+    let late = transactional(batch(0, 3, 0, 1), 1);
+    let admission = apply_for(&mut producers, &late);
+    // Its client gave up and aborted; the marker is on its way, and the next transaction knocks.
+    let next = transactional(batch(1, 4, 0, 1), 1);
+    let next_admission = apply_for(&mut producers, &next);
+    assert_eq!(producers.check(&late, None, client(Some(admission)), true), Ok(Verdict::Append));
+    producers.apply(&late, None);
+    producers.apply(&marker(1, 1, 4), Some(end(false, 1)));
+    assert_eq!(producers.check(&next, None, client(Some(next_admission)), true), Ok(Verdict::Append));
+}
+
+#[test]
 fn an_old_epoch_is_told_so_before_its_coordinator_is_asked() {
     let mut producers = with(&[transactional(batch(0, 3, 0, 1), 1)]);
     let old = transactional(batch(1, 2, 1, 1), 1);
@@ -84,6 +98,18 @@ fn while_a_transaction_begins_no_batch_overtakes_another() {
     let overtakes = producers.check(&second, None, client(Some(admission)), true).unwrap_err();
     assert_eq!(overtakes, AppendError::OutOfOrderSequence { producer_id: 1, found: 1, last: -1 });
     assert_eq!(producers.check(&first, None, client(Some(admission)), true), Ok(Verdict::Append));
+}
+
+#[test]
+fn a_repeated_batch_that_is_refused_does_not_hold_up_the_next_transaction() {
+    let mut producers = with(&[transactional(batch(0, 3, 0, 1), 1)]);
+    producers.apply(&marker(1, 1, 3), Some(end(true, 1)));
+    // The network repeats the batch. Its coordinator says no, for the transaction is over, and nobody tells the log.
+    let repeated = transactional(batch(2, 3, 0, 1), 1);
+    producers.apply_for_admission(&repeated, false, NOW).unwrap().unwrap();
+    let next = transactional(batch(2, 3, 1, 1), 1);
+    let admission = producers.apply_for_admission(&next, false, NOW).unwrap();
+    assert_eq!(producers.check(&next, None, client(admission), true), Ok(Verdict::Append));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use crate::group::classic::member::{Member, Protocol};
 use crate::group::outcome::Waiting;
 use crate::group::subscription;
+use crate::guards::Guard;
 use ottla_protocol::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -137,7 +138,9 @@ impl Group {
         if let Some(instance_id) = instance_id {
             match self.static_members.get(instance_id) {
                 None => return Err(ErrorCode::UnknownMemberId),
-                Some(current) if &**current != member_id => return Err(ErrorCode::FencedInstanceId),
+                Some(current) if &**current != member_id && Guard::StaticMemberIsFenced.stands() => {
+                    return Err(ErrorCode::FencedInstanceId);
+                }
                 Some(_) => {}
             }
         }

@@ -4,6 +4,7 @@
 use crate::group::classic::group::State;
 use crate::group::coordinator::{Context, GroupCoordinator};
 use crate::group::outcome::{Outcome, Response};
+use crate::guards::Guard;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
@@ -32,7 +33,7 @@ impl GroupCoordinator {
         }
         let mut room = self.room(&request.group_id, now, out).ok_or(ErrorCode::UnknownMemberId)?;
         room.group.validate_member(&request.member_id, request.group_instance_id.as_deref())?;
-        if request.generation_id != room.group.generation_id {
+        if request.generation_id != room.group.generation_id && Guard::HeartbeatChecksGeneration.stands() {
             return Err(ErrorCode::IllegalGeneration);
         }
         room.renew_session(&request.member_id);

@@ -11,6 +11,7 @@ use crate::group::config::Config;
 use crate::group::outcome::{Outcome, Then};
 use crate::group::records;
 use crate::group::timers::{TimerKey, Timers};
+use crate::guards::Guard;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
@@ -137,7 +138,7 @@ impl Room<'_> {
         self.timers.cancel(&self.join_key());
         let is_missing = |m: &&Member| !m.is_awaiting_join() && m.instance_id.is_none();
         let missing: Vec<_> = self.group.members.values().filter(is_missing).map(|m| m.id.clone()).collect();
-        for member_id in &missing {
+        for member_id in missing.iter().filter(|_| Guard::MissingMemberIsOut.stands()) {
             self.drop_member(member_id, ErrorCode::UnknownMemberId);
         }
         if !self.group.elect_joined_leader() && !self.group.members.is_empty() {
@@ -247,7 +248,7 @@ impl Room<'_> {
             return;
         };
         // A parked member gets a new session with the answer to its request.
-        if !member.has_satisfied_heartbeat() {
+        if !member.has_satisfied_heartbeat() && Guard::SessionEnds.stands() {
             self.drop_member(member_id, ErrorCode::UnknownMemberId);
             self.after_removal();
         }
@@ -264,7 +265,7 @@ impl Room<'_> {
     /// The sync phase took too long: members that never asked for their assignment are out.
     pub(crate) fn on_sync_timeout(&mut self) {
         let awaited = matches!(self.group.state, State::CompletingRebalance | State::Stable);
-        if !awaited || self.group.pending_sync.is_empty() {
+        if !awaited || self.group.pending_sync.is_empty() || !Guard::SyncTimesOut.stands() {
             return;
         }
         let silent: Vec<_> = self.group.pending_sync.iter().cloned().collect();

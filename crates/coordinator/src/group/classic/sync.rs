@@ -5,6 +5,7 @@
 use crate::group::classic::group::{Group, State};
 use crate::group::coordinator::{Context, GroupCoordinator};
 use crate::group::outcome::Outcome;
+use crate::guards::Guard;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::sync_group_request::SyncGroupRequest;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl GroupCoordinator {
         if let Some(earlier) = room.group.park_sync(member_id, waiting) {
             room.out.sync_error(earlier, ErrorCode::RebalanceInProgress);
         }
-        if room.group.is_leader(member_id) {
+        if room.group.is_leader(member_id) || !Guard::LeaderAssigns.stands() {
             let given = request.assignments.iter();
             let assignments = given.map(|a| (Arc::from(&*a.member_id), Arc::from(&*a.assignment))).collect();
             room.write_assignment(&assignments);
@@ -59,7 +60,7 @@ fn sync_error(group: &Group, request: &SyncGroupRequest<'_>) -> Option<ErrorCode
     if let Err(error) = group.validate_member(&request.member_id, request.group_instance_id.as_deref()) {
         return Some(error);
     }
-    if request.generation_id != group.generation_id {
+    if request.generation_id != group.generation_id && Guard::SyncChecksGeneration.stands() {
         return Some(ErrorCode::IllegalGeneration);
     }
     let differs =

@@ -9,6 +9,7 @@ use crate::group::coordinator::{Context, GroupCoordinator};
 use crate::group::outcome::{Outcome, Then};
 use crate::group::timers::TimerKey;
 use crate::group::topics::Topics;
+use crate::guards::Guard;
 use ottla_protocol::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
 use ottla_protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +66,7 @@ impl GroupCoordinator {
             self.downgrade_without(group_id, leaving, topics, now, out);
             return;
         }
-        for member in leaving {
+        for member in leaving.iter().filter(|_| Guard::MemberLeavesTombstones.stands()) {
             out.records.extend(records::remove_member(group_id, member));
         }
         let gone: Vec<&Member> = leaving.iter().map(|id| &group.members()[id]).collect();
@@ -116,7 +117,8 @@ impl GroupCoordinator {
         timers.retain(|key| {
             let member = key.member().and_then(|(_, id)| group.member(id));
             let has_given_up = matches!(key, TimerKey::Revocation(..)) && !member.is_some_and(is_giving_up);
-            member.is_some() && !has_given_up
+            let may_stay = matches!(key, TimerKey::Session(..)) && !Guard::SessionEnds.stands();
+            member.is_some() && !has_given_up && !may_stay
         });
         let leaving: BTreeSet<_> =
             timers.iter().filter_map(|key| key.member()).map(|(_, id)| id.clone()).collect();
@@ -132,7 +134,7 @@ impl GroupCoordinator {
         let member = self.consumer_groups.get(group_id).and_then(|group| group.member(member_id));
         let Some(member) = member.filter(|member| !member.is_classic()) else { return };
         let key = TimerKey::Revocation(group_id.clone(), member_id.clone());
-        if is_giving_up(member) {
+        if is_giving_up(member) && Guard::RevocationTimesOut.stands() {
             let timeout_ms = i64::from(member.profile.rebalance_timeout_ms.max(0));
             self.timers.schedule(key, now + timeout_ms);
         } else {

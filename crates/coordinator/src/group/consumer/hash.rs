@@ -14,7 +14,7 @@ use twox_hash::XxHash3_64;
 const MAGIC: u8 = 0;
 
 /// Hashes of topics, computed once until the topic changes. Holds no more than the topics of the cluster.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TopicHashes {
     by_name: BTreeMap<Arc<str>, i64>,
 }

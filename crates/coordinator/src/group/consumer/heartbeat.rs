@@ -17,6 +17,7 @@ use crate::group::consumer::{epochs, records, target};
 use crate::group::coordinator::{Context, GroupCoordinator};
 use crate::group::outcome::{Outcome, Response, Then};
 use crate::group::timers::TimerKey;
+use crate::guards::Guard;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
 use ottla_protocol::messages::consumer_group_heartbeat_response::{
@@ -182,6 +183,7 @@ impl GroupCoordinator {
             let counts = epochs::assignors_with(&draft);
             now != epochs::preferred_assignor(&counts).map_or(default_assignor, |name| name)
         };
+        let new_names = new_names && Guard::SubscriptionBumpsGroupEpoch.stands();
         let needs_epoch = new_names || regex_change == RegexChange::Resolved || new_assignor;
         let looks_again = needs_epoch || group.is_stale();
         if looks_again {
@@ -269,7 +271,11 @@ pub(crate) fn check_size(
 fn admit<'a>(group: &'a ConsumerGroup, id: &str, instance_id: Option<&str>) -> Result<Draft<'a>, Refusal> {
     let holder = instance_id.and_then(|instance_id| group.static_member(instance_id));
     match holder {
-        Some(holder) if !holder.is_classic() && holder.standing.member_epoch != LEAVE_STATIC => {
+        Some(holder)
+            if !holder.is_classic()
+                && holder.standing.member_epoch != LEAVE_STATIC
+                && Guard::InstanceIsReleasedFirst.stands() =>
+        {
             let text = format!(
                 "Static member {id} with instance id {} cannot join the group because the instance id is owned by {} \
                  member.",
@@ -298,7 +304,7 @@ pub(crate) fn find<'a>(
     let member = group.static_member(instance_id).ok_or_else(|| {
         Refusal::new(ErrorCode::UnknownMemberId, format!("Instance id {instance_id} is unknown."))
     })?;
-    if *member.id != *member_id {
+    if *member.id != *member_id && Guard::StaticMemberIsFenced.stands() {
         let text = format!(
             "Static member {member_id} with instance id {instance_id} was fenced by member {}.",
             member.id
@@ -318,7 +324,9 @@ fn check_member_epoch(standing: &Standing, received: i32, claimed: Claimed<'_>) 
         })
     };
     let how = match received {
-        _ if received == standing.member_epoch => return Ok(()),
+        _ if received == standing.member_epoch || !Guard::HeartbeatChecksMemberEpoch.stands() => {
+            return Ok(());
+        }
         _ if received > standing.member_epoch => "greater",
         _ if received == standing.previous_member_epoch && claimed.is_some_and(is_subset) => return Ok(()),
         _ => "smaller",

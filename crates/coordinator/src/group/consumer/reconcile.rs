@@ -15,6 +15,7 @@ use crate::group::consumer::heartbeat::Refusal;
 use crate::group::consumer::member::{Owned, Progress, Standing};
 use crate::group::consumer::target::{Goal, subscribed_ids};
 use crate::group::topics::Topics;
+use crate::guards::Guard;
 use ottla_protocol::{ErrorCode, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +66,9 @@ struct Step<'s> {
 impl Step<'_> {
     /// Whether the member may still work on any of these partitions. One that does not say may work on all of them.
     fn still_owns(&self, revoking: &Owned) -> bool {
+        if !Guard::RevocationIsConfirmed.stands() {
+            return false;
+        }
         let Some(claimed) = self.claimed else { return true };
         claimed.iter().any(|(topic, partitions)| {
             revoking.get(topic).is_some_and(|revoking| partitions.iter().any(|p| revoking.contains_key(p)))
@@ -128,7 +132,7 @@ impl Step<'_> {
                 if assigned.get(topic).is_some_and(|kept| kept.contains_key(partition)) {
                     continue;
                 }
-                if self.draft.is_free(*topic, *partition) {
+                if self.draft.is_free(*topic, *partition) || !Guard::AssignmentWaitsForOwner.stands() {
                     assigned.entry(*topic).or_default().insert(*partition, since);
                 } else {
                     progress = Progress::Unreleased;

@@ -49,7 +49,7 @@ pub(crate) enum RegexChange {
 }
 
 /// A walk over the names of all topics on behalf of one group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     patterns: Vec<Pattern>,
     after: Option<Arc<str>>,
@@ -57,7 +57,7 @@ pub(crate) struct Job {
     started_at: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pattern {
     source: Arc<str>,
     compiled: Regex,

@@ -16,6 +16,7 @@ use crate::group::offsets::store::Committed;
 use crate::group::outcome::{Outcome, Response, Transaction};
 use crate::group::records;
 use crate::group::topics::Topics;
+use crate::guards::Guard;
 use ottla_protocol::messages::offset_commit_request::OffsetCommitRequest;
 use ottla_protocol::messages::offset_commit_response::{
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -54,6 +55,40 @@ struct PartitionCommit<'a> {
     error: ErrorCode,
 }
 
+/// The topics of either request, which differ in the names of their types alone.
+macro_rules! asked {
+    ($request:expr, $topics:expr, $by_id:expr) => {
+        $request.topics.iter().map(|asked| TopicCommit {
+            topic: resolve($topics, $by_id, &asked.name, asked.topic_id),
+            partitions: asked
+                .partitions
+                .iter()
+                .map(|p| PartitionCommit {
+                    partition: p.partition_index,
+                    offset: p.committed_offset,
+                    leader_epoch: p.committed_leader_epoch,
+                    metadata: p.committed_metadata.as_deref().unwrap_or(""),
+                    error: ErrorCode::None,
+                })
+                .collect(),
+        })
+    };
+}
+
+/// The answer to either request: every partition with its error.
+macro_rules! answered {
+    ($request:expr, $topics:expr, $Response:ident, $Topic:ident, $Partition:ident) => {{
+        let partition =
+            |p: &PartitionCommit<'_>| $Partition { partition_index: p.partition, error_code: p.error.code() };
+        let answers = $request.topics.iter().zip($topics).map(|(asked, answer)| $Topic {
+            name: asked.name.clone().into_owned().into(),
+            topic_id: asked.topic_id,
+            partitions: answer.partitions.iter().map(partition).collect(),
+        });
+        $Response { topics: answers.collect(), ..Default::default() }
+    }};
+}
+
 impl GroupCoordinator {
     /// Handles OffsetCommit.
     pub fn handle_offset_commit(
@@ -72,37 +107,16 @@ impl GroupCoordinator {
             knows_new_errors: context.api_version >= 9,
             expire_timestamp: retention.map(|ms| context.now.saturating_add(ms)),
         };
-        let by_id = context.api_version >= 10;
-        let topics = request.topics.iter().map(|asked| TopicCommit {
-            topic: resolve(context.topics, by_id, &asked.name, asked.topic_id),
-            partitions: asked
-                .partitions
-                .iter()
-                .map(|p| PartitionCommit {
-                    partition: p.partition_index,
-                    offset: p.committed_offset,
-                    leader_epoch: p.committed_leader_epoch,
-                    metadata: p.committed_metadata.as_deref().unwrap_or(""),
-                    error: ErrorCode::None,
-                })
-                .collect(),
-        });
-        let mut topics: Vec<_> = topics.collect();
+        let mut topics: Vec<_> = asked!(request, context.topics, context.api_version >= 10).collect();
         let mut out = Outcome::default();
         self.commit(&committer, &mut topics, context, &mut out);
-        let answers = request.topics.iter().zip(&topics).map(|(asked, answer)| OffsetCommitResponseTopic {
-            name: asked.name.clone().into_owned().into(),
-            topic_id: asked.topic_id,
-            partitions: answer
-                .partitions
-                .iter()
-                .map(|p| OffsetCommitResponsePartition {
-                    partition_index: p.partition,
-                    error_code: p.error.code(),
-                })
-                .collect(),
-        });
-        let response = OffsetCommitResponse { topics: answers.collect(), ..Default::default() };
+        let response = answered!(
+            request,
+            &topics,
+            OffsetCommitResponse,
+            OffsetCommitResponseTopic,
+            OffsetCommitResponsePartition
+        );
         out.reply(context.waiting(), Response::OffsetCommit(response));
         out
     }
@@ -125,41 +139,20 @@ impl GroupCoordinator {
             knows_new_errors: by_id,
             expire_timestamp: None,
         };
-        let topics = request.topics.iter().map(|asked| TopicCommit {
-            topic: resolve(context.topics, by_id, &asked.name, asked.topic_id),
-            partitions: asked
-                .partitions
-                .iter()
-                .map(|p| PartitionCommit {
-                    partition: p.partition_index,
-                    offset: p.committed_offset,
-                    leader_epoch: p.committed_leader_epoch,
-                    metadata: p.committed_metadata.as_deref().unwrap_or(""),
-                    error: ErrorCode::None,
-                })
-                .collect(),
-        });
-        let mut topics: Vec<_> = topics.collect();
+        let mut topics: Vec<_> = asked!(request, context.topics, by_id).collect();
         let mut out = Outcome::default();
         self.commit(&committer, &mut topics, context, &mut out);
         if !out.records.is_empty() {
             let (producer_id, producer_epoch) = (request.producer_id, request.producer_epoch);
             out.transaction = Some(Transaction { producer_id, producer_epoch });
         }
-        let answers =
-            request.topics.iter().zip(&topics).map(|(asked, answer)| TxnOffsetCommitResponseTopic {
-                name: asked.name.clone().into_owned().into(),
-                topic_id: asked.topic_id,
-                partitions: answer
-                    .partitions
-                    .iter()
-                    .map(|p| TxnOffsetCommitResponsePartition {
-                        partition_index: p.partition,
-                        error_code: p.error.code(),
-                    })
-                    .collect(),
-            });
-        let response = TxnOffsetCommitResponse { topics: answers.collect(), ..Default::default() };
+        let response = answered!(
+            request,
+            &topics,
+            TxnOffsetCommitResponse,
+            TxnOffsetCommitResponseTopic,
+            TxnOffsetCommitResponsePartition
+        );
         out.reply(context.waiting(), Response::TxnOffsetCommit(response));
         out
     }
@@ -277,8 +270,9 @@ fn commit_validate_group(group: &Group, committer: &Committer<'_>) -> Result<(),
     }
     let is_named = !committer.member_id.is_empty() || committer.instance_id.is_some();
     if committer.generation_id >= 0 || is_named {
-        group.validate_member(committer.member_id, committer.instance_id)?;
-        if committer.generation_id != group.generation_id {
+        let validated = group.validate_member(committer.member_id, committer.instance_id);
+        validated.or_else(|error| if Guard::CommitChecksMember.stands() { Err(error) } else { Ok(()) })?;
+        if committer.generation_id != group.generation_id && Guard::CommitChecksGeneration.stands() {
             return Err(ErrorCode::IllegalGeneration);
         }
     } else if !committer.is_transactional {
@@ -286,7 +280,10 @@ fn commit_validate_group(group: &Group, committer: &Committer<'_>) -> Result<(),
         // comes from somebody who is not one of them.
         return Err(ErrorCode::UnknownMemberId);
     }
-    if group.state == State::CompletingRebalance && !committer.is_transactional {
+    if group.state == State::CompletingRebalance
+        && !committer.is_transactional
+        && Guard::CommitWaitsForAssignment.stands()
+    {
         return Err(ErrorCode::RebalanceInProgress);
     }
     Ok(())

@@ -10,6 +10,7 @@ use crate::group::classic::rebalance::owned;
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets::store::Committed;
 use crate::group::topics::Topics;
+use crate::guards::Guard;
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
@@ -66,7 +67,7 @@ impl GroupCoordinator {
             if let Some(error) = error {
                 return no_offset(*partition, error);
             }
-            if require_stable && self.offsets.is_pending(group_id, &name, *partition) {
+            if require_stable && self.is_unstable(group_id, &name, *partition) {
                 return no_offset(*partition, ErrorCode::UnstableOffsetCommit);
             }
             let of_another = |committed: &Committed| {
@@ -100,7 +101,7 @@ impl GroupCoordinator {
                 continue;
             }
             let partition = |(partition, committed): (i32, &Committed)| {
-                if require_stable && self.offsets.is_pending(group_id, name, partition) {
+                if require_stable && self.is_unstable(group_id, name, partition) {
                     no_offset(partition, ErrorCode::UnstableOffsetCommit)
                 } else {
                     an_offset(partition, committed)
@@ -113,6 +114,11 @@ impl GroupCoordinator {
             });
         }
         answers
+    }
+
+    /// Whether a transaction that is not decided wants to commit an offset here.
+    fn is_unstable(&self, group_id: &str, topic: &str, partition: i32) -> bool {
+        Guard::PendingOffsetIsHidden.stands() && self.offsets.is_pending(group_id, topic, partition)
     }
 
     /// Offsets that outlived their group are hidden until the group is back.

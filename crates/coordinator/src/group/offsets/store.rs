@@ -3,6 +3,7 @@
 //! Millions of offsets are kept here, so an offset is 64 bytes beside its partition number: what few offsets have (a note,
 //! an expiry of its own) sits behind one pointer, partitions of a topic are a sorted vector, names of topics are shared.
 
+use crate::guards::Guard;
 use ottla_protocol::Uuid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl Committed {
 }
 
 /// The offsets of one topic in one group, sorted by partition.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Partitions(Vec<(i32, Committed)>);
 
 impl Partitions {
@@ -83,7 +84,7 @@ impl Partitions {
 
 pub(crate) type Topics = BTreeMap<Arc<str>, Partitions>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct OffsetMap {
     groups: BTreeMap<Arc<str>, Topics>,
     /// Every topic name once, however many groups consume it.
@@ -148,7 +149,7 @@ impl OffsetMap {
 type OpenPartitions = BTreeMap<i32, BTreeSet<i64>>;
 
 /// Committed offsets, and pending ones of open transactions. Changes only by replay.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct OffsetStore {
     pub committed: OffsetMap,
     pending: BTreeMap<i64, OffsetMap>,
@@ -198,7 +199,8 @@ impl OffsetStore {
                     let current = self.committed.get(&group, &topic, partition);
                     let is_newer =
                         current.is_none_or(|current| committed.record_offset > current.record_offset);
-                    if commit && is_newer {
+                    let is_newer = is_newer || !Guard::LaterCommitWins.stands();
+                    if (commit || !Guard::AbortDropsOffsets.stands()) && is_newer {
                         self.committed.insert(&group, &topic, partition, committed);
                     }
                 }
