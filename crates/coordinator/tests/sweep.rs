@@ -13,8 +13,6 @@ mod consumer_random;
 #[allow(dead_code)]
 #[path = "groups/consumer_rig.rs"]
 mod consumer_rig;
-#[path = "groups/offsets_random.rs"]
-mod offsets_random;
 #[path = "groups/random.rs"]
 mod random;
 #[allow(dead_code)]

@@ -12,7 +12,6 @@ mod figures;
 mod membership;
 mod migration;
 mod offsets;
-mod offsets_random;
 mod random;
 mod rebalance;
 mod rig;
