@@ -48,7 +48,7 @@ fn normal_line(line: &str, bootstrap: &str, data: &Path) -> String {
     normal.trim().into()
 }
 
-/// Numbers of two digits and more, with or without a fraction, become `N`.
+/// Numbers of two digits and more, with or without a sign in JSON or a fraction, become `N`.
 fn without_numbers(line: &str) -> String {
     let mut text = String::new();
     let mut number = String::new();
@@ -58,6 +58,10 @@ fn without_numbers(line: &str) -> String {
             continue;
         }
         let digits = number.trim_end_matches('.');
+        // Hashes of ids are as often negative as not.
+        if digits.len() > 1 && text.ends_with(":-") {
+            text.pop();
+        }
         text.push_str(if digits.len() > 1 { "N" } else { digits });
         text.push_str(&number[digits.len()..]);
         number.clear();
@@ -114,6 +118,8 @@ mod tests {
     fn numbers_go_where_they_say_nothing() {
         let line = "crc: 123 at 4, 36.496 per second. 17.";
         assert_eq!(super::without_numbers(line), "crc: N at 4, N per second. N.");
+        let line = r#"{"hash":-123,"epoch":-1,"id":"a-12"}"#;
+        assert_eq!(super::without_numbers(line), r#"{"hash":N,"epoch":-1,"id":"a-N"}"#);
     }
 
     #[test]
