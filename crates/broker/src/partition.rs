@@ -387,10 +387,6 @@ impl Partition {
         if request.offset < positions.log_start_offset || request.offset > positions.log_end_offset {
             return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange));
         }
-        if let Some(from) = request.receipt {
-            read.has_proposal = core.on_receipt(from, request.offset, now, &mut read.wakes);
-            read.positions = core.positions().ok();
-        }
         let bound = match request.by_follower {
             true => positions.log_end_offset,
             false if request.committed_only => positions.last_stable_offset,
@@ -400,6 +396,7 @@ impl Partition {
             if let Some(log) = core.log.as_mut() {
                 log.expect_reader();
             }
+            core.take_receipt(&request, &mut read, now);
             return Some(read);
         }
         let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
@@ -429,6 +426,7 @@ impl Partition {
             read.aborted = log.aborted_transactions(offset, slice.next_offset);
         }
         read.records = slice.records;
+        core.take_receipt(&request, &mut read, now);
         Some(read)
     }
 

@@ -11,7 +11,7 @@ use ottla_metadata::config::Durability;
 use ottla_protocol::{ErrorCode, records};
 use ottla_storage::{AppendOrigin, Log};
 
-use super::{Core, FollowerFetch, Leading, Partition, Proposal, Role, Wakes};
+use super::{Core, FollowerFetch, Leading, Partition, PartitionRead, Proposal, ReadRequest, Role, Wakes};
 use crate::effect::{Effect, Effects, Millis};
 
 /// Where a follower's log stands.
@@ -240,14 +240,17 @@ impl Core {
         self.leading.as_ref().is_some_and(|leading| leading.admits(self.settings.min_insync_replicas))
     }
 
+    /// Takes note of what a follower's fetch says, once it is known that this look at the log counts: what follows must not get lost with
+    /// one that has to be repeated on another thread.
+    pub(super) fn take_receipt(&mut self, request: &ReadRequest, read: &mut PartitionRead, now: Millis) {
+        if let Some(from) = request.receipt {
+            read.has_proposal = self.on_receipt(from, request.offset, now, &mut read.wakes);
+            read.positions = self.positions().ok();
+        }
+    }
+
     /// A follower's fetch says what it has. Returns whether it is proposed that it joins the ISR.
-    pub(super) fn on_receipt(
-        &mut self,
-        from: FollowerFetch,
-        offset: i64,
-        now: Millis,
-        wakes: &mut Wakes,
-    ) -> bool {
+    fn on_receipt(&mut self, from: FollowerFetch, offset: i64, now: Millis, wakes: &mut Wakes) -> bool {
         let end = self.log.as_ref().map_or(0, Log::log_end_offset);
         let high_watermark = self.high_watermark;
         let Some(leading) = &mut self.leading else { return false };

@@ -24,6 +24,8 @@ impl Log {
     pub fn truncate_to(&mut self, offset: i64, now: i64) -> Result<bool, StorageError> {
         self.check_healthy()?;
         if offset >= self.log_end_offset {
+            // A leader notes where its epoch begins before it has a record of it; another leader may never have had that epoch.
+            self.epochs.truncate_from_end(offset);
             return Ok(false);
         }
         let first = self.sealed.first().map_or(self.active.base_offset, |segment| segment.base_offset);
