@@ -165,7 +165,9 @@ def rebalance():
     seen = []
 
     def member(who):
-        client = consumer(group_id=group, session_timeout_ms=10000, heartbeat_interval_ms=300, enable_auto_commit=True)
+        # Metadata that arrive while it subscribes may be of before; the next ones would come after five minutes.
+        client = consumer(group_id=group, session_timeout_ms=10000, heartbeat_interval_ms=300, enable_auto_commit=True,
+                          metadata_max_age_ms=1000)
         client.subscribe([topic], listener=Watch(who))
         while not stop[who].is_set():
             for batch in client.poll(timeout_ms=100).values():
