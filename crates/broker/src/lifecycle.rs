@@ -78,6 +78,11 @@ impl Lifecycle {
         self.hurry(now);
     }
 
+    /// Whether all logs are recovered.
+    pub fn is_taken_up(&self) -> bool {
+        lock(&self.life).is_taken_up
+    }
+
     /// Why this broker was not registered.
     pub fn refusal(&self) -> Option<ErrorCode> {
         lock(&self.life).refused

@@ -227,6 +227,10 @@ impl Broker {
     /// Stops cleanly: every log is flushed and closed, the checkpoints are written, and the directory is marked as cleanly left.
     /// May wait for the disk. Nothing may be asked of the broker afterwards.
     pub fn shutdown(&self) -> Result<(), String> {
+        if self.config.roles.broker && !self.lifecycle.is_taken_up() {
+            // It never came to know its cluster: its logs were not looked at, so nothing new is said of them, nor that they are clean.
+            return self.quorum.close();
+        }
         let pass = self.store.begin_checkpoints();
         let topics = self.topics();
         let mut checkpoints = self.store.unopened();

@@ -1,6 +1,11 @@
 //! Restarts: what a node finds again, and in which order it serves those who come first.
 
 use ottla_protocol::Records;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_broker::{Broker, NodeConfig};
+use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
@@ -11,6 +16,8 @@ use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
+
+use ottla_storage::{Disk, SimDisk};
 
 use super::{Rig, batch, fetch, partition_of, records_len};
 use crate::client::read;
@@ -117,4 +124,28 @@ fn the_high_watermark_does_not_go_back() {
         let told = partition_of(&response);
         assert_eq!((told.error_code, told.high_watermark, told.last_stable_offset), (0, end, end));
     }
+}
+
+/// A node that is stopped while it waits for its quorum has not looked at its logs: it must not say that they are clean.
+#[test]
+fn a_node_that_never_met_its_quorum_leaves_no_clean_mark() {
+    let settings = [
+        ("log.dirs", "/data"),
+        ("process.roles", "broker,controller"),
+        ("node.id", "1"),
+        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("controller.quorum.voters", "1@127.0.0.1:9093,2@127.0.0.2:9093,3@127.0.0.3:9093"),
+    ];
+    let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let (config, _) = BrokerConfig::resolve(&settings).expect("a configuration");
+    let disk = SimDisk::new(1);
+    let node = NodeConfig { broker: config, cluster_id: Some("4L6g3nShT-eMCtK--X86sw".into()) };
+    let broker =
+        Broker::open(Arc::new(disk.clone()), node, 1_800_000_000_000, 1).expect("it waits for others");
+    assert!(!broker.is_serving());
+    broker.shutdown().expect("nothing fails");
+    let root = disk.list(Path::new("/data")).expect("a directory");
+    assert!(root.contains(&"meta.properties".to_owned()), "{root:?}");
+    assert!(!root.contains(&".kafka_cleanshutdown".to_owned()), "{root:?}");
 }
