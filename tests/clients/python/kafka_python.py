@@ -166,7 +166,8 @@ def rebalance():
 
     def member(who):
         client = consumer(group_id=group, session_timeout_ms=10000, heartbeat_interval_ms=300, enable_auto_commit=True)
-        # A client that joins before it knows the topic shares out nothing, joins once more when it does, and at times hangs in that.
+        # A client that joins before it knows the topic shares out nothing and joins once more when it does. It was seen to hang in that,
+        # and it is not known yet on which side the fault is.
         expect(client.partitions_for_topic(topic), "the topic is not known")
         client.subscribe([topic], listener=Watch(who))
         while not stop[who].is_set():
