@@ -8,7 +8,9 @@ use bytes::Bytes;
 use ottla_protocol::messages::default_principal_data::DefaultPrincipalData;
 use ottla_protocol::messages::envelope_request::EnvelopeRequest;
 use ottla_protocol::messages::envelope_response::EnvelopeResponse;
-use ottla_protocol::{Chain, ErrorCode, Message, Reader, Writer};
+use ottla_protocol::messages::request_header::RequestHeader;
+use ottla_protocol::messages::response_header::ResponseHeader;
+use ottla_protocol::{ApiKey, Chain, ErrorCode, Message, Reader, Writer};
 
 use crate::Broker;
 use crate::api::Circumstance;
@@ -30,6 +32,19 @@ fn principal() -> Vec<u8> {
     let encoded = anonymous.encode(&mut writer, 0);
     encoded.expect("two short words can be said in version 0");
     writer.into_bytes().to_vec()
+}
+
+/// The pause in milliseconds that the answer to a request that is limited by the controller tells the client.
+fn pause_told(request: &Bytes, response: &Bytes) -> Option<i32> {
+    let (key, version, _) = RequestHeader::peek(request).ok()?;
+    let key = ApiKey::from_i16(key)?;
+    if !matches!(key, ApiKey::CreateTopics | ApiKey::DeleteTopics | ApiKey::CreatePartitions) {
+        return None;
+    }
+    // In all versions of these the pause comes first.
+    let mut reader = Reader::new(response);
+    ResponseHeader::decode(&mut reader, key.response_header_version(version)).ok()?;
+    reader.i32().ok()
 }
 
 impl Broker {
@@ -97,6 +112,8 @@ impl Broker {
         let token = forwarded.request.token;
         match body.and_then(read) {
             Some((ErrorCode::None, Some(frame))) => {
+                let pause = pause_told(&forwarded.request.frame, &frame).unwrap_or(0);
+                self.pause(token, pause, now, out);
                 out.push(Effect::Respond { token, response: Response::Frame(Chain::from(frame)) });
             }
             Some((ErrorCode::NotController, _)) | None => self.keep_forwarded(forwarded, now, out),

@@ -23,7 +23,7 @@ use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
-use crate::quotas::{ClientQuotas, Windows};
+use crate::quotas::{ClientQuotas, MutationQuotas, Windows};
 use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
@@ -143,10 +143,8 @@ impl Broker {
                 dice.roll(),
             ),
             purgatory: Purgatory::new(),
-            quotas: ClientQuotas::new(Windows {
-                count: i64::from(config.quotas.window_count),
-                length_ms: i64::from(config.quotas.window_seconds) * 1_000,
-            }),
+            quotas: ClientQuotas::new(Windows::of(config.quotas.clients)),
+            mutation_quotas: MutationQuotas::new(Windows::of(config.quotas.controller)),
             upkeep,
             producer_ids: Arc::default(),
             peers,

@@ -4,6 +4,7 @@
 //! decides on what is appended. Losing the leadership of the quorum therefore means to drop the controller and to
 //! make a new one from the committed image.
 
+use crate::allowance::Allowance;
 use crate::context::{ConfigRules, Context, Decision, Settings};
 use crate::dice::Dice;
 use crate::error::ApiError;
@@ -84,20 +85,22 @@ impl Controller {
     pub fn create_topics(
         &mut self,
         request: &CreateTopicsRequest<'_>,
+        allowance: Allowance<'_>,
     ) -> Decision<CreateTopicsResponse<'static>> {
         let context =
             Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
-        crate::create_topics(&context, request, &mut self.dice)
+        crate::create_topics(&context, request, &mut self.dice, allowance)
     }
 
     /// CreatePartitions. Needs the dice, so `&mut`; no other state changes.
     pub fn create_partitions(
         &mut self,
         request: &CreatePartitionsRequest<'_>,
+        allowance: Allowance<'_>,
     ) -> Decision<CreatePartitionsResponse<'static>> {
         let context =
             Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
-        crate::create_partitions(&context, request, &mut self.dice)
+        crate::create_partitions(&context, request, &mut self.dice, allowance)
     }
 
     /// DeleteTopics.
@@ -105,8 +108,9 @@ impl Controller {
         &self,
         request: &DeleteTopicsRequest<'_>,
         version: i16,
+        allowance: Allowance<'_>,
     ) -> Decision<DeleteTopicsResponse<'static>> {
-        crate::delete_topics(&self.context(), request, version)
+        crate::delete_topics(&self.context(), request, version, allowance)
     }
 
     /// AlterConfigs.

@@ -3,6 +3,7 @@
 //! The tricky idea: `count` is the new total, not the addition; and new partitions are replicated as often as
 //! partition 0 is.
 
+use crate::allowance::{Allowance, spend};
 use crate::context::{Context, Decision, MAX_RECORDS_PER_BATCH};
 use crate::dice::Dice;
 use crate::error::{ApiError, code_and_message};
@@ -20,11 +21,12 @@ use ottla_protocol::messages::metadata_record::MetadataRecord;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Decides about a CreatePartitions whose topics the client may alter.
+/// Decides about a CreatePartitions whose topics the client may alter, as far as its allowance goes.
 pub fn create_partitions(
     context: &Context<'_>,
     request: &CreatePartitionsRequest<'_>,
     dice: &mut Dice,
+    allowance: Allowance<'_>,
 ) -> Decision<CreatePartitionsResponse<'static>> {
     let mut times = BTreeMap::<&str, usize>::new();
     for topic in &request.topics {
@@ -37,7 +39,7 @@ pub fn create_partitions(
         let added = if times > 1 {
             Err(ApiError::new(ErrorCode::InvalidRequest, "The request names this topic more than once."))
         } else {
-            add_partitions(context, topic, dice, MAX_RECORDS_PER_BATCH - records.len())
+            add_partitions(context, topic, dice, allowance, MAX_RECORDS_PER_BATCH - records.len())
         };
         let (error_code, error_message) = code_and_message(&added.map(|new| records.extend(new)));
         let name = Cow::Owned(topic.name.to_string());
@@ -53,6 +55,7 @@ fn add_partitions(
     context: &Context<'_>,
     request: &CreatePartitionsTopic<'_>,
     dice: &mut Dice,
+    allowance: Allowance<'_>,
     room: usize,
 ) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
     let topic = context.image.topic_by_name(&request.name);
@@ -81,6 +84,7 @@ fn add_partitions(
         let message = "The request adds too many partitions at once; split it.";
         return Err(ApiError::new(ErrorCode::PolicyViolation, message));
     }
+    spend(allowance, additional)?;
     let partitions = match &request.assignments {
         Some(assignments) => assigned(context, topic, assignments)?,
         None => {

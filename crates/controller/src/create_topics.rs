@@ -6,6 +6,7 @@
 //! The tricky idea: with `validateOnly` everything happens but the appending, so the answer is the one that the real
 //! request would get.
 
+use crate::allowance::{Allowance, spend};
 use crate::configs::{self, Edit};
 use crate::context::{Context, Decision, MAX_PARTITIONS_PER_REQUEST, MAX_RECORDS_PER_BATCH};
 use crate::dice::Dice;
@@ -23,12 +24,13 @@ use ottla_protocol::messages::topic_record::TopicRecord;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Decides about a CreateTopics whose topics the client may create. A client that may not see configurations gets
+/// Decides about a CreateTopics whose topics the client may create, as far as its allowance goes. A client that may not see configurations gets
 /// its answer blanked by the caller (`topic_config_error_code` 29, no configs, -1 for the counts).
 pub fn create_topics(
     context: &Context<'_>,
     request: &CreateTopicsRequest<'_>,
     dice: &mut Dice,
+    allowance: Allowance<'_>,
 ) -> Decision<CreateTopicsResponse<'static>> {
     let mut answers = Vec::with_capacity(request.topics.len());
     let mut records = Vec::new();
@@ -51,7 +53,7 @@ pub fn create_topics(
         } else if repeated.contains(&*topic.name) {
             Err(ApiError::new(ErrorCode::InvalidRequest, "The request names this topic more than once."))
         } else {
-            create_topic(context, topic, dice, MAX_RECORDS_PER_BATCH - records.len())
+            create_topic(context, topic, dice, allowance, MAX_RECORDS_PER_BATCH - records.len())
         };
         answers.push(match created {
             Ok((answer, new)) => {
@@ -93,6 +95,7 @@ fn create_topic(
     context: &Context<'_>,
     topic: &CreatableTopic<'_>,
     dice: &mut Dice,
+    allowance: Allowance<'_>,
     room: usize,
 ) -> Result<Created, ApiError> {
     check_name(context, &topic.name)?;
@@ -106,6 +109,7 @@ fn create_topic(
         let message = "The request would write too many records; split it.";
         return Err(ApiError::new(ErrorCode::PolicyViolation, message));
     }
+    spend(allowance, partitions.len())?;
     let topic_id = new_topic_id(context, dice);
     let answer = CreatableTopicResult {
         name: Cow::Owned(topic.name.to_string()),

@@ -3,6 +3,7 @@
 //! The tricky idea: a topic may be named twice in one request, by name, by id, or once by each; such a topic is not
 //! deleted at all, for the client contradicts itself.
 
+use crate::allowance::{Allowance, spend};
 use crate::context::{Context, Decision, MAX_RECORDS_PER_BATCH};
 use crate::error::{ApiError, code_and_message};
 use ottla_protocol::ErrorCode;
@@ -15,11 +16,12 @@ use ottla_protocol::messages::remove_topic_record::RemoveTopicRecord;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Decides about a DeleteTopics of `version` whose topics the client may delete.
+/// Decides about a DeleteTopics of `version` whose topics the client may delete, as far as its allowance goes.
 pub fn delete_topics(
     context: &Context<'_>,
     request: &DeleteTopicsRequest<'_>,
     version: i16,
+    allowance: Allowance<'_>,
 ) -> Decision<DeleteTopicsResponse<'static>> {
     let mut wanted = wanted(request);
     if !context.settings.delete_topic_enable {
@@ -58,6 +60,8 @@ pub fn delete_topics(
                 let message = "The request would write too many records; split it.";
                 return Err((topic.id, ApiError::new(ErrorCode::PolicyViolation, message)));
             }
+            let partitions = context.image.topic(found.0).map_or(0, |topic| topic.partitions.len());
+            spend(allowance, partitions).map_err(|error| (found.0.0, error))?;
             Ok(found)
         });
         responses.push(match found {

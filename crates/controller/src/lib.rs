@@ -5,6 +5,7 @@
 //! the metadata log and replays them here at once, and answers when they are committed.
 
 mod allocate_producer_ids;
+mod allowance;
 mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition;
@@ -41,6 +42,7 @@ mod update_features;
 mod tests;
 
 pub use allocate_producer_ids::{PRODUCER_ID_BLOCK_SIZE, allocate_producer_ids};
+pub use allowance::{Allowance, unlimited};
 pub use alter_client_quotas::alter_client_quotas;
 pub use alter_configs::alter_configs;
 pub use alter_partition::alter_partition;

@@ -167,7 +167,11 @@ impl Broker {
                     Then::Told(Answer::Isr(state.decide(decide, now, out)?))
                 }
                 Ask::Create(request, deferred) => {
-                    state.decide(|it| it.controller.create_topics(&request), now, out)?;
+                    // Whoever asks has counted already.
+                    let decide = |it: &mut super::Deciding<'_>| {
+                        it.controller.create_topics(&request, &mut ottla_controller::unlimited)
+                    };
+                    state.decide(decide, now, out)?;
                     Then::Again(deferred)
                 }
             };

@@ -92,7 +92,8 @@ impl Broker {
     pub(crate) fn auto_create(&self, call: &mut Call<'_>, names: &[String]) {
         let internal = [CONSUMER_OFFSETS, TRANSACTION_STATE];
         let ordinary = names.iter().filter(|name| !internal.contains(&name.as_str()));
-        let mut request = ottla_controller::auto_create(ordinary.cloned());
+        let affordable = self.affordable(call, ordinary).into_iter().cloned();
+        let mut request = ottla_controller::auto_create(affordable);
         if names.iter().any(|name| name == TRANSACTION_STATE) {
             let topic = InternalTopic::of_transaction_state(&self.config);
             let min_isr = self.config.transactions.min_insync_replicas;
@@ -102,6 +103,9 @@ impl Broker {
             let offsets =
                 ottla_controller::consumer_offsets(InternalTopic::of_consumer_offsets(&self.config));
             request.topics.extend(offsets.topics);
+        }
+        if request.topics.is_empty() {
+            return self.handle_again(call.to_deferred(), call.now, call.out);
         }
         self.create_first(call, request);
     }

@@ -6,6 +6,8 @@
 //! The tricky idea: what idles costs nothing. Without any quota a request looks at one empty map; a payer that is not heard of for the
 //! length of all windows is forgotten, since it has nothing to pay for.
 
+mod bucket;
+mod mutations;
 mod precedence;
 mod rate;
 
@@ -14,6 +16,7 @@ use std::sync::Mutex;
 
 use ottla_metadata::Image;
 
+pub(crate) use self::mutations::MutationQuotas;
 use self::precedence::Payer;
 pub(crate) use self::rate::{Rate, Windows};
 use crate::Broker;
@@ -104,9 +107,14 @@ impl Broker {
         out: &mut Effects,
     ) -> i32 {
         let pause = self.quotas.charge(&self.image(), flow, client_id, bytes, now);
-        if pause > 0 {
-            out.push(Effect::Mute { token, until: now + i64::from(pause) });
-        }
+        self.pause(token, pause, now, out);
         pause
+    }
+
+    /// The connection of a request pauses for so many milliseconds.
+    pub(crate) fn pause(&self, token: Token, ms: i32, now: Millis, out: &mut Effects) {
+        if ms > 0 {
+            out.push(Effect::Mute { token, until: now + i64::from(ms) });
+        }
     }
 }

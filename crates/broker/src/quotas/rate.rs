@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use ottla_metadata::config::QuotaWindows;
+
 use crate::effect::Millis;
 
 /// How rates are measured.
@@ -17,8 +19,13 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
+    /// What the configuration says.
+    pub(crate) fn of(settings: QuotaWindows) -> Windows {
+        Windows { count: i64::from(settings.count), length_ms: i64::from(settings.seconds) * 1_000 }
+    }
+
     /// Beyond this age nothing is remembered.
-    fn span_ms(self) -> Millis {
+    pub(super) fn span_ms(self) -> Millis {
         self.count * self.length_ms
     }
 }

@@ -1,6 +1,7 @@
 //! CreatePartitions: a topic grows, and only that.
 
 use super::{Cluster, topic};
+use crate::unlimited;
 use ottla_metadata::topic::nodes;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::create_partitions_request::{
@@ -20,7 +21,7 @@ fn request(topics: Vec<CreatePartitionsTopic<'static>>) -> CreatePartitionsReque
 }
 
 fn check(cluster: &mut Cluster, wish: CreatePartitionsTopic<'static>, code: ErrorCode, says: &str) {
-    let decision = cluster.controller.create_partitions(&request(vec![wish]));
+    let decision = cluster.controller.create_partitions(&request(vec![wish]), &mut unlimited);
     let answer = &decision.response.results[0];
     let message = answer.error_message.as_deref().unwrap_or_default();
     assert_eq!(answer.error_code, code.code(), "{message}");
@@ -52,12 +53,13 @@ fn growth() {
     let mut cluster = Cluster::with(3);
     cluster.create(vec![topic("t", 2, 2)]);
     cluster.fence(3);
-    let decision =
-        cluster.controller.create_partitions(&request(vec![wish("t", 4, Some(&[&[3, 1], &[2, 3]]))]));
+    let decision = cluster
+        .controller
+        .create_partitions(&request(vec![wish("t", 4, Some(&[&[3, 1], &[2, 3]]))]), &mut unlimited);
     cluster.append(decision);
     let partition = cluster.partition("t", 2);
     assert_eq!((partition.replicas, partition.isr), (nodes(&[3, 1]), nodes(&[1])));
-    let decision = cluster.controller.create_partitions(&request(vec![wish("t", 10, None)]));
+    let decision = cluster.controller.create_partitions(&request(vec![wish("t", 10, None)]), &mut unlimited);
     cluster.append(decision);
     assert_eq!(cluster.controller.image().topic_by_name("t").expect("there").partition_count(), 10);
     assert_eq!(cluster.partition("t", 9).replicas.len(), 2);
@@ -79,11 +81,11 @@ fn repeated_topics_and_validation() {
     let mut cluster = Cluster::with(1);
     cluster.create(vec![topic("t", 1, 1), topic("u", 1, 1)]);
     let topics = vec![wish("t", 2, None), wish("u", 2, None), wish("t", 3, None)];
-    let decision = cluster.controller.create_partitions(&request(topics.clone()));
+    let decision = cluster.controller.create_partitions(&request(topics.clone()), &mut unlimited);
     let codes: Vec<_> = decision.response.results.iter().map(|r| (r.name.as_ref(), r.error_code)).collect();
     assert_eq!(codes, [("t", 42), ("u", 0)]);
     assert_eq!(decision.records.len(), 1);
     let only = CreatePartitionsRequest { validate_only: true, ..request(topics) };
-    let decision = cluster.controller.create_partitions(&only);
+    let decision = cluster.controller.create_partitions(&only, &mut unlimited);
     assert_eq!((decision.records.len(), decision.response.results[1].error_code), (0, 0));
 }

@@ -1,7 +1,7 @@
 //! CreateTopics: every refusal, and what is written and answered when there is none.
 
 use super::{Cluster, assigned, configured, dir, topic};
-use crate::{Decision, Settings};
+use crate::{Decision, Settings, unlimited};
 use ottla_metadata::topic::nodes;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::ids::{LeaderEpoch, NodeId};
@@ -15,7 +15,7 @@ fn decide(
     validate_only: bool,
 ) -> Decision<CreateTopicsResponse<'static>> {
     let request = CreateTopicsRequest { topics, validate_only, ..Default::default() };
-    cluster.controller.create_topics(&request)
+    cluster.controller.create_topics(&request, &mut unlimited)
 }
 
 fn ask(cluster: &mut Cluster, topic: CreatableTopic<'static>) -> CreatableTopicResult<'static> {

@@ -1,7 +1,7 @@
 //! DeleteTopics: by name, by id, and what contradicts itself.
 
 use super::{Cluster, topic};
-use crate::Settings;
+use crate::{Settings, unlimited};
 use ottla_protocol::Uuid;
 use ottla_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use ottla_protocol::messages::metadata_record::MetadataRecord;
@@ -21,7 +21,7 @@ fn id(cluster: &Cluster, name: &str) -> Uuid {
 type Answers = (Vec<(Option<String>, Uuid, i16)>, Vec<Uuid>);
 
 fn ask(cluster: &Cluster, request: &DeleteTopicsRequest<'_>, version: i16) -> Answers {
-    let decision = cluster.controller.delete_topics(request, version);
+    let decision = cluster.controller.delete_topics(request, version, &mut unlimited);
     let answers = decision.response.responses.iter();
     let answers = answers.map(|a| (a.name.as_ref().map(|name| name.to_string()), a.topic_id, a.error_code));
     let removed = decision.records.iter().map(|record| match record {
@@ -97,7 +97,7 @@ fn deletion_switched_off() {
 fn a_name_can_come_back_with_another_id() {
     let mut cluster = cluster();
     let before = id(&cluster, "a");
-    let decision = cluster.controller.delete_topics(&by_names(&["a"]), 5);
+    let decision = cluster.controller.delete_topics(&by_names(&["a"]), 5, &mut unlimited);
     cluster.append(decision);
     cluster.create(vec![topic("a", 1, 1)]);
     assert_ne!(id(&cluster, "a"), before);

@@ -1,12 +1,12 @@
 //! Topics of the cluster itself, and those that a client merely touched.
 
 use super::{Cluster, broker_config};
-use crate::{InternalTopic, auto_create, consumer_offsets, share_group_state, transaction_state};
+use crate::{InternalTopic, auto_create, consumer_offsets, share_group_state, transaction_state, unlimited};
 use ottla_metadata::ResourceType;
 use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
 
 fn create(cluster: &mut Cluster, request: &CreateTopicsRequest<'_>) -> Vec<i16> {
-    let decision = cluster.controller.create_topics(request);
+    let decision = cluster.controller.create_topics(request, &mut unlimited);
     cluster.append(decision).topics.iter().map(|topic| topic.error_code).collect()
 }
 

@@ -19,7 +19,7 @@ mod random;
 mod reassignments;
 mod update_features;
 
-use crate::{Controller, Decision, Registration, Settings, TableRules};
+use crate::{Controller, Decision, Registration, Settings, TableRules, unlimited};
 use ottla_metadata::config::BrokerConfig;
 use ottla_metadata::topic::{NO_LEADER_CHANGE, NO_RECOVERY_CHANGE};
 use ottla_metadata::{Image, MetadataVersion, Partition, Replayer, features};
@@ -125,7 +125,7 @@ impl Cluster {
 
     pub(super) fn create(&mut self, topics: Vec<CreatableTopic<'static>>) {
         let request = CreateTopicsRequest { topics, ..Default::default() };
-        let decision = self.controller.create_topics(&request);
+        let decision = self.controller.create_topics(&request, &mut unlimited);
         let response = self.append(decision);
         for topic in response.topics {
             assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);

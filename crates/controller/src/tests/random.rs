@@ -5,7 +5,7 @@ use super::model::{MIN_ISR, Model, Step};
 use super::{Cluster, Record, dir, topic, uuid};
 use crate::{
     Decision, Dice, alter_partition, alter_partition_reassignments, assign_replicas_to_dirs, balance_leaders,
-    elect_leaders, elect_unclean_leaders,
+    elect_leaders, elect_unclean_leaders, unlimited,
 };
 use ottla_metadata::{Image, MetadataVersion, Replayer, record_version};
 use ottla_protocol::Writer;
@@ -53,20 +53,20 @@ fn take(cluster: &mut Cluster, dice: &mut Dice, kind: usize) -> Step {
         0 => {
             let topics = vec![topic(&name, dice.below(4) as i32, 1 + dice.below(4) as i16)];
             let request = CreateTopicsRequest { topics, ..Default::default() };
-            let decision = cluster.controller.create_topics(&request);
+            let decision = cluster.controller.create_topics(&request, &mut unlimited);
             cluster.append(decision);
         }
         1 => {
             let topic_names = if dice.below(4) == 0 { vec![Cow::Owned(name)] } else { Vec::new() };
             let request = DeleteTopicsRequest { topic_names, ..Default::default() };
-            let decision = cluster.controller.delete_topics(&request, 5);
+            let decision = cluster.controller.delete_topics(&request, 5, &mut unlimited);
             cluster.append(decision);
         }
         2 => {
             let count = dice.below(6) as i32;
             let topics = vec![CreatePartitionsTopic { name: Cow::Owned(name), count, assignments: None }];
             let request = CreatePartitionsRequest { topics, ..Default::default() };
-            let decision = cluster.controller.create_partitions(&request);
+            let decision = cluster.controller.create_partitions(&request, &mut unlimited);
             cluster.append(decision);
         }
         3 => cluster.fence(broker),

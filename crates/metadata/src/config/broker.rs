@@ -46,7 +46,7 @@ pub struct BrokerConfig {
     pub offsets: OffsetsTopicSettings,
     /// Transactions, their topic, and producer ids (`transaction.*`, `producer.id.*`).
     pub transactions: TransactionSettings,
-    /// Client quotas (`quota.window.*`).
+    /// Client quotas (`quota.window.*`, `controller.quota.window.*`).
     pub quotas: QuotaSettings,
     /// Compaction (`log.cleaner.*`).
     pub cleaner: CleanerSettings,
@@ -279,10 +279,19 @@ pub struct TransactionSettings {
 /// How client quotas are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaSettings {
+    /// Bytes, time and connections of clients (`quota.window.*`).
+    pub clients: QuotaWindows,
+    /// What clients have the controller do (`controller.quota.window.*`).
+    pub controller: QuotaWindows,
+}
+
+/// The windows over which a rate is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaWindows {
     /// Windows that are kept.
-    pub window_count: i32,
+    pub count: i32,
     /// Seconds of one window.
-    pub window_seconds: i32,
+    pub seconds: i32,
 }
 
 /// Compaction.

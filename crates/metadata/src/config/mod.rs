@@ -25,7 +25,7 @@ mod topic;
 
 pub use broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, ReplicationSettings,
+    NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows, ReplicationSettings,
     RequestSettings, RetentionSettings, Roles, TransactionSettings,
 };
 pub use definition::{Allowed, ConfigType, Definition, Effect, Importance, Update, Value};

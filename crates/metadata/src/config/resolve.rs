@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    OffsetsTopicSettings, QuotaSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles,
-    TransactionSettings,
+    OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicationSettings, RequestSettings,
+    RetentionSettings, Roles, TransactionSettings,
 };
 use super::definition::Effect;
 use super::layers::Layers;
@@ -129,8 +129,8 @@ impl BrokerConfig {
                 producer_id_expiration_ms: layers.int("producer.id.expiration.ms")?,
             },
             quotas: QuotaSettings {
-                window_count: layers.int("quota.window.num")?,
-                window_seconds: layers.int("quota.window.size.seconds")?,
+                clients: quota_windows(&layers, "quota.window")?,
+                controller: quota_windows(&layers, "controller.quota.window")?,
             },
             cleaner: CleanerSettings {
                 enabled: layers.boolean("log.cleaner.enable")?,
@@ -254,6 +254,13 @@ fn resolve_metadata_log(layers: &Layers) -> Result<MetadataLogSettings, ConfigEr
         max_idle_interval_ms: layers.int("metadata.max.idle.interval.ms")?,
         broker_heartbeat_interval_ms: heartbeat,
         broker_session_timeout_ms: session,
+    })
+}
+
+fn quota_windows(layers: &Layers, prefix: &str) -> Result<QuotaWindows, ConfigError> {
+    Ok(QuotaWindows {
+        count: layers.int(&format!("{prefix}.num"))?,
+        seconds: layers.int(&format!("{prefix}.size.seconds"))?,
     })
 }
 

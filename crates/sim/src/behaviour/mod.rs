@@ -5,6 +5,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod metadata;
+mod mutations;
 mod offsets;
 mod partitions;
 mod produce;

@@ -18,7 +18,7 @@ use ottla_protocol::messages::produce_response::ProduceResponse;
 type Pairs<'a> = &'a [(&'a str, Option<&'a str>)];
 
 /// Sets (or, without a value, removes) one quota; the code.
-fn alter(rig: &mut Rig, entity: Pairs<'_>, key: &str, value: Option<f64>, version: i16) -> i16 {
+pub(super) fn alter(rig: &mut Rig, entity: Pairs<'_>, key: &str, value: Option<f64>, version: i16) -> i16 {
     let pairs = entity
         .iter()
         .map(|(kind, name)| EntityData { entity_type: (*kind).into(), entity_name: name.map(Into::into) });
@@ -178,7 +178,7 @@ fn produce(rig: &mut Rig, bytes: usize) -> i64 {
 }
 
 /// How long a request is not answered that would be answered at once.
-fn waits(rig: &mut Rig) -> i64 {
+pub(super) fn waits(rig: &mut Rig) -> i64 {
     let begun = rig.world.now;
     rig.ask(&ListConfigResourcesRequest::default(), 1);
     rig.world.now - begun
