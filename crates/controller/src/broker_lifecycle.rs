@@ -72,7 +72,7 @@ pub(crate) fn directories_failed(broker: &Broker, failed: &[Uuid]) -> MetadataRe
 /// UnregisterBroker (64): the broker will not come back.
 pub fn unregister_broker(context: &Context<'_>, broker: NodeId) -> Result<Decision<()>, ApiError> {
     let Some(registered) = context.image.broker(broker) else {
-        let message = format!("There is no registered broker {broker}.");
+        let message = format!("Broker ID {broker} is not currently registered");
         return Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, message));
     };
     let mut records = leave_isr(context, broker);

@@ -201,7 +201,7 @@ fn check_name(kind: ResourceType, resource: &str) -> Result<(), ApiError> {
 fn check_existence(context: &Context<'_>, kind: ResourceType, resource: &str) -> Result<(), ApiError> {
     match kind {
         ResourceType::TOPIC if context.image.topic_by_name(resource).is_none() => {
-            let message = format!("There is no topic '{resource}'.");
+            let message = format!("The topic '{resource}' does not exist.");
             Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, message))
         }
         ResourceType::BROKER if !resource.is_empty() => {

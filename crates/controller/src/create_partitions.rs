@@ -63,10 +63,12 @@ fn add_partitions(
     let current = topic.partition_count();
     if request.count <= current {
         let message = if request.count == current {
-            format!("The topic has {current} partition(s) already.")
+            format!("Topic already has {current} partition(s).")
         } else {
             let (name, count) = (&request.name, request.count);
-            format!("Topic {name} has {current} partition(s) and can only grow; {count} would be fewer.")
+            format!(
+                "The topic {name} currently has {current} partition(s); {count} would not be an increase."
+            )
         };
         return Err(ApiError::new(ErrorCode::InvalidPartitions, message));
     }

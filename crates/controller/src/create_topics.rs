@@ -145,8 +145,7 @@ fn check_name(context: &Context<'_>, name: &str) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
     if let Some(other) = context.image.colliding_topic(name) {
-        let message =
-            format!("Topic '{name}' collides with topic '{other}': their metrics would have the same name.");
+        let message = format!("Topic '{name}' collides with existing topic: {other}");
         return Err(ApiError::new(ErrorCode::InvalidTopicException, message));
     }
     Ok(())

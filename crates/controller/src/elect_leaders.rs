@@ -111,9 +111,9 @@ fn elect_asked(
 ) -> Result<(), ApiError> {
     let unknown = |message: String| ApiError::new(ErrorCode::UnknownTopicOrPartition, message);
     let found = context.image.topic_by_name(topic);
-    let found = found.ok_or_else(|| unknown(format!("There is no topic {topic}.")))?;
+    let found = found.ok_or_else(|| unknown(format!("No such topic as {topic}")))?;
     if !found.partitions.contains_key(&PartitionId(index)) {
-        return Err(unknown(format!("There is no partition {topic}-{index}.")));
+        return Err(unknown(format!("No such partition as {topic}-{index}")));
     }
     elect(context, draft, found, PartitionId(index), election)
 }

@@ -17,22 +17,32 @@ pub(crate) fn place(
     replication_factor: i16,
 ) -> Result<Vec<Partition>, ApiError> {
     let invalid = |reason: String| {
-        let times = format!("A replication factor of {replication_factor} is not possible: ");
+        // Kafka's words (`StripedReplicaPlacer`), as scripts look for them.
+        let times = format!("Unable to replicate the partition {replication_factor} time(s): ");
         ApiError::new(ErrorCode::InvalidReplicationFactor, times + &reason)
     };
     let factor = match usize::try_from(replication_factor) {
         Ok(factor) if factor > 0 => factor,
-        _ => return Err(invalid("it must be at least 1.".to_owned())),
+        _ => {
+            return Err(invalid(format!(
+                "Invalid replication factor {replication_factor}: the replication factor must be positive."
+            )));
+        }
     };
     let brokers = context.image.brokers().values().map(|broker| &**broker);
     let usable = brokers.filter(|broker| !broker.in_controlled_shutdown && broker.has_uncordoned_dir());
     let mut racks = Racks::of(usable, dice);
     if racks.unfenced() == 0 {
-        return Err(invalid("every broker is fenced, or has all its log directories cordoned.".to_owned()));
+        return Err(invalid(
+            "All brokers are currently fenced, or have all their log directories cordoned.".to_owned(),
+        ));
     }
     if factor > racks.total() {
         let total = racks.total();
-        return Err(invalid(format!("only {total} broker(s) can take replicas.")));
+        return Err(invalid(format!(
+            "The target replication factor of {factor} cannot be reached because only {total} broker(s) are registered \
+             or some brokers have all their log directories cordoned."
+        )));
     }
     let next = |_| new_partition(context, racks.place(factor, dice)).expect("the first replica is active");
     Ok((0..partitions).map(next).collect())
@@ -69,7 +79,9 @@ pub(crate) fn check_assignment(context: &Context<'_>, replicas: &[i32]) -> Resul
     sorted.sort_unstable();
     for (index, id) in sorted.iter().enumerate() {
         let Some(broker) = context.image.broker(NodeId(*id)) else {
-            return invalid(format!("The assignment names broker {id}, which is not registered."));
+            return invalid(format!(
+                "The manual partition assignment includes broker {id}, but no such broker is registered."
+            ));
         };
         if !broker.has_uncordoned_dir() {
             return invalid(format!(

@@ -30,7 +30,7 @@ impl TableRules {
     pub fn validate_together(&self, resource: &str, values: &ConfigMap) -> Result<(), String> {
         let none = ConfigMap::new();
         let (default, own) = if resource.is_empty() { (values, &none) } else { (&none, values) };
-        self.broker.reconfigure(default, own).map(drop).map_err(|error| error.to_string())
+        self.broker.reconfigure(default, own).map(drop).map_err(|error| error.to_clients())
     }
 
     /// The node's configuration with the dynamic values of `image`. Values that contradict each other were refused
@@ -56,14 +56,14 @@ impl ConfigRules for TableRules {
         };
         match kind {
             ResourceType::TOPIC => {
-                TopicConfig::resolve(values, &self.broker).map(drop).map_err(|error| error.to_string())
+                TopicConfig::resolve(values, &self.broker).map(drop).map_err(|error| error.to_clients())
             }
             ResourceType::BROKER => each(&|key, value| {
-                validate_broker_config(key, value, !resource.is_empty()).map_err(|error| error.to_string())
+                validate_broker_config(key, value, !resource.is_empty()).map_err(|error| error.to_clients())
             }),
-            ResourceType::GROUP => validate_group(values, &self.broker).map_err(|error| error.to_string()),
+            ResourceType::GROUP => validate_group(values, &self.broker).map_err(|error| error.to_clients()),
             ResourceType::CLIENT_METRICS => each(&|key, value| {
-                validate_client_metrics_config(key, value).map_err(|error| error.to_string())
+                validate_client_metrics_config(key, value).map_err(|error| error.to_clients())
             }),
             _ => Ok(()),
         }

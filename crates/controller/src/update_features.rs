@@ -31,7 +31,8 @@ pub fn update_features(
     let updated = update_all(context, request, version, kraft_version);
     match updated {
         Err(error) => {
-            let message = "No feature was changed, because of one of them: ";
+            // The words of Kafka (`QuorumController`, `FeatureControlManager`) here and below: kafka-features prints them.
+            let message = "The update failed for all features since the following feature had an error: ";
             let response = UpdateFeaturesResponse {
                 error_code: error.code.code(),
                 error_message: Some(Cow::Owned(format!("{message}{}", error.message))),
@@ -66,14 +67,16 @@ fn update_all(
     let mut names = BTreeSet::new();
     for update in &request.feature_updates {
         if !names.insert(&*update.feature) {
-            return Err(refuse(&update.feature, update.max_version_level, "it is named twice."));
+            return Err(refuse(&update.feature, update.max_version_level, "The feature is named twice."));
         }
     }
     let proposed = request.feature_updates.iter().find(|update| update.feature == features::METADATA_VERSION);
     let metadata_version =
         proposed.map_or(context.metadata_version(), |update| MetadataVersion(update.max_version_level));
     let mut records = Vec::new();
-    for update in &request.feature_updates {
+    // All others depend on metadata.version: its mistakes are told first.
+    let others = request.feature_updates.iter().filter(|update| update.feature != features::METADATA_VERSION);
+    for update in proposed.into_iter().chain(others) {
         if update.feature == features::ELIGIBLE_LEADER_REPLICAS_VERSION && update.max_version_level > 0 {
             records.extend(before_elr(context));
         }
@@ -88,7 +91,7 @@ fn update_all(
 }
 
 fn refuse(feature: &str, level: i16, reason: &str) -> ApiError {
-    let message = format!("{feature} can not be set to {level}: {reason}");
+    let message = format!("Invalid update version {level} for feature {feature}. {reason}");
     ApiError::new(ErrorCode::InvalidUpdateVersion, message)
 }
 
@@ -102,10 +105,10 @@ fn update_one(
     let (name, level) = (&*update.feature, update.max_version_level);
     let refuse = |reason: &str| Err(refuse(name, level, reason));
     if !matches!(upgrade_type, UPGRADE | SAFE_DOWNGRADE | UNSAFE_DOWNGRADE) {
-        return refuse("the upgrade type is unknown.");
+        return refuse("The controller does not support the given upgrade type.");
     }
     if level < 0 {
-        return refuse("a level is never below 0.");
+        return refuse("A feature version cannot be less than 0.");
     }
     if let Some(reason) = not_supported_by(context, name, level) {
         return refuse(&reason);
@@ -113,16 +116,19 @@ fn update_one(
     let current =
         if name == features::KRAFT_VERSION { kraft_version } else { context.image.feature_level(name) };
     if level < current && upgrade_type == UPGRADE {
-        return refuse("that would be a downgrade, which the upgrade type must ask for.");
+        return refuse(
+            "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe \
+             downgrade.",
+        );
     }
     if level > current && upgrade_type != UPGRADE {
-        return refuse("that would be an upgrade, and a downgrade was asked for.");
+        return refuse("Can't downgrade to a newer version.");
     }
     if name == features::KRAFT_VERSION {
         return match level.cmp(&current) {
             std::cmp::Ordering::Equal => Ok(Some(MetadataRecord::NoOpRecord(NoOpRecord {}))),
-            std::cmp::Ordering::Less => refuse("it can not be downgraded."),
-            std::cmp::Ordering::Greater => refuse("the quorum can not be upgraded while it runs."),
+            std::cmp::Ordering::Less => refuse("Can't downgrade the version of this feature."),
+            std::cmp::Ordering::Greater => refuse("The quorum can not be upgraded while it runs."),
         };
     }
     if name == features::METADATA_VERSION {
@@ -141,7 +147,10 @@ fn update_one(
         let needs = features::find(name).and_then(|feature| feature.needs(level));
         let needs = needs.unwrap_or(MetadataVersion::MINIMUM);
         if level > 0 && metadata_version < needs {
-            return refuse(&format!("it needs metadata.version {needs} or later."));
+            return refuse(&format!(
+                "{name} could not be set to {level} because it depends on metadata.version level {}",
+                needs.0
+            ));
         }
     }
     Ok(Some(MetadataRecord::FeatureLevelRecord(FeatureLevelRecord {
@@ -157,13 +166,13 @@ fn not_supported_by(context: &Context<'_>, name: &str, level: i16) -> Option<Str
             return None;
         }
         Some(match (min, max) {
-            (0, 0) => format!("{who} does not know it."),
-            _ => format!("{who} supports levels {min} to {max}."),
+            (_, 0) => format!("{who} does not support this feature."),
+            _ => format!("{who} only supports versions {min}-{max}"),
         })
     };
     let (min, max) =
         features::find(name).map_or((0, 0), |feature| (feature.supported_min, feature.supported_max));
-    let here = format!("This controller, node {},", context.settings.node_id);
+    let here = format!("Local controller {}", context.settings.node_id);
     let of_brokers = context.image.brokers().values().map(|b| (format!("Broker {}", b.id), &b.features));
     let of_controllers =
         context.image.controllers().values().map(|c| (format!("Controller {}", c.id), &c.features));

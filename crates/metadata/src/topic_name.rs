@@ -15,7 +15,8 @@ pub const SHARE_GROUP_STATE: &str = "__share_group_state";
 /// The metadata log. Never a topic of the image; nobody may create it.
 pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 
-/// Why a name can not be a topic's name. `Display` gives the sentence that clients see.
+/// Why a name can not be a topic's name. `Display` gives the sentence that clients see, in the words of
+/// Kafka (`Topic.validate`), which people search for and scripts look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicNameError {
     /// The empty string.
@@ -30,15 +31,21 @@ pub enum TopicNameError {
 
 impl std::fmt::Display for TopicNameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Invalid topic name: ")?;
+        f.write_str("Topic name is invalid: ")?;
         match self {
-            TopicNameError::Empty => f.write_str("it is empty"),
-            TopicNameError::Dots(name) => write!(f, "'{name}' would be a directory of its own"),
+            TopicNameError::Empty => f.write_str("the empty string is not allowed"),
+            TopicNameError::Dots(name) => write!(f, "'{name}' is not allowed"),
             TopicNameError::TooLong(name) => {
-                write!(f, "'{name}' is longer than {MAX_TOPIC_NAME_LENGTH} characters")
+                write!(
+                    f,
+                    "the length of '{name}' is longer than the max allowed length {MAX_TOPIC_NAME_LENGTH}"
+                )
             }
             TopicNameError::IllegalCharacter(name) => {
-                write!(f, "'{name}' has other characters than ASCII letters, digits, '.', '_' and '-'")
+                write!(
+                    f,
+                    "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+                )
             }
         }
     }

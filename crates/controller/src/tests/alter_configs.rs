@@ -109,9 +109,9 @@ fn refusals_of_single_keys() {
         check(alter(&mut cluster, incremental(kind, name, edits)), code, says);
     };
     let good = [("retention.ms", SET, Some("1"))];
-    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "There is no topic 'nope'.");
+    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "The topic 'nope' does not exist.");
     refuse(TOPIC, "", &good, ErrorCode::InvalidRequest, "no default for all topics");
-    refuse(TOPIC, "a b", &good, ErrorCode::InvalidTopicException, "Invalid");
+    refuse(TOPIC, "a b", &good, ErrorCode::InvalidTopicException, "is invalid");
     refuse(99, "t", &good, ErrorCode::UnsupportedVersion, "Resource type 99 is unknown.");
     refuse(0, "t", &good, ErrorCode::UnsupportedVersion, "Resource type 0 is unknown.");
     refuse(8, "1", &[("logger", SET, Some("INFO"))], ErrorCode::InvalidRequest, "BROKER_LOGGER");
@@ -128,12 +128,16 @@ fn refusals_of_single_keys() {
         "1",
         &[("process.roles", SET, Some("broker"))],
         ErrorCode::InvalidRequest,
-        "process.roles",
+        "Cannot update these configs dynamically: [process.roles]",
     );
     refuse(GROUP, "", &[], ErrorCode::InvalidRequest, "no default for all groups");
     let mut t = |edits: &[(&str, i8, Option<&str>)], code, says: &str| refuse(TOPIC, "t", edits, code, says);
-    t(&[("retention.ms", SET, Some("soon"))], ErrorCode::InvalidConfig, "retention.ms");
-    t(&[("no.such.key", SET, Some("1"))], ErrorCode::InvalidConfig, "no.such.key");
+    t(
+        &[("retention.ms", SET, Some("soon"))],
+        ErrorCode::InvalidConfig,
+        "Invalid value soon for configuration retention.ms: Not a number of type LONG",
+    );
+    t(&[("no.such.key", SET, Some("1"))], ErrorCode::InvalidConfig, "Unknown topic config name: no.such.key");
     t(&[("retention.ms", SET, None)], ErrorCode::InvalidRequest, "missing for: retention.ms");
     t(&[("cleanup.policy", APPEND, None)], ErrorCode::InvalidRequest, "A value is missing");
     t(
@@ -234,7 +238,7 @@ fn refusals_of_the_old_way() {
         check(replace(&mut cluster, replacing(kind, name, values)), code, says);
     };
     let good = [("retention.ms", Some("1"))];
-    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "There is no topic");
+    refuse(TOPIC, "nope", &good, ErrorCode::UnknownTopicOrPartition, "does not exist");
     refuse(99, "t", &good, ErrorCode::UnsupportedVersion, "is unknown");
     refuse(BROKER, "9", &[("num.io.threads", Some("2"))], ErrorCode::BrokerIdNotRegistered, "no node");
     refuse(TOPIC, "t", &[("retention.ms", None)], ErrorCode::InvalidRequest, "A value is missing");

@@ -35,13 +35,17 @@ fn refusals() {
     cluster.create(vec![topic("t", 2, 2)]);
     let mut check = |wish, code, says: &str| check(&mut cluster, wish, code, says);
     check(wish("nope", 3, None), ErrorCode::UnknownTopicOrPartition, "");
-    check(wish("t", 2, None), ErrorCode::InvalidPartitions, "has 2 partition(s) already");
-    check(wish("t", 1, None), ErrorCode::InvalidPartitions, "would be fewer");
-    check(wish("t", -1, None), ErrorCode::InvalidPartitions, "would be fewer");
+    check(wish("t", 2, None), ErrorCode::InvalidPartitions, "already has 2 partition(s)");
+    check(wish("t", 1, None), ErrorCode::InvalidPartitions, "would not be an increase");
+    check(wish("t", -1, None), ErrorCode::InvalidPartitions, "would not be an increase");
     check(wish("t", i32::MAX, None), ErrorCode::PolicyViolation, "too many partitions");
     check(wish("t", 4, Some(&[&[1, 2]])), ErrorCode::InvalidReplicaAssignment, "assigned for 1");
     check(wish("t", 3, Some(&[&[1]])), ErrorCode::InvalidReplicaAssignment, "other partitions have 2");
-    check(wish("t", 3, Some(&[&[1, 9]])), ErrorCode::InvalidReplicaAssignment, "not registered");
+    check(
+        wish("t", 3, Some(&[&[1, 9]])),
+        ErrorCode::InvalidReplicaAssignment,
+        "no such broker is registered",
+    );
     check(wish("t", 3, Some(&[&[2, 2]])), ErrorCode::InvalidReplicaAssignment, "two replicas");
     check(wish("t", 3, Some(&[&[]])), ErrorCode::InvalidReplicaAssignment, "no replicas");
     check(wish("t", 3, Some(&[&[3, 1]])), ErrorCode::None, "");

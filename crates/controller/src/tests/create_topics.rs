@@ -39,11 +39,11 @@ fn names() {
     let mut cluster = Cluster::with(1);
     cluster.create(vec![topic("there", 1, 1), topic("with.dot", 1, 1)]);
     let mut check = |name: &str, code, says: &str| check(&mut cluster, topic(name, 1, 1), code, says);
-    check("", ErrorCode::InvalidTopicException, "it is empty");
-    check(".", ErrorCode::InvalidTopicException, "'.' would be a directory");
-    check("a b", ErrorCode::InvalidTopicException, "ASCII letters");
-    check(&"x".repeat(250), ErrorCode::InvalidTopicException, "longer than 249 characters");
-    check("with_dot", ErrorCode::InvalidTopicException, "collides with topic 'with.dot'");
+    check("", ErrorCode::InvalidTopicException, "the empty string is not allowed");
+    check(".", ErrorCode::InvalidTopicException, "'.' is not allowed");
+    check("a b", ErrorCode::InvalidTopicException, "ASCII alphanumerics");
+    check(&"x".repeat(250), ErrorCode::InvalidTopicException, "longer than the max allowed length 249");
+    check("with_dot", ErrorCode::InvalidTopicException, "collides with existing topic: with.dot");
     check("there", ErrorCode::TopicAlreadyExists, "Topic 'there' already exists.");
     check("with.dot", ErrorCode::TopicAlreadyExists, "Topic 'with.dot' already exists.");
     check("__cluster_metadata", ErrorCode::InvalidRequest, "metadata log");
@@ -75,7 +75,12 @@ fn nobody_is_there() {
     let mut cluster = Cluster::with(2);
     cluster.fence(1);
     cluster.fence(2);
-    check(&mut cluster, topic("t", 1, 1), ErrorCode::InvalidReplicationFactor, "every broker is fenced");
+    check(
+        &mut cluster,
+        topic("t", 1, 1),
+        ErrorCode::InvalidReplicationFactor,
+        "All brokers are currently fenced",
+    );
     check(&mut cluster, assigned("t", &[(0, &[1])]), ErrorCode::InvalidReplicaAssignment, "is fenced or in");
     let mut bare = Cluster::bare(&[], Settings::default(), 1);
     check(&mut bare, topic("t", 1, 1), ErrorCode::InvalidReplicationFactor, "fenced");
@@ -88,7 +93,7 @@ fn assignments() {
         check(&mut cluster, assigned("t", assignments), ErrorCode::InvalidReplicaAssignment, says);
     };
     refuse(&[(0, &[])], "no replicas");
-    refuse(&[(0, &[9])], "not registered");
+    refuse(&[(0, &[9])], "no such broker is registered");
     refuse(&[(0, &[1, 1])], "two replicas of a partition on broker 1");
     refuse(&[(0, &[1]), (0, &[2])], "Partition 0 is assigned more than once");
     refuse(&[(0, &[1]), (1, &[1, 2])], "other partitions have 1");

@@ -40,25 +40,25 @@ fn up_and_down() {
     let check = |feature, level, kind, says: Option<&str>| check(&cluster, wish(feature, level, kind), says);
     check(ELR, 1, UPGRADE, None);
     check(ELR, 0, SAFE, None);
-    check(ELR, 0, UPGRADE, Some("would be a downgrade"));
-    check(ELR, 1, 9, Some("upgrade type is unknown"));
-    check(ELR, -1, SAFE, Some("never below 0"));
-    check(ELR, 2, UPGRADE, Some("supports levels 0 to 1"));
-    check("nope", 1, UPGRADE, Some("does not know it"));
+    check(ELR, 0, UPGRADE, Some("Can't downgrade the version of this feature without"));
+    check(ELR, 1, 9, Some("does not support the given upgrade type"));
+    check(ELR, -1, SAFE, Some("cannot be less than 0"));
+    check(ELR, 2, UPGRADE, Some("Local controller 1 only supports versions 0-1"));
+    check("nope", 1, UPGRADE, Some("does not support this feature"));
     check("metadata.version", 33, UPGRADE, None);
-    check("metadata.version", 34, UPGRADE, Some("supports levels 7 to 33"));
-    check("metadata.version", 6, SAFE, Some("supports levels 7 to 33"));
+    check("metadata.version", 34, UPGRADE, Some("only supports versions 7-33"));
+    check("metadata.version", 6, SAFE, Some("only supports versions 7-33"));
     check("metadata.version", 32, SAFE, Some("might be lost"));
     check("metadata.version", 32, UNSAFE, Some("can not give up metadata"));
     check("kraft.version", 1, UPGRADE, None);
-    check("kraft.version", 0, SAFE, Some("can not be downgraded"));
+    check("kraft.version", 0, SAFE, Some("Can't downgrade"));
 }
 
 #[test]
 fn levels_that_hold_together() {
     let mut cluster = Cluster::with_features(1, &[(ELR, 0)]);
     let downgrade_type_for_more = wish(ELR, 1, SAFE);
-    check(&cluster, downgrade_type_for_more, Some("would be an upgrade"));
+    check(&cluster, downgrade_type_for_more, Some("Can't downgrade to a newer"));
     // Turning eligible replicas on gives the cluster its minimum, and takes those of brokers.
     cluster.set_config(4, "1", "min.insync.replicas", Some("2"));
     let decision = cluster.controller.update_features(&request(vec![wish(ELR, 1, UPGRADE)]), 2, 1);
@@ -110,5 +110,5 @@ fn every_node_must_support_the_level() {
     request.features.retain(|feature| feature.name != ELR);
     let decision = cluster.controller.register_broker(&request, cluster.registration()).expect("accepted");
     cluster.append(decision);
-    check(&cluster, wish(ELR, 1, UPGRADE), Some("Broker 2 does not know it"));
+    check(&cluster, wish(ELR, 1, UPGRADE), Some("Broker 2 does not support this feature"));
 }

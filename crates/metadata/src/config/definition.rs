@@ -159,8 +159,9 @@ impl Definition {
 
     /// Whether `raw` is acceptable here, and what it means. A refused key accepts only its default.
     pub fn parse(&self, raw: &str) -> Result<Value, ConfigError> {
-        let value = self.parse_type(raw.trim()).map_err(|reason| self.error(raw, reason))?;
-        self.check(&value).map_err(|reason| self.error(raw, reason))?;
+        let value =
+            self.parse_type(raw.trim()).map_err(|reason| self.told(self.error(raw, reason), raw, None))?;
+        self.check(&value).map_err(|reason| self.told(self.error(raw, reason), raw, Some(&value)))?;
         if self.effect == Effect::Refused && value.to_string() != self.default.unwrap_or("") {
             return Err(self.error(raw, format!("is not possible here. {}", self.documentation)));
         }
@@ -169,6 +170,23 @@ impl Definition {
 
     fn error(&self, raw: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::new(self.key, (!self.is_sensitive()).then_some(raw), reason)
+    }
+
+    /// The error with what Kafka's `ConfigDef` would say of `raw`: of its type, or of its value.
+    fn told(&self, error: ConfigError, raw: &str, value: Option<&Value>) -> ConfigError {
+        let words = match (value, &self.allowed, self.config_type) {
+            (None, _, ConfigType::Boolean) => "Expected value to be either true or false".to_owned(),
+            (None, _, ConfigType::Short | ConfigType::Int | ConfigType::Long | ConfigType::Double) => {
+                format!("Not a number of type {}", format!("{:?}", self.config_type).to_uppercase())
+            }
+            (Some(_), Allowed::AtLeast(min), _) => format!("Value must be at least {min}"),
+            (Some(_), Allowed::OneOf(texts), _) => format!("String must be one of: {}", texts.join(", ")),
+            (Some(_), Allowed::AnyCase(texts), _) => {
+                format!("String must be one of (case insensitive): {}", texts.join(", "))
+            }
+            _ => return error,
+        };
+        error.telling(format!("Invalid value {raw} for configuration {}: {words}", self.key))
     }
 
     fn parse_type(&self, text: &str) -> Result<Value, String> {

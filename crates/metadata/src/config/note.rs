@@ -12,11 +12,35 @@ pub struct ConfigError {
     pub value: Option<String>,
     /// Why it can not be used, as a sentence without the key and the value.
     pub reason: String,
+    /// The whole sentence with which Kafka answers clients in such a case, where it is a common one. People search for it, and scripts
+    /// look for it.
+    pub to_clients: Option<String>,
 }
 
 impl ConfigError {
     pub(crate) fn new(key: &str, value: Option<&str>, reason: impl Into<String>) -> Self {
-        ConfigError { key: key.to_owned(), value: value.map(str::to_owned), reason: reason.into() }
+        ConfigError {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+            reason: reason.into(),
+            to_clients: None,
+        }
+    }
+
+    /// The same error, of which clients are told this.
+    pub(crate) fn telling(self, sentence: impl Into<String>) -> Self {
+        ConfigError { to_clients: Some(sentence.into()), ..self }
+    }
+
+    /// The sentence for whoever asked over the wire.
+    pub fn to_clients(&self) -> String {
+        match (&self.to_clients, &self.value) {
+            (Some(sentence), _) => sentence.clone(),
+            (None, Some(value)) => {
+                format!("Invalid value {value} for configuration {}: {}", self.key, self.reason)
+            }
+            (None, None) => self.to_string(),
+        }
     }
 }
 

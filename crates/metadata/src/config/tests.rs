@@ -231,8 +231,9 @@ fn mistakes_name_key_value_and_reason() {
         &["only a broker and can not be a voter"],
     );
     // A password that is wrong is not repeated.
-    let error = ConfigError { key: "ssl.key.password".to_owned(), value: None, reason: "no".to_owned() };
+    let error = ConfigError::new("ssl.key.password", None, "no");
     assert_eq!(error.to_string(), "ssl.key.password: no");
+    assert_eq!(error.to_clients(), "ssl.key.password: no");
 }
 
 #[test]

@@ -294,7 +294,8 @@ pub fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) 
     for (key, Bounded { min, max, .. }) in bounded {
         if let Some(value) = number(key).filter(|value| !(min..=max).contains(value)) {
             let reason = format!("must be in the range {min} to {max} inclusive");
-            return Err(ConfigError::new(key, Some(&value.to_string()), reason));
+            let told = format!("{key} {reason}.");
+            return Err(ConfigError::new(key, Some(&value.to_string()), reason).telling(told));
         }
     }
     let [(session_key, session), (heartbeat_key, heartbeat), _] = bounded;
@@ -302,7 +303,8 @@ pub fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) 
         let (session, heartbeat) = (session.of(number(session_key)), heartbeat.of(number(heartbeat_key)));
         if session <= heartbeat {
             let reason = format!("must be greater than {heartbeat_key}, which is {heartbeat}");
-            return Err(ConfigError::new(session_key, Some(&session.to_string()), reason));
+            let told = format!("{session_key} must be greater than {heartbeat_key}");
+            return Err(ConfigError::new(session_key, Some(&session.to_string()), reason).telling(told));
         }
     }
     Ok(())
@@ -321,10 +323,15 @@ pub fn validate_broker_config(key: &str, value: &str, per_broker: bool) -> Resul
     match definition.update {
         Update::ReadOnly => {
             let reason = "can not change while the node runs: set it in the node's properties and restart";
-            Err(ConfigError::new(key, shown, reason))
+            let told = format!("Cannot update these configs dynamically: [{key}]");
+            Err(ConfigError::new(key, shown, reason).telling(told))
         }
         Update::PerBroker if !per_broker => {
-            Err(ConfigError::new(key, shown, "can only be set for one broker: name its id"))
+            let reason = "can only be set for one broker: name its id";
+            let told = format!(
+                "Cannot update these configs at default cluster level, broker id must be specified: [{key}]"
+            );
+            Err(ConfigError::new(key, shown, reason).telling(told))
         }
         _ => definition.parse(value).map(drop),
     }
@@ -338,7 +345,9 @@ fn known(
 ) -> Result<&'static Definition, ConfigError> {
     table.get(key).ok_or_else(|| {
         let meant = table.nearest(key).map_or(String::new(), |near| format!(", did you mean {near}?"));
+        let told = format!("Unknown {kind} config name: {key}{meant}");
         ConfigError::new(key, Some(value), format!("there is no such {kind} configuration{meant}"))
+            .telling(told)
     })
 }
 
