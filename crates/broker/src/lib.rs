@@ -20,6 +20,7 @@ mod forward;
 mod lifecycle;
 mod node;
 mod open;
+mod open_files;
 mod partition;
 mod peers;
 mod permissions;

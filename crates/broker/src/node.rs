@@ -124,6 +124,9 @@ impl Broker {
 
     /// Performs an [`Effect::Read`], on a thread that may wait for the disk.
     pub fn on_read(&self, task: ReadTask, now: Millis, out: &mut Effects) {
+        if task.may_open_logs() {
+            self.make_room_for_files(now, out);
+        }
         match task {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
             ReadTask::Checkpoint => {

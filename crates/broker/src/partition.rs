@@ -569,10 +569,8 @@ impl Partition {
         let core = &mut *self.lock();
         let log = core.log.as_mut()?;
         log.expire_producers(now);
-        // Coordinators append at any time, on threads that may not wait: their logs stay loaded.
-        let idle = !std::mem::take(&mut core.used) && core.flush == Flush::Idle && !self.topic.internal;
-        if idle && log.synced_offset() == log.log_end_offset() && log.release_files().is_err() {
-            core.role = Role::Offline;
+        if !std::mem::take(&mut core.used) {
+            self.release(core);
         }
         let log = core.log.as_ref()?;
         Some((log.recovery_point(), log.log_start_offset(), core.high_watermark))
@@ -703,10 +701,13 @@ impl Core {
     }
 
     fn begin_flush(&mut self, of: &Arc<Partition>, out: &mut Effects) {
-        if let Some(job) = self.log.as_mut().and_then(Log::begin_flush) {
-            self.flush = Flush::Running;
-            let (target, birth) = (FlushTarget::Partition(of.clone()), self.birth.clone());
-            out.push(Effect::Flush(FlushTask { target, birth, job }));
-        }
+        out.extend(self.flush_task(of).map(Effect::Flush));
+    }
+
+    /// What has to be done to flush the log, if it needs a flush and none is under way.
+    fn flush_task(&mut self, of: &Arc<Partition>) -> Option<FlushTask> {
+        let job = self.log.as_mut()?.begin_flush()?;
+        self.flush = Flush::Running;
+        Some(FlushTask { target: FlushTarget::Partition(of.clone()), birth: self.birth.clone(), job })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ottla_metadata::config::{self, BrokerConfig, TopicCompression, TopicConfig, TransactionSettings};
@@ -14,8 +14,8 @@ use ottla_protocol::records::TimestampType;
 use ottla_storage::disk::read_file;
 use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, CompactionRules, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenHints, OpenMode,
-    PartitionDir, PartitionDirKind, PartitionName, RetentionRules, StorageError, TailBudget,
+    Checkpoint, CompactionRules, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenFiles, OpenHints,
+    OpenMode, PartitionDir, PartitionDirKind, PartitionName, RetentionRules, StorageError, TailBudget,
     TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
 };
 
@@ -77,6 +77,8 @@ pub(crate) struct Store {
     checkpoint_due: Mutex<Option<Millis>>,
     /// `log.flush.offset.checkpoint.interval.ms`.
     checkpoint_interval_ms: Millis,
+    /// Where the search for a log that can let go of its files goes on ([`crate::open_files`]).
+    pub clock_hand: AtomicUsize,
     /// Directories set aside, by the time at which they are removed.
     doomed: Mutex<BTreeMap<(Millis, u64), Doomed>>,
 }
@@ -120,6 +122,7 @@ impl Store {
             reports: Mutex::default(),
             checkpoint_due: Mutex::default(),
             checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
+            clock_hand: AtomicUsize::new(0),
             doomed: Mutex::default(),
         })
     }
@@ -139,6 +142,17 @@ impl Store {
 
     pub fn disk(&self) -> &Arc<dyn Disk> {
         self.dir.disk()
+    }
+
+    /// How many files are open beyond those that may be when `spare` more are wanted.
+    pub fn open_files_beyond(&self, spare: usize) -> usize {
+        let OpenFiles { count, limit } = self.disk().open_files();
+        (count + spare).saturating_sub(limit)
+    }
+
+    /// Whether logs should let go of files before others open some.
+    pub fn has_too_many_files(&self) -> bool {
+        self.open_files_beyond(1) > 0
     }
 
     pub fn usage(&self) -> std::io::Result<(u64, u64)> {

@@ -10,13 +10,17 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ottla_protocol::ReadAt;
-use ottla_storage::{Disk, File, Lock, OpenMode, Usage};
+use ottla_storage::{Disk, File, Lock, OpenFiles, OpenMode, Usage};
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::ReadWriteFlags;
+
+/// The files that this process has open through this module.
+static OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
 
 /// Slices that one `pwritev` takes (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
@@ -63,6 +67,7 @@ impl Disk for RealDisk {
             OpenMode::Truncate => options.write(true).create(true).truncate(true),
         };
         let file = options.open(path).map_err(at(path))?;
+        OPEN_FILES.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(RealFile { file, path: path.into() }))
     }
 
@@ -139,6 +144,13 @@ impl Disk for RealDisk {
         let stat = rustix::fs::statvfs(dir).map_err(at(dir))?;
         Ok(Usage { total: stat.f_blocks * stat.f_frsize, usable: stat.f_bavail * stat.f_frsize })
     }
+
+    /// Half of what the process may have open (`ulimit -n`) is for files, the other half for sockets.
+    fn open_files(&self) -> OpenFiles {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        OpenFiles { count: OPEN_FILES.load(Ordering::Relaxed), limit: limit / 2 }
+    }
 }
 
 /// A directory, and those directly in it that lie on other file systems, since they are links or something is mounted there; one for
@@ -180,6 +192,12 @@ impl Drop for RealLock {
 struct RealFile {
     file: fs::File,
     path: Box<Path>,
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        OPEN_FILES.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ReadAt for RealFile {

@@ -30,7 +30,7 @@ pub use dir::{
     PartitionDirKind, PartitionName, QuorumState, SnapshotWriter, list_snapshots, open_snapshot,
     read_partition_metadata, remove_partial_snapshots, remove_snapshot, write_partition_metadata,
 };
-pub use disk::{Disk, DiskCounters, File, Lock, OpenMode, SimDisk, Usage};
+pub use disk::{Disk, DiskCounters, File, Lock, OpenFiles, OpenMode, SimDisk, Usage};
 pub use epochs::EpochEntry;
 pub use error::{AppendError, ReadError, StorageError};
 pub use flush::{FlushDone, FlushJob};

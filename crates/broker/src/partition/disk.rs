@@ -7,8 +7,8 @@ use ottla_metadata::config::TopicConfig;
 use ottla_protocol::ErrorCode;
 use ottla_storage::{FoundOffset, LoadJob, Log, Lookup, Slice, StorageError};
 
-use super::{Core, Leading, Partition, Positions, Role, Wakes};
-use crate::effect::Millis;
+use super::{Core, Flush, Leading, Partition, Positions, Role, Wakes};
+use crate::effect::{FlushOutcome, FlushTask, Millis};
 use crate::sessions::lock;
 use std::sync::Arc;
 
@@ -20,11 +20,42 @@ enum Missing {
 }
 
 impl Partition {
-    /// Whether the log can be appended to and asked without waiting for the disk. It stays so for at least one checkpoint interval.
+    /// Whether the log can be appended to and asked without waiting for the disk. It stays so for at least one checkpoint interval,
+    /// or, when files run short, until all other logs were asked to let go of theirs.
     pub(crate) fn is_at_hand(&self) -> bool {
         let mut core = self.lock();
         core.used = true;
-        core.is_at_hand()
+        core.is_at_hand() && !(core.fresh && self.store.has_too_many_files())
+    }
+
+    /// Lets go of the log's files unless it was used since it was asked last. When it has to be flushed first, that is all that happens:
+    /// the broker has to be told, and the log to be asked again. Waits for the disk, without the lock.
+    pub(crate) fn let_go(self: &Arc<Self>) -> Option<FlushOutcome> {
+        let mut core = self.lock();
+        if std::mem::take(&mut core.used) || self.release(&mut core) {
+            return None;
+        }
+        let task = core.flush_task(self);
+        drop(core);
+        task.map(FlushTask::run)
+    }
+
+    /// Lets go of the log's files if nothing of it has to reach the disk.
+    pub(crate) fn let_go_if_flushed(&self) {
+        self.release(&mut self.lock());
+    }
+
+    /// Lets go of files. False: not now, since something has to reach the disk, or will be needed by somebody who can not wait.
+    pub(super) fn release(&self, core: &mut Core) -> bool {
+        // Coordinators append at any time, on threads that may not wait: their logs stay loaded.
+        let (Some(log), false) = (core.log.as_mut(), self.topic.internal) else { return true };
+        if core.flush == Flush::Running || log.synced_offset() < log.log_end_offset() {
+            return false;
+        }
+        if log.release_files().is_err() {
+            core.role = Role::Offline;
+        }
+        true
     }
 
     /// Opens the log if it is not open, and loads what it let go of. Waits for the disk, without the lock.

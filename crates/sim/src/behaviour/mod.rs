@@ -7,6 +7,7 @@ mod groups;
 mod metadata;
 mod mutations;
 mod offsets;
+mod open_files;
 mod partitions;
 mod produce;
 mod quotas;

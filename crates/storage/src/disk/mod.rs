@@ -40,6 +40,15 @@ pub struct Usage {
     pub usable: u64,
 }
 
+/// How many files are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// Handles that were given out and not dropped.
+    pub count: usize,
+    /// From how many on somebody should let go of some. More can be opened: what is left is for sockets, and for those who can not wait.
+    pub limit: usize,
+}
+
 /// A tree of directories and files. Object-safe; shared by everything that stores.
 pub trait Disk: Send + Sync + Debug {
     /// Opens a file. `NotFound` if it (or, when creating, its directory) does not exist.
@@ -64,6 +73,8 @@ pub trait Disk: Send + Sync + Debug {
     fn try_lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
     /// Size and free space of the file system that holds `dir`.
     fn usage(&self, dir: &Path) -> io::Result<Usage>;
+    /// How many files are open, and how many should be at most.
+    fn open_files(&self) -> OpenFiles;
 }
 
 /// An open file. Positions are absolute: there is no cursor.

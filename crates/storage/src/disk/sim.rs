@@ -5,11 +5,12 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::fault::{Fault, Operation};
 use super::tree::{Dice, FileChange, Ino, Tree};
-use super::{Disk, File, Lock, OpenMode, ReadAt, Usage};
+use super::{Disk, File, Lock, OpenFiles, OpenMode, ReadAt, Usage};
 
 /// What a simulated disk was asked to do so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +53,14 @@ struct State {
 #[derive(Debug, Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    files: Arc<FileCount>,
+}
+
+/// Beside the state, since files are dropped by whoever holds its lock.
+#[derive(Debug)]
+struct FileCount {
+    open: AtomicUsize,
+    limit: AtomicUsize,
 }
 
 impl SimDisk {
@@ -72,7 +81,8 @@ impl SimDisk {
             total_bytes: 1 << 40,
             now: 0,
         };
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        let files = FileCount { open: AtomicUsize::new(0), limit: AtomicUsize::new(usize::MAX / 2) };
+        SimDisk { state: Arc::new(Mutex::new(state)), files: Arc::new(files) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -123,6 +133,11 @@ impl SimDisk {
         self.lock().is_resident = is_resident;
     }
 
+    /// Sets from how many on files should be let go of; twice as many can not be opened.
+    pub fn set_open_files_limit(&self, limit: usize) {
+        self.files.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// What the disk was asked to do so far.
     pub fn counters(&self) -> DiskCounters {
         self.lock().counters
@@ -170,6 +185,10 @@ impl State {
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let OpenFiles { count, limit } = self.open_files();
+        if count >= 2 * limit {
+            return Err(io::Error::other("too many open files"));
+        }
         let mut state = self.lock();
         state.admit(Operation::Open, path)?;
         let ino = match (state.tree.find(path), mode) {
@@ -189,6 +208,7 @@ impl Disk for SimDisk {
             (None, OpenMode::Read | OpenMode::Write) => return Err(io::Error::from(io::ErrorKind::NotFound)),
         };
         let writable = mode != OpenMode::Read;
+        self.files.open.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(SimFile { disk: self.clone(), ino, path: path.to_path_buf(), writable }))
     }
 
@@ -266,6 +286,11 @@ impl Disk for SimDisk {
         let total = state.total_bytes;
         Ok(Usage { total, usable: total.saturating_sub(state.counters.bytes_written) })
     }
+
+    fn open_files(&self) -> OpenFiles {
+        let FileCount { open, limit } = &*self.files;
+        OpenFiles { count: open.load(Ordering::Relaxed), limit: limit.load(Ordering::Relaxed) }
+    }
 }
 
 #[derive(Debug)]
@@ -288,6 +313,12 @@ struct SimFile {
     ino: Ino,
     path: PathBuf,
     writable: bool,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.files.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for SimFile {
