@@ -25,7 +25,7 @@ use crate::peers::{Forwarded, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
 use crate::quorum::Quorum;
-use crate::quotas::{ClientQuotas, MutationQuotas};
+use crate::quotas::{ClientQuotas, ConnectionQuotas, MutationQuotas};
 use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
@@ -55,6 +55,7 @@ pub struct Broker {
     pub(crate) purgatory: Purgatory,
     pub(crate) quotas: ClientQuotas,
     pub(crate) mutation_quotas: MutationQuotas,
+    pub(crate) connection_quotas: ConnectionQuotas,
     pub(crate) upkeep: Upkeep,
     pub(crate) producer_ids: Arc<ProducerIds>,
     pub(crate) peers: Arc<Peers>,

@@ -23,7 +23,7 @@ use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::purgatory::Purgatory;
 use crate::quorum::{Identity, Quorum};
-use crate::quotas::{ClientQuotas, MutationQuotas, Windows};
+use crate::quotas::{ClientQuotas, ConnectionQuotas, MutationQuotas, Windows};
 use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
@@ -144,6 +144,7 @@ impl Broker {
             ),
             purgatory: Purgatory::new(),
             quotas: ClientQuotas::new(Windows::of(config.quotas.clients)),
+            connection_quotas: ConnectionQuotas::new(Windows::of(config.quotas.clients)),
             mutation_quotas: MutationQuotas::new(Windows::of(config.quotas.controller)),
             upkeep,
             producer_ids: Arc::default(),

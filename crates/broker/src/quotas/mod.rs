@@ -7,6 +7,7 @@
 //! length of all windows is forgotten, since it has nothing to pay for.
 
 mod bucket;
+mod connections;
 mod mutations;
 mod precedence;
 mod rate;
@@ -16,6 +17,7 @@ use std::sync::Mutex;
 
 use ottla_metadata::Image;
 
+pub(crate) use self::connections::ConnectionQuotas;
 pub(crate) use self::mutations::MutationQuotas;
 use self::precedence::Payer;
 pub(crate) use self::rate::{Rate, Windows};

@@ -94,6 +94,8 @@ pub struct NetworkSettings {
     pub request_max_bytes: i32,
     /// Connections waiting to be accepted.
     pub backlog: i32,
+    /// Most new connections in a second; the largest number stands for no limit.
+    pub max_connection_creation_rate: i32,
     /// Most connections of the node.
     pub max_connections: i32,
     /// Most connections from one address.

@@ -62,6 +62,7 @@ pub(super) fn resolve_network(
         receive_buffer_bytes: buffer(layers.int("socket.receive.buffer.bytes")?),
         request_max_bytes: layers.int("socket.request.max.bytes")?,
         backlog: layers.int("socket.listen.backlog.size")?,
+        max_connection_creation_rate: layers.int("max.connection.creation.rate")?,
         max_connections: layers.int("max.connections")?,
         max_connections_per_ip: layers.int("max.connections.per.ip")?,
         max_connections_per_ip_overrides: parse_ip_overrides(layers)?,

@@ -1,5 +1,7 @@
 //! Accepts connections on loop 0 and gives each to the loop with the fewest.
 //!
+//! Connections that come too fast are accepted late, or turned away late; how fast is too fast, the broker says.
+//!
 //! The tricky idea: an error of `accept` concerns one connection (the peer has gone) or the process (no file descriptors are left);
 //! in the second case accepting pauses, or it would spin.
 
@@ -9,13 +11,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_broker::Millis;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
 
 use super::Listening;
 use super::event_loop::EventLoop;
 use super::inbox::Message;
 
+/// Connections that wait to be closed because their address opens too many; more are closed at once.
+const TURNED_AWAY_MAX: usize = 1_000;
 /// How long nothing is accepted when the process has run out of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,11 +35,27 @@ pub async fn accept(event_loop: Rc<EventLoop>, listening: Listening) {
     };
     let mut has_complained = false;
     loop {
-        event_loop.node.census.room().await;
+        let node = &event_loop.node;
+        let for_all = !node.broker.is_of_nodes(&listening.name);
+        if for_all {
+            node.census.room().await;
+        }
         match listener.accept().await {
             Ok((stream, peer)) => {
                 has_complained = false;
-                if let Err(error) = place(&event_loop, stream, peer, &listening.name) {
+                let pause = node.broker.on_accepted(&listening.name, node.clock.now());
+                if pause > 0 {
+                    wait(pause).await;
+                    // Others may have taken the room meanwhile.
+                    if for_all {
+                        node.census.room().await;
+                    }
+                }
+                let address = plain(peer.ip());
+                let refused = node.broker.refuse_connection(&listening.name, address, node.clock.now());
+                if let Some(pause) = refused {
+                    turn_away(&event_loop, stream, address, pause);
+                } else if let Err(error) = place(&event_loop, stream, peer, &listening.name) {
                     crate::debug!("a connection of {peer} ended while it was accepted: {error}");
                 }
             }
@@ -46,6 +68,27 @@ pub async fn accept(event_loop: Rc<EventLoop>, listening: Listening) {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+async fn wait(ms: Millis) {
+    if let Ok(ms @ 1..) = u64::try_from(ms) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+/// Closes a connection, later: who connects again and again has to wait each time.
+fn turn_away(event_loop: &Rc<EventLoop>, stream: TcpStream, address: IpAddr, after: Millis) {
+    crate::debug!("{address} opens connections too fast (connection_creation_rate); one is closed");
+    let held = event_loop.turned_away.get();
+    if held < TURNED_AWAY_MAX {
+        let event_loop = Rc::clone(event_loop);
+        event_loop.turned_away.set(held + 1);
+        spawn_local(async move {
+            wait(after).await;
+            drop(stream);
+            event_loop.turned_away.set(event_loop.turned_away.get() - 1);
+        });
     }
 }
 

@@ -49,6 +49,8 @@ pub struct EventLoop {
     /// An earlier deadline came up than the one that is waited for.
     rearm: Notify,
     is_stopping: Cell<bool>,
+    /// Connections that wait to be closed (see the acceptor).
+    pub turned_away: Cell<usize>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
     /// Listeners of clients, from which nobody accepts before the node serves.
     held: RefCell<Vec<Listening>>,
@@ -70,6 +72,7 @@ pub fn run(node: Arc<Node>, index: u16, listening: Vec<Listening>) {
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),
+            turned_away: Cell::new(0),
             acceptors: RefCell::default(),
             held: RefCell::default(),
             peers: Peers::default(),
@@ -421,6 +424,7 @@ mod tests {
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),
+            turned_away: Cell::new(0),
             acceptors: RefCell::default(),
             held: RefCell::default(),
             peers: Peers::default(),

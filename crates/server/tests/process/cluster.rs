@@ -1,7 +1,6 @@
 //! Three nodes as processes: they form a cluster, replicate, and lose nothing that was acknowledged when one is killed.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,11 +16,10 @@ use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataReques
 use ottla_protocol::messages::metadata_response::MetadataResponse;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
-use ottla_protocol::messages::request_header::RequestHeader;
 use ottla_protocol::records::{self, BatchBuilder, BatchOptions};
-use ottla_protocol::{Message, Reader, Records, Request, Writer};
+use ottla_protocol::{Message, Reader, Records, Request};
 
-use crate::node::{Node, ottla, response};
+use crate::node::{Node, ask, ottla};
 
 const TOPIC: &str = "orders";
 const NODES: usize = 3;
@@ -180,20 +178,6 @@ impl Cluster {
             }
         }
     }
-}
-
-fn ask<'a, R: Request<'a>>(stream: &mut TcpStream, request: &R, version: i16) -> Option<Bytes> {
-    let header =
-        RequestHeader { request_api_key: R::KEY as i16, request_api_version: version, ..Default::default() };
-    let mut writer = Writer::new();
-    header.encode(&mut writer, R::KEY.request_header_version(version)).expect("it can be said");
-    request.encode(&mut writer, version).expect("it can be said");
-    let frame = writer.into_bytes();
-    stream.write_all(&(frame.len() as i32).to_be_bytes()).ok()?;
-    stream.write_all(&frame).ok()?;
-    let answer = response(stream)?;
-    let header = 4 + R::KEY.response_header_version(version) as usize;
-    Some(Bytes::from(answer).slice(header..))
 }
 
 /// Tries until it works; the pause only keeps the machine free for those who are waited for.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod node;
+mod quotas;
 mod refusals;
 mod serving;
 mod storage;

@@ -6,6 +6,10 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use ottla_protocol::messages::request_header::RequestHeader;
+use ottla_protocol::{Message, Request, Writer};
+
 /// Longer than anything here takes on a busy machine; only a hanging process ever waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -170,4 +174,19 @@ pub fn ask_api_versions(stream: &mut TcpStream, correlation_id: i32) -> Vec<(i16
     let short = |at: usize| i16::from_be_bytes([response[at], response[at + 1]]);
     let count = u32::from_be_bytes([response[6], response[7], response[8], response[9]]) as usize;
     (0..count).map(|i| (short(10 + i * 6), short(12 + i * 6), short(14 + i * 6))).collect()
+}
+
+/// Asks a request; the body of its answer, or `None` when the peer has closed the connection.
+pub fn ask<'a, R: Request<'a>>(stream: &mut TcpStream, request: &R, version: i16) -> Option<Bytes> {
+    let header =
+        RequestHeader { request_api_key: R::KEY as i16, request_api_version: version, ..Default::default() };
+    let mut writer = Writer::new();
+    header.encode(&mut writer, R::KEY.request_header_version(version)).expect("it can be said");
+    request.encode(&mut writer, version).expect("it can be said");
+    let frame = writer.into_bytes();
+    stream.write_all(&(frame.len() as i32).to_be_bytes()).ok()?;
+    stream.write_all(&frame).ok()?;
+    let answer = response(stream)?;
+    let header = 4 + R::KEY.response_header_version(version) as usize;
+    Some(Bytes::from(answer).slice(header..))
 }

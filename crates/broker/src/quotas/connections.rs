@@ -1,0 +1,169 @@
+//! How fast connections may come: to the node (`max.connection.creation.rate`), and from one address (`connection_creation_rate` of an
+//! `ip`; KIP-612; Kafka's `ConnectionQuotas`).
+//!
+//! The tricky idea: the two act differently. When too many come to the node, whoever accepts them pauses; when too many come from one
+//! address, only those are turned away, after a pause, so that a client that connects again at once gains nothing. Who was turned away
+//! does not count.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use ottla_metadata::{Image, QuotaEntity};
+
+use super::{PAYERS_MAX, Rate, Windows};
+use crate::Broker;
+use crate::effect::Millis;
+use crate::sessions::lock;
+
+const IP: &str = "ip";
+const KEY: &str = "connection_creation_rate";
+
+/// Connections that came lately.
+#[derive(Debug)]
+pub(crate) struct ConnectionQuotas {
+    windows: Windows,
+    to_node: Mutex<Rate>,
+    /// From each address; those that are not remembered (`None`) count as one.
+    from: Mutex<BTreeMap<Option<IpAddr>, Rate>>,
+}
+
+impl ConnectionQuotas {
+    pub(crate) fn new(windows: Windows) -> ConnectionQuotas {
+        ConnectionQuotas { windows, to_node: Mutex::default(), from: Mutex::default() }
+    }
+
+    /// A connection came. The time in milliseconds until the next one may.
+    fn count(&self, limit: i32, now: Millis) -> Millis {
+        if limit == i32::MAX {
+            return 0;
+        }
+        let pause = lock(&self.to_node).charge(1.0, f64::from(limit), self.windows, now);
+        pause.min(self.windows.length_ms)
+    }
+
+    /// A connection of that address came. `Some`: it is one too many, and is to be closed after so many milliseconds.
+    fn refuse(&self, image: &Image, address: IpAddr, now: Millis) -> Option<Millis> {
+        let limit = limit_of(image, address)?;
+        let mut from = lock(&self.from);
+        let mut key = Some(address);
+        if from.len() >= PAYERS_MAX && !from.contains_key(&key) {
+            from.retain(|_, rate| !rate.is_idle(self.windows, now));
+            if from.len() >= PAYERS_MAX {
+                key = None;
+            }
+        }
+        let rate = from.entry(key).or_default();
+        let pause = rate.charge(1.0, limit, self.windows, now).min(self.windows.length_ms);
+        if pause > 0 {
+            rate.charge(-1.0, limit, self.windows, now);
+        }
+        (pause > 0).then_some(pause)
+    }
+}
+
+/// That of the address, or that of all addresses.
+fn limit_of(image: &Image, address: IpAddr) -> Option<f64> {
+    if image.quotas().is_empty() {
+        return None;
+    }
+    let of = |name: Option<String>| {
+        let entity = QuotaEntity::new(vec![(IP.into(), name.map(Into::into))]);
+        image.quotas().get(&entity)?.get(KEY).copied()
+    };
+    of(Some(address.to_string())).or_else(|| of(None))
+}
+
+impl Broker {
+    /// A connection was accepted at that listener. Returns the time in milliseconds after which it may be taken in; until then no further
+    /// one is to be accepted there. Other brokers and controllers are not made to wait.
+    pub fn on_accepted(&self, listener: &str, now: Millis) -> Millis {
+        if self.is_of_nodes(listener) {
+            return 0;
+        }
+        self.connection_quotas.count(self.live_config().network.max_connection_creation_rate, now)
+    }
+
+    /// A connection of that address was accepted. `Some`: its address opens too many, it has to be closed after so many milliseconds.
+    pub fn refuse_connection(&self, listener: &str, address: IpAddr, now: Millis) -> Option<Millis> {
+        if self.is_controller_listener(listener) {
+            return None;
+        }
+        let refused = self.connection_quotas.refuse(&self.image(), address, now);
+        let limit = self.live_config().network.max_connection_creation_rate;
+        if refused.is_some() && !self.is_of_nodes(listener) && limit != i32::MAX {
+            lock(&self.connection_quotas.to_node).charge(
+                -1.0,
+                f64::from(limit),
+                self.connection_quotas.windows,
+                now,
+            );
+        }
+        refused
+    }
+
+    /// Whether a listener is for the nodes of the cluster alone, so that limits of the whole node do not hold there.
+    pub fn is_of_nodes(&self, listener: &str) -> bool {
+        let network = &self.config.network;
+        let of_controllers = |name: &str| self.is_controller_listener(name);
+        let for_clients = network.listeners.iter().filter(|listener| !of_controllers(&listener.name)).count();
+        of_controllers(listener) || (for_clients > 1 && *listener == *network.inter_broker_listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_metadata::Replayer;
+    use ottla_protocol::messages::client_quota_record::{ClientQuotaRecord, EntityData};
+    use ottla_protocol::messages::metadata_record::MetadataRecord;
+
+    const WINDOWS: Windows = Windows { count: 11, length_ms: 1_000 };
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    fn image(quotas: &[(Option<&str>, f64)]) -> Image {
+        let mut replayer = Replayer::new(Image::empty("cluster"));
+        for (offset, (address, value)) in (0..).zip(quotas) {
+            let name = address.map(|address| address.to_owned().into());
+            let record = ClientQuotaRecord {
+                entity: vec![EntityData { entity_type: IP.into(), entity_name: name }],
+                key: KEY.into(),
+                value: *value,
+                remove: false,
+            };
+            replayer.replay(&MetadataRecord::ClientQuotaRecord(record), offset).expect("fits");
+        }
+        replayer.image().clone()
+    }
+
+    #[test]
+    fn the_node_pauses_for_a_window_at_most() {
+        let quotas = ConnectionQuotas::new(WINDOWS);
+        for _ in 0..20 {
+            assert_eq!(quotas.count(2, 0), 0, "ten seconds are granted");
+        }
+        assert_eq!(quotas.count(2, 0), 500);
+        assert_eq!(quotas.count(2, 500), 500, "one came, half a second went by");
+        for _ in 0..10 {
+            quotas.count(2, 500);
+        }
+        assert_eq!(quotas.count(2, 500), 1_000, "at most");
+        assert_eq!(quotas.count(0, 20_000), 1_000, "nobody is wanted: one in each window");
+        assert_eq!(quotas.count(i32::MAX, 500), 0);
+    }
+
+    #[test]
+    fn an_address_has_its_own_limit_or_that_of_all() {
+        let image = image(&[(Some("10.0.0.1"), 1.0), (None, 2.0)]);
+        let quotas = ConnectionQuotas::new(WINDOWS);
+        let refused = |address: IpAddr, now: Millis| quotas.refuse(&image, address, now);
+        for _ in 0..10 {
+            assert_eq!((refused(A, 0), refused(B, 0)), (None, None));
+        }
+        assert_eq!((refused(A, 0), refused(B, 0)), (Some(1_000), None));
+        assert_eq!(refused(A, 0), Some(1_000), "who is turned away does not count");
+        assert_eq!(refused(A, 11_000), None, "long forgotten");
+        assert_eq!(limit_of(&Image::empty("cluster"), A), None);
+    }
+}
