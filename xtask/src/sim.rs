@@ -63,18 +63,21 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         Subject::Node | Subject::Cluster => {}
     }
     if let Some(seed) = options.seed {
-        let Told { acknowledged, faults, trace } =
+        let Told { acknowledged, committed, faults, trace } =
             tell(options.subject, seed).map_err(|broken| Trouble::new(format!("seed {seed}: {broken}")))?;
-        println!("seed {seed}: {acknowledged} records acknowledged, {faults} faults, trace {trace:016x}");
+        println!(
+            "seed {seed}: {acknowledged} records acknowledged, {committed} transactions committed, {faults} faults, trace {trace:016x}"
+        );
         return Ok(true);
     }
     let begun = Instant::now();
-    let (mut acknowledged, mut faults, mut broken) = (0, 0, 0);
+    let (mut acknowledged, mut committed, mut faults, mut broken) = (0, 0, 0, 0);
     let named = if options.subject == Subject::Cluster { "sim cluster" } else { "sim" };
     for seed in options.first..options.first + options.seeds {
         match tell(options.subject, seed) {
             Ok(report) => {
                 acknowledged += report.acknowledged;
+                committed += report.committed;
                 faults += report.faults;
             }
             Err(promise) => {
@@ -89,7 +92,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     }
     let took = begun.elapsed().as_secs_f64();
     println!(
-        "\rsim: {} seeds, {faults} faults, {acknowledged} records acknowledged, {broken} broken, {took:.1} s",
+        "\rsim: {} seeds, {faults} faults, {acknowledged} records acknowledged, {committed} transactions committed, {broken} broken, {took:.1} s",
         options.seeds
     );
     Ok(broken == 0)
@@ -98,17 +101,26 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
 /// What a run did.
 struct Told {
     acknowledged: u64,
+    /// Transactions, where there are any.
+    committed: u64,
     faults: u64,
     trace: u64,
 }
 
 fn tell(subject: Subject, seed: u64) -> Result<Told, String> {
     if subject == Subject::Cluster {
-        let ottla_sim::ClusterReport { trace, acknowledged, faults } = ottla_sim::run_cluster(seed)?;
-        return Ok(Told { acknowledged: acknowledged as u64, faults, trace });
+        // Plain producers alone, whose load the first seeds were found with, and then transactions beside them.
+        let plain = ottla_sim::run_cluster(seed)?;
+        let whole = ottla_sim::run_cluster_transactions(seed).map_err(|it| format!("transactions: {it}"))?;
+        return Ok(Told {
+            acknowledged: (plain.acknowledged + whole.acknowledged) as u64,
+            committed: whole.committed as u64,
+            faults: plain.faults + whole.faults,
+            trace: plain.trace ^ whole.trace,
+        });
     }
     let ottla_sim::Report { trace, acknowledged, deaths } = ottla_sim::run(seed)?;
-    Ok(Told { acknowledged, faults: deaths, trace })
+    Ok(Told { acknowledged, committed: 0, faults: deaths, trace })
 }
 
 /// The model of transactions is part of the simulator.

@@ -280,10 +280,12 @@ impl Broker {
             let Ok(partition) = topic.partition(index.0) else { continue };
             if change.new.leader != Some(me) {
                 coordinators.resign(self, index.0, now, out);
-            } else if change.leader_changed()
-                && let Err(error) = coordinators.lead(self, partition, new(index.0), now, out)
-            {
-                out.push(Effect::Report(error));
+            } else if change.leader_changed() {
+                // It may have led before, and others in between.
+                coordinators.resign(self, index.0, now, out);
+                if let Err(error) = coordinators.lead(self, partition, new(index.0), now, out) {
+                    out.push(Effect::Report(error));
+                }
             }
         }
     }

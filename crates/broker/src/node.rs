@@ -16,7 +16,7 @@ use crate::api::produce::Gather;
 use crate::api::{self, Circumstance};
 use crate::call::Deferred;
 use crate::connection::Connection;
-use crate::coordination::{Coordinators, MarkerWrite, Parked};
+use crate::coordination::{Coordinators, MarkerWrite, Parked, Remotes};
 use crate::crew::Crew;
 use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
 use crate::lifecycle::Lifecycle;
@@ -49,6 +49,8 @@ pub struct Broker {
     pub(crate) transactions: Coordinators<TransactionCoordinator>,
     /// Questions to transaction coordinators that will be asked again.
     pub(crate) parked: Parked,
+    /// Markers for partitions, and questions to coordinators, of other brokers.
+    pub(crate) remotes: Remotes,
     /// Feeds the coordinators that this node will lead.
     pub(crate) coordinator_seed: u64,
     pub(crate) sessions: Sessions,

@@ -15,7 +15,7 @@ use ottla_metadata::{Delta, Image};
 use ottla_storage::{Disk, HashSecret, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
 
 use crate::Broker;
-use crate::coordination::{Coordinators, Parked};
+use crate::coordination::{Coordinators, Parked, Remotes};
 use crate::crew::{Alone, Crew, Job};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::lifecycle::Lifecycle;
@@ -137,6 +137,7 @@ impl Broker {
             groups: Coordinators::new(i64::from(config.offsets.commit_timeout_ms)),
             transactions: Coordinators::new(i64::from(config.network.request_timeout_ms)),
             parked: Parked::default(),
+            remotes: Remotes::default(),
             coordinator_seed: dice.roll(),
             sessions: Sessions::new(
                 usize::try_from(config.requests.fetch_session_slots).unwrap_or(0),

@@ -470,6 +470,22 @@ impl Partition {
         self.lock_settled(current_leader_epoch, now)?.positions()
     }
 
+    /// Sees to it that the coordinator of this partition hears when the log is committed up to `end`. Returns what is committed now.
+    pub(crate) fn await_commit(self: &Arc<Self>, end: i64, now: Millis, out: &mut Effects) -> i64 {
+        let mut core = self.lock();
+        if core.high_watermark < end && core.role == Role::Leader {
+            let at = core.acks.partition_point(|ack| ack.required <= end);
+            core.acks.insert(at, Ack { required: end, waiter: Committed::Coordinator });
+            core.plan_flush(self, true, now, out);
+        }
+        core.high_watermark
+    }
+
+    /// Records below it are committed (exclusive).
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.lock().high_watermark
+    }
+
     /// Locks the partition with its log at hand, if this node leads it.
     fn lock_settled(
         &self,

@@ -12,6 +12,7 @@ use ottla_protocol::messages::request_header::RequestHeader;
 use ottla_protocol::{ApiKey, Chain, Message, Reader, Request, Writer};
 
 use crate::call::Deferred;
+use crate::coordination::{self, MarkerLetter};
 use crate::effect::{Effect, Effects, Millis};
 use crate::replication::PartitionKey;
 use crate::sessions::lock;
@@ -29,6 +30,10 @@ pub enum Lane {
     Heartbeat,
     /// Fetches of data from a leader, which wait for news.
     Replication,
+    /// Ends of transactions, answered when they are committed.
+    Markers,
+    /// Questions to transaction coordinators, answered when what they changed is committed.
+    Transactions,
 }
 
 /// One connection: an address, and what it is for.
@@ -101,6 +106,16 @@ pub(crate) enum Awaited {
     },
     /// Changes of ISRs.
     Isr,
+    /// Ends of transactions in partitions that another broker leads.
+    Markers {
+        broker: i32,
+        letters: Vec<MarkerLetter>,
+    },
+    /// Questions to the transaction coordinators of another broker.
+    Admissions {
+        broker: i32,
+        asks: Vec<Arc<coordination::Ask>>,
+    },
     /// A request of a client.
     Forwarded(Box<Forwarded>),
 }

@@ -13,5 +13,5 @@ mod scenario;
 pub mod transactions;
 mod world;
 
-pub use cluster::{ClusterReport, run_cluster};
+pub use cluster::{ClusterReport, run_cluster, run_cluster_transactions};
 pub use scenario::{Report, run};

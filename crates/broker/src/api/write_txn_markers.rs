@@ -1,6 +1,7 @@
 //! WriteTxnMarkers 1-2: ends transactions in partitions of this node, as other coordinators or an operator (`kafka-transactions --abort`)
 //! ask. v2 says which rules the transaction was ended by: with version 2 the epoch must be new (KIP-1228).
 
+use ottla_coordinator::TransactionVersion;
 use ottla_protocol::messages::write_txn_markers_request::WriteTxnMarkersRequest;
 use ottla_protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
@@ -35,7 +36,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: WriteTxnMark
             producer_epoch: asked.producer_epoch,
             coordinator_epoch: asked.coordinator_epoch,
             commit: asked.transaction_result,
-            bumps_epoch: asked.transaction_version >= 2,
+            version: TransactionVersion(i16::from(asked.transaction_version)),
         };
         for (t, topic) in asked.topics.iter().enumerate() {
             for (p, index) in topic.partition_indexes.iter().enumerate() {

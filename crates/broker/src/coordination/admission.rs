@@ -65,8 +65,22 @@ impl Parked {
 }
 
 impl Broker {
-    /// Asks. The answer goes to whom it concerns, now or later.
+    /// Asks, wherever the transaction is coordinated. The answer goes to whom it concerns, now or later.
     pub(crate) fn ask(&self, ask: &Arc<Ask>, now: Millis, out: &mut Effects) {
+        let handed = self.transaction_coordinator(&ask.transactional_id).and_then(|broker| {
+            if broker != self.config.node_id {
+                self.post_ask(broker, ask, now, out);
+                return Ok(());
+            }
+            self.ask_own_coordinator(ask, now, out)
+        });
+        if let Err(error) = handed {
+            let answer = PartitionsAnswer::all(&ask.transactional_id, &ask.partitions, error);
+            self.on_ask_answered(ask, &answer, now, out);
+        }
+    }
+
+    fn ask_own_coordinator(&self, ask: &Arc<Ask>, now: Millis, out: &mut Effects) -> Result<(), ErrorCode> {
         let asked = AddPartitions {
             transactional_id: &ask.transactional_id,
             producer_id: ask.producer_id,
@@ -75,18 +89,10 @@ impl Broker {
             verify_only: !ask.adds,
             client_version: TransactionVersion::V2,
         };
-        let handed = self.transactions.ask_inside(
-            self,
-            &ask.transactional_id,
-            ask,
-            now,
-            out,
-            |coordinator, context| coordinator.handle_add_partitions(&asked, context),
-        );
-        if let Err(error) = handed {
-            let answer = PartitionsAnswer::all(&ask.transactional_id, &ask.partitions, error);
-            self.on_ask_answered(ask, &answer, now, out);
-        }
+        let id = &ask.transactional_id;
+        self.transactions.ask_inside(self, id, ask, now, out, |coordinator, context| {
+            coordinator.handle_add_partitions(&asked, context)
+        })
     }
 
     /// The answer to an ask.
@@ -147,12 +153,26 @@ impl Broker {
     }
 }
 
-/// What the producer is told of an error of the coordinator.
+/// What the producer is told of an error of the coordinator (Kafka: `ReplicaManager.handleProduceAppend`,
+/// `CoordinatorOperationExceptionHelper`).
 fn translate(error: ErrorCode, ask: &Ask) -> ErrorCode {
+    let is_produce = matches!(ask.whom, Whom::Queues(_));
     match error {
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::TransactionAbortable if !ask.knows_abortable => ErrorCode::InvalidTxnState,
+        // Nobody knows whether the partition is part of the transaction. The producer comes again, to this broker: it is not meant to
+        // look for another coordinator.
+        ErrorCode::NetworkException
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator
+            if is_produce =>
+        {
+            ErrorCode::NotEnoughReplicas
+        }
+        ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
         // Producers before version 2 do not expect it here; those of version 2 wait for markers often enough to know it.
+        ErrorCode::ConcurrentTransactions if !ask.adds && is_produce => ErrorCode::NotEnoughReplicas,
         ErrorCode::ConcurrentTransactions if !ask.adds => ErrorCode::CoordinatorNotAvailable,
         error => error,
     }

@@ -1,11 +1,14 @@
-//! Writing transaction markers: on behalf of the coordinators of this node, and of whoever sends WriteTxnMarkers.
+//! Writing transaction markers: on behalf of the coordinators of this node, and of whoever sends WriteTxnMarkers. Those for partitions that
+//! other brokers lead are sent there (`remote`).
 //!
 //! The tricky idea: a marker on `__consumer_offsets` goes through the group coordinator of that partition, whose pending offsets it
 //! decides; everywhere else it goes straight to the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ottla_coordinator::TransactionVersion;
 use ottla_coordinator::transaction::{MarkerEvent, MarkerResult, Markers};
 use ottla_metadata::topic_name::CONSUMER_OFFSETS;
 use ottla_protocol::ErrorCode;
@@ -14,19 +17,20 @@ use ottla_protocol::records::{EndTxnMarker, end_txn_batch};
 use ottla_storage::AppendOrigin;
 
 use crate::Broker;
+use crate::coordination::remote::MarkerLetter;
 use crate::coordination::{Joint, JointBody};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::partition::{AppendRefusal, Committed, Partition, Wakes};
 
 /// A marker for one partition.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartitionMarker {
     pub producer_id: i64,
     pub producer_epoch: i16,
     pub coordinator_epoch: i32,
     pub commit: bool,
-    /// Whether it must bring a new epoch (transaction version 2).
-    pub bumps_epoch: bool,
+    /// The rules that the transaction was ended by; with version 2 the marker must bring a new epoch.
+    pub version: TransactionVersion,
 }
 
 /// Who is told what became of a marker.
@@ -57,7 +61,7 @@ impl PartitionMarker {
     ) -> Result<(i64, bool, Wakes), ErrorCode> {
         let marker = EndTxnMarker { coordinator_epoch: self.coordinator_epoch };
         let batch = end_txn_batch(0, now, self.commit, marker, self.producer_id, self.producer_epoch, 0);
-        let origin = AppendOrigin::Marker { bumps_epoch: self.bumps_epoch };
+        let origin = AppendOrigin::Marker { bumps_epoch: self.version.bumps_epoch() };
         match partition.append(&Bytes::from(batch), origin, Some(waiter), now, out) {
             Ok((info, committed, wakes)) => Ok((info.last_offset + 1, committed, wakes)),
             Err(AppendRefusal::Code(error) | AppendRefusal::Unverified(error)) => Err(error),
@@ -74,8 +78,9 @@ impl Broker {
             producer_epoch: markers.producer_epoch,
             coordinator_epoch: markers.coordinator_epoch,
             commit: markers.commit,
-            bumps_epoch: markers.version.bumps_epoch(),
+            version: markers.version,
         };
+        let mut reached = BTreeSet::new();
         for partition in &markers.partitions {
             let event = MarkerEvent {
                 transactional_id: markers.transactional_id.clone(),
@@ -84,12 +89,25 @@ impl Broker {
                 partition: partition.clone(),
                 result: MarkerResult::Done,
             };
-            let waiter = MarkerWaiter::Coordinator(Arc::new(event));
-            self.write_marker((&partition.0, partition.1), &marker, waiter, now, out);
+            let event = Arc::new(event);
+            match self.leader_of(&partition.0, partition.1) {
+                Some(leader) if leader != self.config.node_id => {
+                    reached.insert(leader);
+                    self.post_marker(leader, MarkerLetter { marker, event }, now, out);
+                }
+                // Here, or nowhere: then that is what comes out.
+                _ => {
+                    let waiter = MarkerWaiter::Coordinator(event);
+                    self.write_marker((&partition.0, partition.1), &marker, waiter, now, out);
+                }
+            }
+        }
+        for leader in reached {
+            self.send_markers(leader, now, out);
         }
     }
 
-    /// Writes one marker. `waiter` is told, now or later.
+    /// Writes one marker to a partition that this node leads. `waiter` is told, now or later.
     pub(crate) fn write_marker(
         &self,
         (topic, index): (&str, i32),

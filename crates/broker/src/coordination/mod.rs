@@ -7,6 +7,7 @@ mod admission;
 mod joint;
 mod load;
 mod markers;
+mod remote;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub(crate) use admission::{Ask, Parked, Whom};
 pub(crate) use joint::{Joint, JointBody};
 pub use markers::MarkerWrite;
 pub(crate) use markers::{MarkerWaiter, PartitionMarker};
+pub(crate) use remote::{MarkerLetter, Remotes};
 use shard::{Asker, Origin, Shard};
 
 use crate::Broker;
@@ -165,17 +167,21 @@ impl<C: Coordinator> Coordinators<C> {
     ) -> Result<(), String> {
         let index = partition.index;
         let (end, leader_epoch) = load::load(&partition, &mut coordinator, now)?;
-        let shard = Arc::new(Shard::new(partition, coordinator, end, self.commit_timeout_ms));
+        // What was read may be more than what is committed: nothing is said or done because of it before it is.
+        let committed = partition.await_commit(end, now, out);
+        let shard = Arc::new(Shard::new(partition, coordinator, (end, committed), self.commit_timeout_ms));
         let image = broker.image();
         let topics = ImageTopics::new(&image, broker);
-        let released =
+        let mut released =
             shard.run(broker, now, out, |coordinator| coordinator.on_loaded(leader_epoch, now, &topics));
         self.shards.rcu(|shards| {
             let mut shards = BTreeMap::clone(shards);
             shards.insert(index, shard.clone());
             shards
         });
-        // What it goes on with comes back to it, so it has to be found.
+        // What it goes on with comes back to it, so it has to be found. What was committed before it could be is heard of now.
+        let high_watermark = shard.partition.high_watermark();
+        released.append(shard.on_committed(high_watermark, out));
         broker.go_on(released, now, out);
         Ok(())
     }

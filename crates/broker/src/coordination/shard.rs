@@ -90,8 +90,13 @@ enum Parcel {
 }
 
 impl<C: Coordinator> Shard<C> {
-    /// A shard whose coordinator was loaded from a log that ends at `end`.
-    pub fn new(partition: Arc<Partition>, coordinator: C, end: i64, commit_timeout_ms: Millis) -> Self {
+    /// A shard whose coordinator was loaded from a log that ends at `end`, and of which so much is committed.
+    pub fn new(
+        partition: Arc<Partition>,
+        coordinator: C,
+        (end, committed): (i64, i64),
+        commit_timeout_ms: Millis,
+    ) -> Self {
         let state = State {
             coordinator,
             gone: false,
@@ -99,7 +104,7 @@ impl<C: Coordinator> Shard<C> {
             last_waiter: 0,
             held: VecDeque::new(),
             end,
-            committed: end,
+            committed,
             armed: None,
         };
         Shard { partition, commit_timeout_ms, state: Mutex::new(state) }

@@ -97,7 +97,7 @@ impl Rig {
         let settings = Arc::new(broker.config().topic_defaults.clone());
         let partition = Partition::new(Arc::new(topic), 0, settings, broker.store.clone());
         let _ = partition.become_leader(0, &alone(), 0);
-        let shard = Shard::new(partition, Yes::default(), 0, COMMIT_TIMEOUT_MS);
+        let shard = Shard::new(partition, Yes::default(), (0, 0), COMMIT_TIMEOUT_MS);
         Rig { broker, shard, slot: 0, out: Effects::new() }
     }
 

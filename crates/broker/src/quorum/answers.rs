@@ -285,6 +285,12 @@ impl Broker {
             Awaited::Creation(deferred) => {
                 self.on_controller_answer(Answer::Created(deferred), now, out);
             }
+            Awaited::Markers { broker, letters } => {
+                self.on_markers_answered(broker, &letters, body.as_ref(), version, now, out);
+            }
+            Awaited::Admissions { broker, asks } => {
+                self.on_asks_answered(broker, &asks, body.as_ref(), version, now, out);
+            }
             Awaited::Forwarded(forwarded) => self.on_forwarded(forwarded, body.as_ref(), now, out),
         }
     }

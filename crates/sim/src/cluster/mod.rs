@@ -2,6 +2,8 @@
 //! clock that all of them share. One seed decides everything.
 
 mod run;
+mod transactions;
 mod world;
+mod writer;
 
-pub use run::{ClusterReport, run_cluster};
+pub use run::{ClusterReport, run_cluster, run_cluster_transactions};

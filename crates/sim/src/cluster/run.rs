@@ -12,11 +12,13 @@ use ottla_protocol::messages::create_topics_request::{
 use ottla_protocol::messages::create_topics_response::CreateTopicsResponse;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::FetchResponse;
+use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequest;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
 use ottla_protocol::records::{self, BatchBuilder, BatchOptions};
 use ottla_protocol::{ErrorCode, Records, Request};
 
+use super::transactions::{self, LEDGER, Ledger, committed_offset, offset_fetch};
 use super::world::Cluster;
 use crate::client::{frame, read};
 
@@ -35,6 +37,8 @@ pub struct ClusterReport {
     pub trace: u64,
     /// Records that were acknowledged.
     pub acknowledged: usize,
+    /// Transactions that were committed.
+    pub committed: usize,
     /// How many faults there were.
     pub faults: u64,
 }
@@ -55,13 +59,27 @@ struct Run {
     /// When the next thing goes wrong, and when what is wrong is over.
     fault_at: Millis,
     rejoin_at: Option<Millis>,
+    /// Transactions, in runs that have them.
+    ledger: Option<Ledger>,
 }
 
 /// Runs one seed. An error is a broken promise.
 pub fn run_cluster(seed: u64) -> Result<ClusterReport, String> {
+    run(seed, false)
+}
+
+/// Runs one seed with transactional producers as well. An error is a broken promise.
+pub fn run_cluster_transactions(seed: u64) -> Result<ClusterReport, String> {
+    run(seed, true)
+}
+
+fn run(seed: u64, with_transactions: bool) -> Result<ClusterReport, String> {
     let lost_one_in = [u64::MAX, 200, 40][(seed % 3) as usize];
+    let mut cluster = Cluster::new(seed, NODES, lost_one_in);
+    let ledger = with_transactions.then(|| Ledger::new(&mut cluster));
     let mut run = Run {
-        cluster: Cluster::new(seed, NODES, lost_one_in),
+        cluster,
+        ledger,
         producers: (0..PARTITIONS).map(|_| Producer::default()).collect(),
         faults: 0,
         fault_at: 0,
@@ -78,13 +96,19 @@ impl Run {
         self.wait_for("three nodes that serve", HEAL_MS, |run| {
             (0..NODES).all(|node| run.cluster.serves(node)).then_some(())
         })?;
-        self.create_topic()?;
+        self.create_topic(TOPIC, PARTITIONS)?;
+        if self.ledger.is_some() {
+            self.create_topic(LEDGER, transactions::PARTITIONS)?;
+        }
         let end = self.cluster.now + PLAY_MS;
         self.fault_at = self.cluster.now + 1_000;
         while self.cluster.now < end {
             let until = self.cluster.now + 1 + self.cluster.dice.below(20) as i64;
             while self.cluster.step(until)? {}
             self.produce()?;
+            if let Some(ledger) = &mut self.ledger {
+                ledger.advance(&mut self.cluster)?;
+            }
             self.go_wrong();
         }
         self.cluster.heal();
@@ -102,7 +126,35 @@ impl Run {
         }
         self.wait_for("nodes that agree", HEAL_MS, |run| run.do_agree().then_some(()))?;
         let acknowledged = self.producers.iter().map(|producer| producer.acknowledged.len()).sum();
-        Ok(ClusterReport { trace: self.cluster.trace, acknowledged, faults: self.faults })
+        let committed = match self.ledger.take() {
+            Some(ledger) => self.check_ledger(ledger)?,
+            None => 0,
+        };
+        Ok(ClusterReport { trace: self.cluster.trace, acknowledged, committed, faults: self.faults })
+    }
+
+    /// Everything that was begun is decided, and what was decided is so.
+    fn check_ledger(&mut self, mut ledger: Ledger) -> Result<usize, String> {
+        ledger.stop();
+        let end = self.cluster.now + HEAL_MS;
+        while !ledger.is_settled(&mut self.cluster)? {
+            if self.cluster.now >= end {
+                return Err(format!("transactions stay open: {ledger:?}"));
+            }
+            let until = self.cluster.now + 20;
+            while self.cluster.step(until)? {}
+        }
+        let mut offsets = Vec::new();
+        for group in ledger.groups() {
+            let asked = self.wait_for("offsets that are stable", HEAL_MS, |run| {
+                let node = run.cluster.dice.below(NODES as u64) as usize;
+                let answer = run.ask::<OffsetFetchRequest<'_>>(node, offset_fetch(&group), 7).ok()?;
+                committed_offset(&answer).ok()
+            });
+            offsets.push(asked?);
+        }
+        ledger.check(&offsets)?;
+        Ok(ledger.committed())
     }
 
     fn wait_a_second(&mut self) -> Result<(), String> {
@@ -162,9 +214,9 @@ impl Run {
                 return false;
             };
             let image = broker.image();
-            let known = image.topic_by_name(TOPIC);
             let all_active = (1..=NODES as i32).all(|id| image.is_active(NodeId(id)));
-            all_active && known.is_some_and(|topic| topic.partitions.values().all(|it| it.isr.len() == NODES))
+            let mut partitions = image.topics_by_name().flat_map(|topic| topic.partitions.values());
+            all_active && partitions.all(|partition| partition.isr.len() == NODES)
         })
     }
 
@@ -178,20 +230,11 @@ impl Run {
                 .all(|image| image.last_offset() == images[0].last_offset() && **image == *images[0])
     }
 
-    /// The leader, as most of those that are reached see it.
-    fn leader(&mut self, partition: i32) -> Option<usize> {
-        let node = self.cluster.dice.below(NODES as u64) as usize;
-        let broker = self.cluster.broker(node).filter(|_| self.cluster.serves(node))?;
-        let image = broker.image();
-        let leader = image.topic_by_name(TOPIC)?.partitions.get(&PartitionId(partition))?.leader?;
-        Some(leader.0 as usize - 1)
-    }
-
-    fn create_topic(&mut self) -> Result<(), String> {
+    fn create_topic(&mut self, name: &'static str, num_partitions: i32) -> Result<(), String> {
         let config = CreatableTopicConfig { name: "min.insync.replicas".into(), value: Some("2".into()) };
         let topic = CreatableTopic {
-            name: TOPIC.into(),
-            num_partitions: PARTITIONS,
+            name: name.into(),
+            num_partitions,
             replication_factor: NODES as i16,
             configs: vec![config],
             ..Default::default()
@@ -220,7 +263,7 @@ impl Run {
                     self.note_acknowledgement(index, value, &answer)?;
                 }
             }
-            let Some(leader) = self.leader(partition) else { continue };
+            let Some(leader) = self.cluster.leader(TOPIC, PartitionId(partition)) else { continue };
             let value = self.producers[index].next_value;
             let mut batch = BatchBuilder::new(0, BatchOptions::default());
             batch.push(self.cluster.now, None, Some(&value.to_be_bytes()), &[]);
@@ -267,7 +310,8 @@ impl Run {
         let mut found: BTreeMap<i64, u64> = BTreeMap::new();
         let mut offset = 0;
         loop {
-            let leader = self.wait_for("a leader", HEAL_MS, |run| run.leader(partition))?;
+            let leader =
+                self.wait_for("a leader", HEAL_MS, |run| run.cluster.leader(TOPIC, PartitionId(partition)))?;
             let wanted = FetchPartition {
                 partition,
                 fetch_offset: offset,
@@ -349,7 +393,20 @@ mod tests {
     }
 
     #[test]
+    fn transactions_over_several_nodes_are_whole_on_many_seeds() {
+        let mut committed = 0;
+        for seed in 0..6 {
+            match run_cluster_transactions(seed) {
+                Ok(report) => committed += report.committed,
+                Err(broken) => panic!("seed {seed}: {broken}"),
+            }
+        }
+        assert!(committed > 100, "a sweep in which nothing is committed shows nothing: {committed}");
+    }
+
+    #[test]
     fn a_seed_is_a_function() {
         assert_eq!(run_cluster(3), run_cluster(3));
+        assert_eq!(run_cluster_transactions(3), run_cluster_transactions(3));
     }
 }

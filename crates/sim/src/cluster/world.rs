@@ -13,6 +13,7 @@ use ottla_broker::{
     Token,
 };
 use ottla_metadata::config::BrokerConfig;
+use ottla_protocol::ids::PartitionId;
 use ottla_storage::{Pace, SimDisk};
 
 use crate::dice::Dice;
@@ -128,6 +129,7 @@ impl Cluster {
             ("broker.heartbeat.interval.ms", "500".to_owned()),
             ("replica.lag.time.max.ms", "4000".to_owned()),
             ("offsets.topic.num.partitions", "2".to_owned()),
+            ("transaction.state.log.num.partitions", "2".to_owned()),
         ];
         let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let (broker, _) = BrokerConfig::resolve(&settings).expect("a sound configuration");
@@ -181,6 +183,20 @@ impl Cluster {
 
     pub fn serves(&self, node: usize) -> bool {
         self.nodes[node].serves
+    }
+
+    /// One of the nodes that serve.
+    pub fn any_server(&mut self) -> Option<usize> {
+        let node = self.dice.below(self.nodes.len() as u64) as usize;
+        self.nodes[node].serves.then_some(node)
+    }
+
+    /// The leader, as one of those that serve sees it.
+    pub fn leader(&mut self, topic: &str, partition: PartitionId) -> Option<usize> {
+        let node = self.any_server()?;
+        let image = self.broker(node)?.image();
+        let leader = image.topic_by_name(topic)?.partitions.get(&partition)?.leader?;
+        Some(leader.0 as usize - 1)
     }
 
     /// A client's request; its answer comes with [`Cluster::take_answer`].
