@@ -32,6 +32,7 @@ impl Broker {
         self.delete_topics(delta, now, out);
         self.take_up_partitions(image, delta, now, out);
         self.configure_topics(image, delta, reconfigured, out);
+        self.note_time_quotas(image, delta);
         self.image.store(Arc::new(image.clone()));
         self.serve_if_unfenced(image, out);
         self.advance_fetchers(now, out);

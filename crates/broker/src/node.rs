@@ -1,5 +1,6 @@
 //! The broker object: what the shell calls, and where each call goes.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
@@ -56,6 +57,8 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) quotas: ClientQuotas,
+    /// Whether the time of anybody's requests is limited.
+    pub(crate) limits_time: AtomicBool,
     pub(crate) mutation_quotas: MutationQuotas,
     pub(crate) connection_quotas: ConnectionQuotas,
     pub(crate) upkeep: Upkeep,

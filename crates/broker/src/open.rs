@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -145,6 +145,7 @@ impl Broker {
             ),
             purgatory: Purgatory::new(),
             quotas: ClientQuotas::new(Windows::of(config.quotas.clients)),
+            limits_time: AtomicBool::new(false),
             connection_quotas: ConnectionQuotas::new(Windows::of(config.quotas.clients)),
             mutation_quotas: MutationQuotas::new(Windows::of(config.quotas.controller)),
             upkeep,

@@ -154,7 +154,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
 }
 
 /// The broker that fetches as a follower. Up to v14 it is named elsewhere; only since v15 it says which life of it fetches (KIP-903).
-fn follower_of(broker: &Broker, request: &FetchRequest<'_>) -> Option<FollowerFetch> {
+pub(crate) fn follower_of(broker: &Broker, request: &FetchRequest<'_>) -> Option<FollowerFetch> {
     let id = request.replica_id.max(request.replica_state.replica_id);
     let broker_epoch = request.replica_state.replica_epoch;
     (id >= 0).then(|| {

@@ -11,6 +11,7 @@ mod connections;
 mod mutations;
 mod precedence;
 mod rate;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -37,6 +38,8 @@ pub(crate) enum Flow {
     Produce,
     /// Bytes of fetched records (`consumer_byte_rate`).
     Fetch,
+    /// Hundredths of the time of a thread (`request_percentage`).
+    Time,
 }
 
 impl Flow {
@@ -44,6 +47,7 @@ impl Flow {
         match self {
             Flow::Produce => "producer_byte_rate",
             Flow::Fetch => "consumer_byte_rate",
+            Flow::Time => time::KEY,
         }
     }
 }
@@ -60,15 +64,8 @@ impl ClientQuotas {
         ClientQuotas { windows, rates: Mutex::default() }
     }
 
-    /// A client moved that many bytes. The pause in milliseconds that its connection has to make.
-    pub(crate) fn charge(
-        &self,
-        image: &Image,
-        flow: Flow,
-        client_id: &str,
-        bytes: usize,
-        now: Millis,
-    ) -> i32 {
+    /// A client used that much. The pause in milliseconds that its connection has to make.
+    pub(crate) fn charge(&self, image: &Image, flow: Flow, client_id: &str, used: f64, now: Millis) -> i32 {
         let Some((limit, payer)) = self.limit(image, flow, client_id) else { return 0 };
         let rates = &mut *lock(&self.rates);
         let mut key = (flow, Some(payer));
@@ -78,7 +75,9 @@ impl ClientQuotas {
                 key.1 = None;
             }
         }
-        let pause = rates.entry(key).or_default().charge(bytes as f64, limit, self.windows, now);
+        let pause = rates.entry(key).or_default().charge(used, limit, self.windows, now);
+        // As in Kafka: how long a request takes hangs on more than its client.
+        let pause = if flow == Flow::Time { pause.min(self.windows.length_ms) } else { pause };
         i32::try_from(pause).unwrap_or(i32::MAX)
     }
 
@@ -108,7 +107,7 @@ impl Broker {
         now: Millis,
         out: &mut Effects,
     ) -> i32 {
-        let pause = self.quotas.charge(&self.image(), flow, client_id, bytes, now);
+        let pause = self.quotas.charge(&self.image(), flow, client_id, bytes as f64, now);
         self.pause(token, pause, now, out);
         pause
     }

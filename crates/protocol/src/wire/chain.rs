@@ -78,6 +78,8 @@ impl Chunk {
 pub struct Chain {
     chunks: Vec<Chunk>,
     len: usize,
+    /// Where the time is that a client has to pause, if this is an answer that tells it.
+    throttle_at: Option<usize>,
 }
 
 impl Chain {
@@ -128,6 +130,34 @@ impl Chain {
     pub fn append(&mut self, other: Chain) {
         self.len += other.len;
         self.chunks.extend(other.chunks);
+    }
+
+    pub(super) fn set_throttle_at(&mut self, at: Option<usize>) {
+        self.throttle_at = at;
+    }
+
+    /// Has the answer tell a client to pause for so many milliseconds, unless it tells of a longer pause already, or can not tell of one.
+    pub fn raise_throttle_time(&mut self, ms: i32) {
+        let Some(mut at) = self.throttle_at else { return };
+        for chunk in &mut self.chunks {
+            match chunk {
+                Chunk::Bytes(bytes) if at < bytes.len() => {
+                    let place = at..at + size_of::<i32>();
+                    let told = bytes.get(place.clone()).and_then(|told| told.try_into().ok());
+                    if told.is_some_and(|told| i32::from_be_bytes(told) < ms) {
+                        let own = std::mem::take(bytes).try_into_mut();
+                        let mut own = own.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                        own[place].copy_from_slice(&ms.to_be_bytes());
+                        *bytes = own.freeze();
+                    }
+                    return;
+                }
+                other => match at.checked_sub(other.len()) {
+                    Some(rest) => at = rest,
+                    None => return,
+                },
+            }
+        }
     }
 
     /// All bytes in one piece. Reads what is in files; copies only where there is more than one chunk.

@@ -21,6 +21,8 @@ pub struct Writer {
     message: &'static str,
     version: i16,
     error: Option<EncodeError>,
+    /// Where the time is that a client has to pause.
+    throttle_at: Option<usize>,
 }
 
 /// Where the length of a tagged field is to be written.
@@ -51,6 +53,7 @@ impl Writer {
     /// What was written, as a chain.
     pub fn finish(mut self) -> Chain {
         self.flush();
+        self.chain.set_throttle_at(self.throttle_at);
         self.chain
     }
 
@@ -113,6 +116,12 @@ impl Writer {
         if !self.buffer.is_empty() {
             self.chain.push_bytes(self.buffer.split().freeze());
         }
+    }
+
+    /// The time in milliseconds that a client has to pause. Its place is remembered, for [`Chain::raise_throttle_time`].
+    pub fn throttle_time(&mut self, ms: i32) {
+        self.throttle_at = Some(self.len());
+        self.i32(ms);
     }
 
     /// Bytes as they are, without a length.
@@ -310,6 +319,27 @@ mod tests {
         assert_eq!(kinds, [false, false, true, false]);
         assert_eq!(chain.read().expect("letters never fail"), b"\x07\x0amemorycde\x08"[..]);
         assert_eq!(chain.in_memory(), None);
+    }
+
+    #[test]
+    fn the_pause_that_an_answer_tells_can_be_raised_later() {
+        let mut chain = Chain::from(Bytes::from_static(b"memory"));
+        chain.push_file(FileRange { file: Arc::new(Letters), position: 2, len: 3 });
+        let mut writer = Writer::new();
+        writer.records(Some(&Records::Chain(chain)), true);
+        writer.throttle_time(300);
+        writer.i8(8);
+        let mut chain = writer.finish();
+        let shared = chain.clone();
+        let told = |chain: &Chain| chain.read().expect("letters never fail")[10..].to_vec();
+        chain.raise_throttle_time(299);
+        assert_eq!(told(&chain), [0, 0, 1, 44, 8]);
+        chain.raise_throttle_time(i32::MAX);
+        assert_eq!(told(&chain), [127, 255, 255, 255, 8]);
+        assert_eq!(told(&shared), [0, 0, 1, 44, 8], "somebody else's answer");
+        let mut silent = Chain::from(Bytes::from_static(b"memory"));
+        silent.raise_throttle_time(1);
+        assert_eq!(silent.read().expect("in memory"), b"memory"[..]);
     }
 
     #[test]

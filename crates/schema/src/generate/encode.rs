@@ -9,6 +9,9 @@ use crate::model::{Field, Type};
 use crate::names;
 use crate::tree::{Node, Tree};
 
+/// The field of responses whose place is remembered: what a client has to pause may only be known when the answer leaves.
+const THROTTLE_TIME: &str = "throttle_time_ms";
+
 /// `fn write`: the fields in order, then the tagged ones that are not default.
 pub fn write(code: &mut Code, tree: &Tree<'_>, node: &Node<'_>) {
     let refuses = |field: &Field| within(field.versions, node.versions).is_some();
@@ -129,6 +132,7 @@ fn value(field: &Field, flexible: &str) -> Vec<String> {
             lines.push(mark);
             format!("if let Some(value) = &{place} {{ value.write(w, version); }}")
         }
+        (Type::I32, _) if field.name == THROTTLE_TIME => format!("w.throttle_time({place});"),
         (kind, _) => single(kind, &format!("&{place}"), &place, flexible),
     };
     lines.push(line);

@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla_broker::{Connection, Effects, Gather, Millis, Response, Token};
@@ -26,7 +26,7 @@ use super::frames::ReadBuffers;
 use super::inbox::Message;
 use super::node::Node;
 use super::peers::Peers;
-use super::pipeline::Pipeline;
+use super::pipeline::{Meter, Pipeline};
 use super::slab::{Key, Slab};
 use super::timers::{Timer, Timers};
 
@@ -130,9 +130,15 @@ impl EventLoop {
     /// Has the broker handle a request of one of the connections.
     pub fn on_frame(&self, connection: &mut Connection, frame: Bytes, token: Token) {
         let (now, mut effects) = (self.node.clock.now(), Effects::new());
+        let broker = &self.node.broker;
+        let payer = broker.limits_time().then(|| broker.payer_of_time(connection, &frame)).flatten();
+        let payer = payer.map(|client_id| (client_id, Instant::now()));
         let mut gather = self.gather.borrow_mut();
         let was_empty = gather.is_empty();
-        self.node.broker.on_frame_of_many(connection, frame, token, now, &mut gather, &mut effects);
+        broker.on_frame_of_many(connection, frame, token, now, &mut gather, &mut effects);
+        if let (Some((client_id, begun)), Some(pipeline)) = (payer, self.pipeline(key_of(token))) {
+            pipeline.meter(token.slot, client_id, nanos_since(begun));
+        }
         if was_empty && !gather.is_empty() {
             self.gathered.notify_one();
         }
@@ -157,7 +163,18 @@ impl EventLoop {
 
     fn append(&self) {
         let mut effects = Effects::new();
-        self.node.broker.on_gathered(&mut self.gather.borrow_mut(), self.node.clock.now(), &mut effects);
+        let mut gather = self.gather.borrow_mut();
+        let tokens: Vec<Token> =
+            if self.node.broker.limits_time() { gather.tokens().collect() } else { Vec::new() };
+        let begun = (!tokens.is_empty()).then(Instant::now);
+        self.node.broker.on_gathered(&mut gather, self.node.clock.now(), &mut effects);
+        drop(gather);
+        let share = begun.map_or(0, |begun| nanos_since(begun) / tokens.len() as u64);
+        for token in tokens {
+            if let Some(pipeline) = self.pipeline(key_of(token)) {
+                pipeline.add_time(token.slot, share);
+            }
+        }
         self.node.perform(effects, Some(self));
     }
 
@@ -289,10 +306,25 @@ impl EventLoop {
     }
 
     /// Hands an answer to its connection, if that still exists.
-    pub fn respond(&self, token: Token, response: Response) {
+    pub fn respond(&self, token: Token, mut response: Response) {
         assert_eq!(token.shard, self.index, "an answer goes to the loop that owns its connection");
         if let Some(pipeline) = self.pipeline(key_of(token)) {
+            if let Some(meter) = pipeline.take_meter(token.slot) {
+                self.charge(token, &meter, &mut response);
+            }
             pipeline.respond(token.slot, response);
+        }
+    }
+
+    /// A request is answered that took some time: if that was more than its client may use, the answer says so and the connection pauses.
+    fn charge(&self, token: Token, meter: &Meter, response: &mut Response) {
+        let now = self.node.clock.now();
+        let pause = self.node.broker.charge_time(&meter.client_id, meter.nanos, now);
+        if pause > 0 {
+            if let Response::Frame(chain) = response {
+                chain.raise_throttle_time(pause);
+            }
+            self.mute(token, now + i64::from(pause));
         }
     }
 
@@ -363,6 +395,10 @@ impl EventLoop {
         self.append();
         self.connections.borrow().iter().filter(|pipeline| pipeline.has_unsent()).count()
     }
+}
+
+fn nanos_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The connection of a request.

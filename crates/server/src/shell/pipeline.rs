@@ -4,6 +4,7 @@
 //! turn of the loop, the task runs once and sends them together.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -32,6 +33,18 @@ pub struct Pipeline {
     large_since: Cell<Option<Millis>>,
     is_watched: Cell<bool>,
     last_progress: Cell<Millis>,
+    /// Requests in flight whose time counts, in their order.
+    meters: RefCell<VecDeque<Meter>>,
+}
+
+/// How long the broker worked on a request.
+#[derive(Debug)]
+pub struct Meter {
+    slot: u64,
+    /// Whose request it is.
+    pub client_id: Box<str>,
+    /// Nanoseconds so far.
+    pub nanos: u64,
 }
 
 impl Pipeline {
@@ -43,6 +56,25 @@ impl Pipeline {
     /// Whether one more request may be in flight.
     pub fn has_room(&self) -> bool {
         self.slots.borrow().len() < REQUESTS_IN_FLIGHT_MAX
+    }
+
+    /// Begins to count the time of a request.
+    pub fn meter(&self, slot: u64, client_id: Box<str>, nanos: u64) {
+        self.meters.borrow_mut().push_back(Meter { slot, client_id, nanos });
+    }
+
+    /// Counts more of it, if it is counted.
+    pub fn add_time(&self, slot: u64, nanos: u64) {
+        if let Some(meter) = self.meters.borrow_mut().iter_mut().find(|meter| meter.slot == slot) {
+            meter.nanos += nanos;
+        }
+    }
+
+    /// Ends the counting.
+    pub fn take_meter(&self, slot: u64) -> Option<Meter> {
+        let mut meters = self.meters.borrow_mut();
+        let at = meters.iter().position(|meter| meter.slot == slot)?;
+        meters.remove(at)
     }
 
     /// Bytes of answers whose turn has not come.

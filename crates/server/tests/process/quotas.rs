@@ -7,6 +7,8 @@ use ottla_protocol::messages::alter_client_quotas_request::{
     AlterClientQuotasRequest, EntityData, EntryData, OpData,
 };
 use ottla_protocol::messages::alter_client_quotas_response::AlterClientQuotasResponse;
+use ottla_protocol::messages::describe_client_quotas_request::DescribeClientQuotasRequest;
+use ottla_protocol::messages::describe_client_quotas_response::DescribeClientQuotasResponse;
 use ottla_protocol::{Message, Reader};
 
 use crate::node::{Node, ask, ask_api_versions, ottla};
@@ -53,5 +55,30 @@ fn connections_that_come_too_fast_to_the_node_are_taken_in_later() {
         assert!(!ask_api_versions(&mut node.connect(), count as i32).is_empty());
     }
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
+    node.stop();
+}
+
+#[test]
+fn who_keeps_threads_too_busy_is_told_and_muted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start_in(dir.path());
+    let mut stream = node.connect();
+    let entity = EntityData { entity_type: "user".into(), entity_name: None };
+    let op = OpData { key: "request_percentage".into(), value: 0.001, remove: false };
+    let entries = vec![EntryData { entity: vec![entity], ops: vec![op] }];
+    let request = AlterClientQuotasRequest { entries, validate_only: false };
+    assert!(ask(&mut stream, &request, 0).is_some());
+    let mut describe = || {
+        let answer = ask(&mut stream, &DescribeClientQuotasRequest::default(), 0).expect("answered");
+        let response = DescribeClientQuotasResponse::decode(&mut Reader::new(&answer), 0);
+        u64::try_from(response.expect("readable").throttle_time_ms).expect("not negative")
+    };
+    // Ten seconds grant a tenth of a millisecond, which no thousand requests stay below.
+    let pause = (0..1_000).map(|_| describe()).find(|pause| *pause > 0).expect("told to pause");
+    let begun = Instant::now();
+    assert!(pause <= 1_000, "a window at most");
+    describe();
+    // Milliseconds are cut off at both ends.
+    assert!(begun.elapsed() + Duration::from_millis(2) >= Duration::from_millis(pause));
     node.stop();
 }

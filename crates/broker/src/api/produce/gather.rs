@@ -23,7 +23,7 @@ use ottla_storage::AppendOrigin;
 use super::{Entry, PendingProduce, Target, accepted, answer_silently, refused_by};
 use crate::Broker;
 use crate::call::ReplyTo;
-use crate::effect::{Effect, Effects, Millis};
+use crate::effect::{Effect, Effects, Millis, Token};
 use crate::partition::{Committed, Joining, Partition};
 
 /// Batches up to this size are copied, so that they can wait for the end of the turn without keeping the buffer that they were received
@@ -91,6 +91,11 @@ impl Gather {
     /// Whether appending should not be put off any more: there is much, or frames are kept alive, whose memory others could use.
     pub fn is_urgent(&self) -> bool {
         self.holds_frames || self.appends.len() >= APPENDS_MAX || self.copies.len() >= COPIED_BYTES_MAX
+    }
+
+    /// The requests that are gathered.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        self.requests.iter().map(|request| request.reply.token)
     }
 
     /// Which round of gathering this is.
