@@ -24,7 +24,7 @@ impl Broker {
     /// Makes this node what `image` says, given what changed. The new image is visible to requests when this returns, and everything
     /// that it speaks of is served by then.
     pub(crate) fn apply(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
-        let reconfigured = self.reconfigure(image, delta, out);
+        let reconfigured = self.reconfigure(image, delta, now, out);
         if !self.config.roles.broker {
             self.image.store(Arc::new(image.clone()));
             return self.serve_if_unfenced(image, out);
@@ -87,7 +87,8 @@ impl Broker {
                 self.wake(partition, wakes, now, out);
                 let delay = self.live_config().topic_defaults.file_delete_delay_ms;
                 let name = &topic.topic.name;
-                match self.store.set_aside(
+                let Some(root) = partition.root().filter(|root| !root.is_offline()) else { continue };
+                match root.set_aside(
                     name,
                     partition.index,
                     PartitionDirKind::Delete,
@@ -95,7 +96,10 @@ impl Broker {
                 ) {
                     Ok(Some(path)) => self.store.doom(Doomed::Directory(path), now + delay, out),
                     Ok(None) => {}
-                    Err(error) => out.push(Effect::Report(format!("{name}-{}: {error}", partition.index))),
+                    Err(error) => {
+                        self.store.fail_if_broken(&root, &error);
+                        out.push(Effect::Report(format!("{name}-{}: {error}", partition.index)));
+                    }
                 }
             }
         }
@@ -162,6 +166,7 @@ impl Broker {
         let me = NodeId(self.config.node_id);
         let key = (partition.topic.id, partition.index);
         let leader_epoch = state.leader_epoch.0;
+        self.house(partition, state, now, out);
         let wakes = match state.leader {
             Some(leader) if leader == me => {
                 self.fetchers.leave(key);
@@ -187,7 +192,7 @@ impl Broker {
     }
 
     /// Lays what was set for brokers while they run over what this one was started with. Returns whether anything was.
-    pub(crate) fn reconfigure(&self, image: &Image, delta: &Delta, out: &mut Effects) -> bool {
+    pub(crate) fn reconfigure(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) -> bool {
         let own = self.config.node_id.to_string();
         let concerns_me = |name: &str| name.is_empty() || name == own;
         let mut changed = delta.configs.iter().filter(|resource| resource.kind == ResourceType::BROKER);
@@ -200,7 +205,12 @@ impl Broker {
             Ok((live, _notes)) => {
                 self.store.set_producer_rules(&live.transactions);
                 let live = Arc::new(live);
-                self.live.store(live.clone());
+                let before = self.live.swap(live.clone());
+                if before.cordoned_log_dirs != live.cordoned_log_dirs {
+                    // The controller has to know where no new replicas go.
+                    self.lifecycle.hurry(now);
+                    out.push(Effect::Tick { at: now });
+                }
                 out.push(Effect::Reconfigure(live));
                 true
             }

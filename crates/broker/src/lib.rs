@@ -10,6 +10,7 @@
 mod api;
 mod apply;
 mod call;
+mod checkpoints;
 mod config_rules;
 mod connection;
 mod coordination;
@@ -18,6 +19,7 @@ mod effect;
 mod format;
 mod forward;
 mod lifecycle;
+mod log_dirs;
 mod node;
 mod open;
 mod open_files;

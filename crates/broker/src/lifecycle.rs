@@ -11,7 +11,6 @@
 use std::sync::Mutex;
 
 use ottla_metadata::{Image, features};
-use ottla_protocol::ErrorCode;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::broker_heartbeat_request::BrokerHeartbeatRequest;
 use ottla_protocol::messages::broker_heartbeat_response::BrokerHeartbeatResponse;
@@ -20,6 +19,7 @@ use ottla_protocol::messages::broker_registration_response::BrokerRegistrationRe
 use ottla_protocol::messages::controller_registration_request::{
     self as controller, ControllerRegistrationRequest,
 };
+use ottla_protocol::{ErrorCode, Uuid};
 
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
@@ -28,6 +28,21 @@ use crate::sessions::lock;
 
 /// Pause after a question that was not answered, or refused.
 const RETRY_MS: Millis = 100;
+
+/// What a heartbeat said that its answer is looked at for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeartbeatSaid {
+    pub wanted_fence: bool,
+    /// Log directories that failed.
+    pub failed_dirs: Vec<Uuid>,
+}
+
+impl HeartbeatSaid {
+    /// What this request says.
+    pub fn by(request: &BrokerHeartbeatRequest) -> HeartbeatSaid {
+        HeartbeatSaid { wanted_fence: request.want_fence, failed_dirs: request.offline_log_dirs.clone() }
+    }
+}
 
 /// What this node knows of its own standing.
 #[derive(Debug)]
@@ -53,6 +68,8 @@ struct Life {
     /// The same for the registration of a controller.
     is_registering_controller: bool,
     controller_at: Millis,
+    /// Log directories that failed in this life, since when, and whether the controller knows.
+    failed_dirs: Vec<(Uuid, Millis, bool)>,
 }
 
 impl Lifecycle {
@@ -92,6 +109,21 @@ impl Lifecycle {
     pub fn is_serving(&self) -> bool {
         lock(&self.life).is_serving
     }
+
+    /// A log directory failed. Returns whether that is news.
+    pub fn on_dir_failed(&self, id: Uuid, now: Millis) -> bool {
+        let failed = &mut lock(&self.life).failed_dirs;
+        let is_news = failed.iter().all(|(known, ..)| *known != id);
+        if is_news {
+            failed.push((id, now, false));
+        }
+        is_news
+    }
+
+    /// Since when a log directory has failed that the controller does not know of.
+    pub fn untold_since(&self) -> Option<Millis> {
+        lock(&self.life).failed_dirs.iter().find(|(.., told)| !told).map(|(_, since, _)| *since)
+    }
 }
 
 impl Broker {
@@ -111,6 +143,9 @@ impl Broker {
         if !self.config.roles.broker {
             return None;
         }
+        let image = self.image();
+        let tells_cordoned = image.metadata_version().is_some_and(|level| level.supports_cordoned_log_dirs());
+        let cordoned = tells_cordoned.then(|| self.cordoned_dirs());
         let mut life = lock(&self.lifecycle.life);
         if life.is_asking || life.may_stop {
             return None;
@@ -131,7 +166,8 @@ impl Broker {
             current_metadata_offset: self.image().last_offset(),
             want_fence: !life.is_taken_up,
             want_shut_down: life.wants_to_stop,
-            ..Default::default()
+            offline_log_dirs: life.failed_dirs.iter().map(|(id, ..)| *id).collect(),
+            cordoned_log_dirs: cordoned,
         }))
     }
 
@@ -163,7 +199,7 @@ impl Broker {
             features: features.collect(),
             rack: config.rack.clone().map(Into::into),
             is_migrating_zk_broker: false,
-            log_dirs: vec![identity.directory_id],
+            log_dirs: self.store.homes().map(|root| root.id()).collect(),
             previous_broker_epoch: identity.previous_broker_epoch,
         }
     }
@@ -247,11 +283,12 @@ impl Broker {
     /// The active controller answered a heartbeat.
     pub(crate) fn on_heartbeat_answered(
         &self,
-        wanted_fence: bool,
+        said: HeartbeatSaid,
         answer: Option<BrokerHeartbeatResponse>,
         now: Millis,
         out: &mut Effects,
     ) {
+        let HeartbeatSaid { wanted_fence, failed_dirs } = said;
         let mut life = lock(&self.lifecycle.life);
         life.is_asking = false;
         let interval_ms = i64::from(self.config.metadata_log.broker_heartbeat_interval_ms);
@@ -260,6 +297,8 @@ impl Broker {
         life.next_at = match answer.as_ref().map(|answer| ErrorCode::from_code(answer.error_code)) {
             Some(ErrorCode::None) if has_changed => now,
             Some(ErrorCode::None) if life.wants_to_stop => now + RETRY_MS,
+            // A directory failed while the question was under way.
+            Some(ErrorCode::None) if life.failed_dirs.len() > failed_dirs.len() => now,
             // Its own controller knows that it is alive: an idle node has nothing to do.
             Some(ErrorCode::None) if is_own => Millis::MAX,
             Some(ErrorCode::None) => now + interval_ms,
@@ -269,6 +308,10 @@ impl Broker {
             }
             _ => now + RETRY_MS,
         };
+        if answer.as_ref().is_some_and(|answer| answer.error_code == ErrorCode::None.code()) {
+            let known = life.failed_dirs.iter_mut().filter(|(id, ..)| failed_dirs.contains(id));
+            known.for_each(|(.., told)| *told = true);
+        }
         if answer.is_some_and(|answer| answer.should_shut_down) && life.wants_to_stop {
             life.may_stop = true;
             out.push(Effect::MayStop);

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use ottla_coordinator::{GroupCoordinator, TransactionCoordinator};
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{BrokerConfig, TopicConfig};
-use ottla_metadata::topic_name::{CLUSTER_METADATA, CONSUMER_OFFSETS, TRANSACTION_STATE};
+use ottla_metadata::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_metadata::{Delta, Image};
 use ottla_protocol::ErrorCode;
-use ottla_storage::PartitionName;
 
 use crate::api::produce::Gather;
 use crate::api::{self, Circumstance};
@@ -21,6 +20,7 @@ use crate::coordination::{Coordinators, MarkerWrite, Parked, Remotes};
 use crate::crew::Crew;
 use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
 use crate::lifecycle::Lifecycle;
+use crate::log_dirs::Assignments;
 use crate::partition::{Partition, Wakes};
 use crate::peers::{Forwarded, Peers};
 use crate::producer_ids::ProducerIds;
@@ -67,11 +67,12 @@ pub struct Broker {
     pub(crate) fetchers: Fetchers,
     pub(crate) isr_changes: IsrChanges,
     pub(crate) lifecycle: Lifecycle,
+    /// What the controller has to be told of the directories of replicas.
+    pub(crate) assignments: Assignments,
     /// Requests for the active controller that wait for one.
     pub(crate) forwards: Mutex<Vec<(Millis, Box<Forwarded>)>>,
-    /// Who helps to recover logs, and whether the directory was left in order.
+    /// Who helps to recover logs.
     pub(crate) crew: Box<dyn Crew>,
-    pub(crate) was_clean: bool,
     /// What arose while the node started; it goes out with the first tick.
     pub(crate) startup: Mutex<Effects>,
 }
@@ -126,6 +127,7 @@ impl Broker {
             }
             FlushTarget::Metadata => self.on_metadata_flushed(outcome.done, now, out),
         }
+        self.on_dirs_failed(now, out);
     }
 
     /// Performs an [`Effect::Read`], on a thread that may wait for the disk.
@@ -136,9 +138,8 @@ impl Broker {
         match task {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
             ReadTask::Checkpoint => {
-                if let Err(error) = self.write_checkpoints(now) {
-                    out.push(Effect::Report(error));
-                }
+                let unwritten = self.write_checkpoints(now);
+                out.extend(unwritten.into_values().map(Effect::Report));
             }
             ReadTask::TakeUp(image) => self.on_take_up(&image, now, out),
             ReadTask::Apply(images) => {
@@ -164,16 +165,7 @@ impl Broker {
             }
             ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
-            ReadTask::Forget => {
-                let synced = self.store.sync_root().map_err(|error| error.to_string());
-                let forgotten = synced.and_then(|()| {
-                    self.store.forget().map_err(|error| error.to_string())?;
-                    self.upkeep.write_checkpoint(&self.store).map_err(|error| error.to_string())
-                });
-                if let Err(error) = forgotten {
-                    out.push(Effect::Report(error));
-                }
-            }
+            ReadTask::Forget => self.forget_deleted(out),
             ReadTask::Request(deferred) => {
                 self.again(deferred, Circumstance { may_wait: true, ..Circumstance::at(now) }, out);
             }
@@ -192,11 +184,13 @@ impl Broker {
                 }
             }
         }
+        self.on_dirs_failed(now, out);
     }
 
     /// The time of an [`Effect::Tick`] came: group timers, periodic flushes.
     pub fn on_tick(&self, now: Millis, out: &mut Effects) {
         out.append(&mut lock(&self.startup));
+        self.on_dirs_failed(now, out);
         out.extend(self.store.take_reports().into_iter().map(Effect::Report));
         for partition in self.store.due_flushes(now) {
             partition.on_flush_due(out);
@@ -215,6 +209,7 @@ impl Broker {
         self.resend_forwarded(now, out);
         self.advance_fetchers(now, out);
         self.on_isr_tick(now, out);
+        self.on_log_dirs_tick(now, out);
         self.upkeep.plan(&self.live_config(), now, out);
         self.groups.on_tick(self, now, out);
         self.transactions.on_tick(self, now, out);
@@ -241,47 +236,16 @@ impl Broker {
             // It never came to know its cluster: its logs were not looked at, so nothing new is said of them, nor that they are clean.
             return self.quorum.close();
         }
-        let pass = self.store.begin_checkpoints();
-        let topics = self.topics();
-        let mut checkpoints = self.store.unopened();
-        let mut failures = Vec::new();
-        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-            match partition.close() {
-                None => {}
-                Some(Ok((recovery_point, log_start, high_watermark))) => {
-                    checkpoints.note(
-                        checkpoint_name(partition),
-                        recovery_point,
-                        log_start,
-                        Some(high_watermark),
-                    );
-                }
-                Some(Err(failure)) => failures.push(failure),
-            }
-        }
+        let mut failures = self.close_logs();
         failures.extend(self.quorum.close().err());
-        checkpoints.retain(|name| is_partition(&topics, name));
-        failures.extend(pass.write(&checkpoints).err().map(|error| error.to_string()));
         // A directory that is marked as cleanly left is believed: one failure, and the next start recovers instead.
         if !failures.is_empty() {
             return Err(failures.join("; "));
         }
-        self.store.dir().write_clean_shutdown(self.broker_epoch()).map_err(|error| error.to_string())
-    }
-
-    /// Writes the checkpoints of all logs. May wait for the disk.
-    pub(crate) fn write_checkpoints(&self, now: Millis) -> Result<(), String> {
-        let pass = self.store.begin_checkpoints();
-        let topics = self.topics();
-        // A log that is opened between these two looks is in both, never in neither.
-        let mut checkpoints = self.store.unopened();
-        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-            if let Some((recovery_point, log_start, high_watermark)) = partition.checkpoint(now) {
-                checkpoints.note(checkpoint_name(partition), recovery_point, log_start, Some(high_watermark));
-            }
+        for root in self.store.online() {
+            root.dir().write_clean_shutdown(self.broker_epoch()).map_err(|error| error.to_string())?;
         }
-        checkpoints.retain(|name| is_partition(&topics, name));
-        pass.write(&checkpoints).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Wakes whom a high watermark satisfied. Called outside all locks.
@@ -289,8 +253,8 @@ impl Broker {
         for (produce, entry) in wakes.produces {
             produce.on_settled(self, entry, ErrorCode::None, out);
         }
-        for (produce, entry) in wakes.failed {
-            produce.on_settled(self, entry, ErrorCode::NotLeaderOrFollower, out);
+        for (produce, entry, error) in wakes.failed {
+            produce.on_settled(self, entry, error, out);
         }
         for fetch in wakes.fetches {
             api::fetch::advance(self, &fetch, false, now, out);
@@ -398,12 +362,4 @@ impl Broker {
         let me = ottla_protocol::ids::NodeId(self.config.node_id);
         self.image().broker(me).map_or(-1, |node| node.broker_epoch)
     }
-}
-
-fn is_partition(topics: &Topics, name: &PartitionName) -> bool {
-    name.topic == CLUSTER_METADATA || topics.partition_by_name(&name.topic, name.partition).is_ok()
-}
-
-fn checkpoint_name(partition: &Partition) -> PartitionName {
-    PartitionName::new(&*partition.topic.name, partition.index)
 }

@@ -1,8 +1,7 @@
 //! Start-up, as straight code: lock and identify the directory, recover the logs, elect this node, register it, and take up its work.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,13 +11,15 @@ use ottla_coordinator::{ConsumerConfig, MigrationPolicy, TransactionConfig};
 use ottla_metadata::config::{BrokerConfig, ConsumerGroupSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
-use ottla_storage::{Disk, HashSecret, LogDir, LogDirError, MetaProperties, PartitionDirKind, PartitionName};
+use ottla_protocol::ids::{NodeId, PartitionId};
+use ottla_storage::{Disk, HashSecret, LogDirError, PartitionDirKind, PartitionName};
 
 use crate::Broker;
 use crate::coordination::{Coordinators, Parked, Remotes};
 use crate::crew::{Alone, Crew, Job};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::lifecycle::Lifecycle;
+use crate::log_dirs::Assignments;
 use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::purgatory::Purgatory;
@@ -26,9 +27,11 @@ use crate::quorum::{Identity, Quorum};
 use crate::quotas::{ClientQuotas, ConnectionQuotas, MutationQuotas, Windows};
 use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
-use crate::store::Store;
+use crate::store::{Root, Store};
 use crate::topics::Topics;
 use crate::upkeep::Upkeep;
+
+mod dirs;
 
 /// The name of the metadata log's directory.
 pub(crate) const CLUSTER_METADATA_DIR: &str = "__cluster_metadata-0";
@@ -92,45 +95,28 @@ impl Broker {
         seed: u64,
     ) -> Result<Arc<Broker>, OpenError> {
         let NodeConfig { broker: config, cluster_id } = node;
-        check_served(&config)?;
         let config = Arc::new(config);
         let mut dice = Dice::new(seed);
-        let mut dir = LogDir::open(disk, Path::new(&config.log_dirs[0]))?;
-        dir.check_identity(cluster_id.as_deref(), Some(config.node_id))?;
-        let meta = match dir.meta_properties() {
-            Some(meta) if meta.directory_id.is_some() => meta.clone(),
-            found => {
-                let cluster_id = found.map(|meta| meta.cluster_id.clone()).or(cluster_id);
-                if cluster_id.is_none() && !config.is_cluster_of_one() {
-                    return Err(OpenError::Unserved(format!(
-                        "{}: the directory is empty, and this node has others: all of them need the same cluster id; set CLUSTER_ID",
-                        config.log_dirs[0]
-                    )));
-                }
-                let cluster_id = cluster_id.unwrap_or_else(|| dice.uuid().to_string());
-                let meta =
-                    MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(dice.uuid()) };
-                dir.format(meta.clone())?;
-                meta
-            }
-        };
-        let directory_id = meta.directory_id.expect("given above if it was missing");
-        let clean = dir.take_clean_shutdown()?;
-        let previous_broker_epoch = clean.as_ref().map(|clean| clean.broker_epoch);
-        let store = Arc::new(Store::new(dir, &config, clean.is_some())?);
+        let opened = dirs::open(&disk, &config, cluster_id, &mut dice)?;
+        let cluster_id = opened.cluster_id;
         let identity = Identity {
-            cluster_id: meta.cluster_id.clone(),
-            directory_id,
+            cluster_id: cluster_id.clone(),
+            directory_id: opened.metadata_root.id(),
             incarnation_id: dice.uuid(),
-            previous_broker_epoch: previous_broker_epoch.unwrap_or(-1),
+            previous_broker_epoch: opened.previous_broker_epoch,
             seed: dice.roll(),
         };
+        let store = Arc::new(Store::new(opened.roots, opened.metadata_root, opened.unopened, &config));
+        for (path, why) in store.unopened() {
+            store.report(format!("log directory {path} does not work, and is left out: {why}"));
+        }
         let peers = Arc::new(Peers::new(config.node_id));
         let quorum = Quorum::open(&store, &config, &identity, &peers, now).map_err(OpenError::Damaged)?;
         let secret = HashSecret(dice.roll(), dice.roll());
-        let upkeep = Upkeep::new(&config, store.cleaned_offsets(), secret, now);
+        let cleaned = store.roots().iter().flat_map(|root| root.cleaned_offsets()).collect();
+        let upkeep = Upkeep::new(&config, cleaned, secret, now);
         let broker = Arc::new(Broker {
-            cluster_id: meta.cluster_id.clone(),
+            cluster_id,
             image: ArcSwap::new(Arc::new(quorum.committed_image())),
             topics: ArcSwap::new(Arc::new(Topics::default())),
             quorum,
@@ -154,9 +140,9 @@ impl Broker {
             fetchers: Fetchers::default(),
             isr_changes: IsrChanges::default(),
             lifecycle: Lifecycle::new(identity),
+            assignments: Assignments::default(),
             forwards: Mutex::default(),
             crew,
-            was_clean: clean.is_some(),
             startup: Mutex::default(),
             store,
             live: ArcSwap::new(config.clone()),
@@ -221,37 +207,47 @@ impl Broker {
                 "{feature} is finalised at level {level}, which this version does not serve; what it left in the logs is kept as it is"
             ));
         }
-        self.settle_directories(image, now)?;
+        self.settle_directories(image, now, out)?;
         let delta = Delta::between(&Image::empty(&self.cluster_id), image);
-        self.reconfigure(image, &delta, out);
+        self.reconfigure(image, &delta, now, out);
         self.take_up_partitions(image, &delta, now, out);
-        if !self.was_clean {
-            // After a clean stop there is nothing to recover: logs open on their first use.
-            self.recover(&*self.crew, now)?;
-        }
+        self.recover(&*self.crew, now)?;
+        self.on_dirs_failed(now, out);
         // Coordinators are loaded by `apply`, from logs that are there now.
         self.apply(image, &delta, now, out);
         Ok(())
     }
 
-    /// Opens every log that the directory holds, several at a time (`num.recovery.threads.per.data.dir`).
+    /// Opens every log of the directories that were not left in order, several at a time (`num.recovery.threads.per.data.dir`). After a
+    /// clean stop there is nothing to recover: logs open on their first use.
     fn recover(&self, crew: &dyn Crew, now: Millis) -> Result<(), OpenError> {
         let topics = self.topics();
-        let partitions = topics.iter().flat_map(|topic| &topic.partitions);
-        let found: Vec<_> = partitions
-            .filter(|partition| self.store.has_log(&partition.topic.name, partition.index))
+        let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
+        let lives_in = |partition: &&Arc<Partition>, root: &Arc<Root>| {
+            partition.root().is_some_and(|home| Arc::ptr_eq(&home, root)) && !partition.is_fresh()
+        };
+        let queues = self.store.homes().filter(|root| !root.was_clean);
+        let queues: Vec<Recovering<'_>> = queues
+            .map(|root| Recovering {
+                root,
+                found: partitions().filter(|it| lives_in(it, root)).collect(),
+                next: AtomicUsize::new(0),
+            })
             .collect();
-        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-        let work = || {
+        let failed = Mutex::new(None);
+        let work = |Recovering { root, found, next }: &Recovering<'_>| {
             while let Some(partition) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if partition.settle(now).is_err() {
+                // The others go on without a directory that fails.
+                if partition.settle(now).is_err() && !root.is_offline() {
                     lock(&failed).get_or_insert_with(|| self.damaged(partition));
                     return;
                 }
             }
         };
         let threads = usize::try_from(self.config.retention.recovery_threads_per_dir).unwrap_or(1);
-        crew.run((0..threads.min(found.len())).map(|_| Box::new(work) as Job<'_>).collect());
+        let jobs = queues.iter().flat_map(|queue| (0..threads.min(queue.found.len())).map(move |_| queue));
+        let work = &work;
+        crew.run(jobs.map(|queue| Box::new(move || work(queue)) as Job<'_>).collect());
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some(error) => Err(error),
@@ -265,56 +261,101 @@ impl Broker {
     }
 
     /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.
-    fn settle_directories(&self, image: &Image, now: Millis) -> Result<(), OpenError> {
-        let mut kept = BTreeSet::from([PartitionName::new(CLUSTER_METADATA, 0)]);
-        for found in self.store.dir().partitions()? {
+    fn settle_directories(&self, image: &Image, now: Millis, out: &mut Effects) -> Result<(), OpenError> {
+        let mut homes: BTreeMap<PartitionName, Vec<Arc<Root>>> = BTreeMap::new();
+        for root in self.store.online() {
+            match self.settle_directory(root, image, now) {
+                Ok(kept) => {
+                    kept.into_iter().for_each(|name| homes.entry(name).or_default().push(root.clone()))
+                }
+                Err(error) if self.can_do_without(root) => self.store.fail(root, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        // One log for each replica.
+        for (name, found) in homes.iter_mut().filter(|(_, found)| found.len() > 1) {
+            let PartitionName { topic, partition } = name;
+            let described =
+                image.topic_by_name(topic).and_then(|topic| topic.partitions.get(&PartitionId(*partition)));
+            let assigned = described.and_then(|state| state.directory_of(NodeId(self.config.node_id)));
+            let right = found.iter().position(|root| Some(root.id()) == assigned).unwrap_or(0);
+            found.swap(0, right);
+            for root in found.drain(1..) {
+                self.store.report(format!(
+                    "{}: another log directory holds {name} as well; this one is set aside",
+                    root.partition_dir(topic, *partition).display()
+                ));
+                let aside = root.set_aside(topic, *partition, PartitionDirKind::Stray, now as u128);
+                aside.map_err(|error| OpenError::Damaged(error.to_string()))?;
+            }
+        }
+        for root in self.store.online() {
+            root.retain_hints(|name| {
+                let is_home = |found: &Vec<Arc<Root>>| found.iter().any(|home| Arc::ptr_eq(home, root));
+                name.topic == CLUSTER_METADATA || homes.get(name).is_some_and(is_home)
+            });
+            if let Err(error) = root.sync() {
+                let error = LogDirError::Io(root.path().to_owned(), error);
+                match self.can_do_without(root) {
+                    true => self.store.fail(root, &error),
+                    false => return Err(OpenError::Directory(error)),
+                }
+            }
+        }
+        self.upkeep.retain(|name| homes.contains_key(name));
+        self.on_dirs_failed(now, out);
+        Ok(())
+    }
+
+    /// Whether the node can go on if this directory fails.
+    fn can_do_without(&self, root: &Arc<Root>) -> bool {
+        !Arc::ptr_eq(root, self.store.metadata_root())
+            && self.store.homes().any(|other| !Arc::ptr_eq(other, root))
+    }
+
+    /// Returns the partitions that live in the directory.
+    fn settle_directory(
+        &self,
+        root: &Arc<Root>,
+        image: &Image,
+        now: Millis,
+    ) -> Result<Vec<PartitionName>, OpenError> {
+        let mut kept = Vec::new();
+        for found in root.dir().partitions()? {
             let (topic, index) = (&found.partition.topic, found.partition.partition);
-            let path = self.store.root().join(&found.name);
+            let path = root.path().join(&found.name);
             let io = |error| OpenError::Directory(LogDirError::Io(path.clone(), error));
             match found.kind {
                 PartitionDirKind::Delete => self.store.disk().remove_dir_all(&path).map_err(io)?,
                 PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
                     let described = image.topic_by_name(topic);
-                    let id = self.store.topic_id_of(topic, index).map_err(io)?;
-                    let ours = described.is_some_and(|described| {
-                        index < described.partition_count() && Some(described.id.0) == id
-                    });
+                    let id = root.topic_id_of(topic, index).map_err(io)?;
+                    let ours = root.holds_partitions
+                        && described.is_some_and(|described| {
+                            index < described.partition_count() && Some(described.id.0) == id
+                        });
                     if ours {
-                        kept.insert(found.partition.clone());
+                        kept.push(found.partition.clone());
                     } else {
                         // Strays of one name are told apart by their topic, or by when they were found.
                         let unique = id.map_or(now as u128, |id| u128::from_be_bytes(id.0));
-                        self.store
-                            .set_aside(topic, index, PartitionDirKind::Stray, unique)
+                        root.set_aside(topic, index, PartitionDirKind::Stray, unique)
                             .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;
                     }
                 }
                 _ => {}
             }
         }
-        self.store.retain_hints(|name| kept.contains(name));
-        self.upkeep.retain(|name| kept.contains(name));
-        self.upkeep.write_checkpoint(&self.store)?;
-        let root = self.store.root().to_path_buf();
-        self.store.sync_root().map_err(|error| OpenError::Directory(LogDirError::Io(root, error)))
+        Ok(kept)
     }
 }
 
-/// Refuses what would be ignored otherwise.
-fn check_served(config: &BrokerConfig) -> Result<(), OpenError> {
-    if config.log_dirs.len() != 1 {
-        let dirs = config.log_dirs.join(",");
-        return Err(OpenError::Unserved(format!(
-            "log.dirs={dirs}: this version serves one log directory; name one"
-        )));
-    }
-    if config.metadata_log_dir != config.log_dirs[0] {
-        return Err(OpenError::Unserved(format!(
-            "metadata.log.dir={}: this version keeps the metadata log in the log directory; leave the key out",
-            config.metadata_log_dir
-        )));
-    }
-    Ok(())
+/// The logs of a directory that were not left in order.
+struct Recovering<'t> {
+    root: &'t Arc<Root>,
+    found: Vec<&'t Arc<Partition>>,
+    /// The first that nobody has taken.
+    next: AtomicUsize,
 }
 
 pub(crate) fn group_config(config: &BrokerConfig) -> ottla_coordinator::Config {

@@ -17,7 +17,7 @@ use crate::api::fetch::PendingFetch;
 use crate::api::produce::{Entry, PendingProduce};
 use crate::coordination::MarkerWaiter;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
-use crate::store::{Birth, Store};
+use crate::store::{Birth, Root, Store};
 
 pub(crate) use append::Joining;
 
@@ -56,6 +56,8 @@ pub struct Partition {
 
 #[derive(Debug)]
 struct Core {
+    /// The log directory in which the replica lives; `None`: there is none here, or it is not known where.
+    root: Option<Arc<Root>>,
     /// `None` until first needed: an idle partition costs no files.
     log: Option<Log>,
     /// There is no directory yet: the log is empty and begins at 0.
@@ -96,7 +98,7 @@ enum Role {
     Idle,
     /// The topic was deleted.
     Deleted,
-    /// The log failed; only a restart brings it back.
+    /// The log directory failed; only a restart brings it back.
     Offline,
 }
 
@@ -155,8 +157,8 @@ pub(crate) struct Wakes {
     pub fetches: Vec<Arc<PendingFetch>>,
     /// The high watermark that the coordinator of this partition may act on.
     pub coordinator: Option<i64>,
-    /// Produces that can no longer succeed.
-    pub failed: Vec<(Arc<PendingProduce>, Entry)>,
+    /// Produces that can no longer succeed, and why.
+    pub failed: Vec<(Arc<PendingProduce>, Entry, ErrorCode)>,
     /// Markers that are committed, or will not be.
     pub markers: Vec<(MarkerWaiter, ErrorCode)>,
     /// The coordinator's records can no longer be committed.
@@ -168,6 +170,9 @@ impl Wakes {
         self.produces.is_empty() && self.fetches.is_empty() && self.coordinator.is_none()
     }
 }
+
+/// What the checkpoints say of a log: recovery point, log start offset, high watermark.
+pub(crate) type Checkpointed = (i64, i64, i64);
 
 /// Positions of a log as seen by readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,9 +245,12 @@ impl Partition {
         settings: Arc<TopicConfig>,
         store: Arc<Store>,
     ) -> Arc<Self> {
+        let root = store.found(&topic.name, index);
+        root.iter().for_each(|root| root.move_in());
         let core = Core {
+            fresh: root.is_none(),
+            root,
             log: None,
-            fresh: !store.has_log(&topic.name, index),
             birth: None,
             settings,
             role: Role::Idle,
@@ -273,7 +281,37 @@ impl Partition {
         let mut core = self.lock();
         core.role = Role::Deleted;
         core.log = None;
-        core.abandon()
+        core.root.iter().for_each(|root| root.move_out());
+        core.abandon(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// The log directory in which the replica lives, if there is one here.
+    pub(crate) fn root(&self) -> Option<Arc<Root>> {
+        self.lock().root.clone()
+    }
+
+    /// The replica, of which there is nothing yet, lives here from now on.
+    pub(crate) fn move_in(&self, root: &Arc<Root>) {
+        let mut core = self.lock();
+        assert!(core.fresh && core.root.is_none(), "a replica lives in one log directory");
+        root.move_in();
+        core.root = Some(root.clone());
+    }
+
+    /// The log directory failed, or is not there: nobody can be served.
+    pub(crate) fn go_offline(&self) -> Wakes {
+        let mut core = self.lock();
+        if core.role == Role::Deleted {
+            return Wakes::default();
+        }
+        core.role = Role::Offline;
+        core.log = None;
+        core.abandon(ErrorCode::KafkaStorageError)
+    }
+
+    /// Whether the log directory failed, or is not there.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.lock().role == Role::Offline
     }
 
     /// New topic configuration.
@@ -520,8 +558,11 @@ impl Partition {
 
     /// Bytes of records on disk, without opening a log that nobody used. May wait for the disk.
     pub(crate) fn size(&self) -> u64 {
-        let open = self.lock().log.as_ref().map(Log::size);
-        open.unwrap_or_else(|| self.store.log_bytes(&self.topic.name, self.index))
+        let (open, root) = {
+            let core = self.lock();
+            (core.log.as_ref().map(Log::size), core.root.clone())
+        };
+        open.unwrap_or_else(|| root.map_or(0, |root| root.log_bytes(&self.topic.name, self.index)))
     }
 
     /// A flush came back.
@@ -547,9 +588,8 @@ impl Partition {
                 core.plan_flush(self, urgent, now, out);
             }
             Err(error) => {
-                core.role = Role::Offline;
-                wakes = core.abandon();
-                out.push(Effect::Report(format!("{}-{} is offline: {error}", self.topic.name, self.index)));
+                wakes = core.fail(self, &error);
+                out.push(Effect::Tick { at: now });
             }
         }
         wakes
@@ -565,23 +605,25 @@ impl Partition {
     }
 
     /// Flushes and closes the log, on the way down. Returns the recovery point and high watermark for the checkpoints.
-    pub(crate) fn close(&self) -> Option<Result<(i64, i64, i64), String>> {
+    pub(crate) fn close(&self) -> Option<(Arc<Root>, Result<Checkpointed, String>)> {
         let mut core = self.lock();
         let high_watermark = core.high_watermark;
         let mut log = core.log.take()?;
+        let root = core.root.clone()?;
         let start = log.log_start_offset();
         let born =
             core.birth.take().map_or(Ok(()), |birth| birth.complete().map_err(|error| error.to_string()));
         let closed = born.and_then(|()| log.close().map_err(|error| error.to_string()));
-        Some(match closed {
+        let closed = match closed {
             Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),
             Err(error) => Err(format!("{}-{}: {error}", self.topic.name, self.index)),
-        })
+        };
+        Some((root, closed))
     }
 
-    /// (recovery point, log start offset, high watermark) of an open log, for the periodic checkpoints. On the way old producers are
-    /// forgotten, and a log that was idle since the last time lets go of its files.
-    pub(crate) fn checkpoint(&self, now: Millis) -> Option<(i64, i64, i64)> {
+    /// (recovery point, log start offset, high watermark) of an open log, for the periodic checkpoints of its directory. On the way old
+    /// producers are forgotten, and a log that was idle since the last time lets go of its files.
+    pub(crate) fn checkpoint(&self, now: Millis) -> Option<(Arc<Root>, Checkpointed)> {
         let core = &mut *self.lock();
         let log = core.log.as_mut()?;
         log.expire_producers(now);
@@ -589,7 +631,7 @@ impl Partition {
             self.release(core);
         }
         let log = core.log.as_ref()?;
-        Some((log.recovery_point(), log.log_start_offset(), core.high_watermark))
+        Some((core.root.clone()?, (log.recovery_point(), log.log_start_offset(), core.high_watermark)))
     }
 }
 
@@ -618,8 +660,11 @@ impl Core {
         }
         self.used = true;
         if self.fresh {
-            let created = of.store.create_log(&of.topic, of.index, &self.settings, now);
-            let (log, birth) = created.map_err(|error| of.unusable("can not be created", &error))?;
+            // Not there: the replica was not given to this node yet.
+            let root = self.root.clone().ok_or(ErrorCode::NotLeaderOrFollower)?;
+            let created = of.store.create_log(&root, &of.topic, of.index, &self.settings, now);
+            let created = created.map_err(|error| of.unusable(&root, "can not be created", &error));
+            let (log, birth) = created?;
             self.fresh = false;
             self.birth = Some(Arc::new(birth));
             self.begin(log, 0, now);
@@ -682,18 +727,25 @@ impl Core {
         });
     }
 
+    /// The disk failed under the log: its directory is out of use.
+    fn fail(&mut self, of: &Partition, why: &dyn std::fmt::Display) -> Wakes {
+        self.root.iter().for_each(|root| of.store.fail(root, why));
+        self.role = Role::Offline;
+        self.abandon(ErrorCode::KafkaStorageError)
+    }
+
     /// Nobody here will see the high watermark move again.
-    fn abandon(&mut self) -> Wakes {
+    fn abandon(&mut self, error: ErrorCode) -> Wakes {
         let mut wakes = Wakes { fetches: std::mem::take(&mut self.fetches), ..Wakes::default() };
         wakes.fetches.append(&mut self.replica_fetches);
         for applicant in std::mem::take(&mut self.admissions).into_values().flatten() {
-            wakes.failed.push((applicant.produce, applicant.entry));
+            wakes.failed.push((applicant.produce, applicant.entry, error));
         }
         for ack in self.acks.drain(..) {
             match ack.waiter {
-                Committed::Produce(produce, entry) => wakes.failed.push((produce, entry)),
+                Committed::Produce(produce, entry) => wakes.failed.push((produce, entry, error)),
                 Committed::Coordinator => wakes.coordinator_failed = true,
-                Committed::Marker(waiter) => wakes.markers.push((waiter, ErrorCode::NotLeaderOrFollower)),
+                Committed::Marker(waiter) => wakes.markers.push((waiter, error)),
             }
         }
         wakes

@@ -14,6 +14,7 @@ use ottla_protocol::{ApiKey, Chain, Message, Reader, Request, Writer};
 use crate::call::Deferred;
 use crate::coordination::{self, MarkerLetter};
 use crate::effect::{Effect, Effects, Millis};
+use crate::lifecycle::HeartbeatSaid;
 use crate::replication::PartitionKey;
 use crate::sessions::lock;
 
@@ -89,7 +90,7 @@ pub(crate) enum Awaited {
     UpdateVoter,
     Registration,
     Heartbeat {
-        wanted_fence: bool,
+        said: HeartbeatSaid,
     },
     ControllerRegistration,
     ProducerIds(Option<Deferred>),
@@ -116,6 +117,8 @@ pub(crate) enum Awaited {
         broker: i32,
         asks: Vec<Arc<coordination::Ask>>,
     },
+    /// In which directories replicas are.
+    Directories,
     /// A request of a client.
     Forwarded(Box<Forwarded>),
 }

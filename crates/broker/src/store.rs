@@ -1,28 +1,32 @@
-//! The node's log directory as its partitions need it: where a log lives, how it opens, when it is flushed, what the checkpoints say.
+//! The node's log directories as its partitions need them: where a log lives, how it opens, when it is flushed.
+//!
+//! The one tricky idea: a partition lives in one directory ([`Root`]), which is chosen when the node is given the replica and not when its
+//! files are made, so that the controller can be told at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use ottla_metadata::config::{self, BrokerConfig, TopicCompression, TopicConfig, TransactionSettings};
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
-use ottla_storage::disk::read_file;
-use ottla_storage::names::{LOG, PARTITION_METADATA, parse_segment_name};
 use ottla_storage::{
-    Checkpoint, CompactionRules, Disk, File, Log, LogConfig, LogDir, LogDirError, OpenFiles, OpenHints,
-    OpenMode, PartitionDir, PartitionDirKind, PartitionName, RetentionRules, StorageError, TailBudget,
-    TargetCompression, Usage, read_partition_metadata, write_partition_metadata,
+    CompactionRules, Disk, File, Log, LogConfig, LogDirError, OpenFiles, OpenHints, PartitionName,
+    RetentionRules, StorageError, TailBudget, TargetCompression, write_partition_metadata,
 };
 
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::{Partition, Topic};
 use crate::sessions::lock;
 use crate::upkeep::Doomed;
+
+pub(crate) use root::Root;
+
+mod root;
 
 /// The largest batch of the metadata log, in bytes (Kafka: `MAX_BATCH_SIZE_BYTES`).
 const METADATA_BATCH_BYTES_MAX: u32 = 8 << 20;
@@ -35,7 +39,7 @@ const REPORTS_MAX: usize = 100;
 /// A partition's directory that exists in the page cache only.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    store: Arc<Store>,
+    root: Arc<Root>,
     name: PartitionName,
     metadata: Arc<dyn File>,
 }
@@ -43,18 +47,25 @@ pub(crate) struct Birth {
 impl Birth {
     /// Makes the directory, and whose it is, durable. Waits for the disk.
     pub fn complete(&self) -> io::Result<()> {
-        self.store.forget_predecessor(&self.name).map_err(io::Error::other)?;
-        let dir = self.store.partition_dir(&self.name.topic, self.name.partition);
+        self.root.forget_predecessor(&self.name).map_err(io::Error::other)?;
+        let dir = self.root.partition_dir(&self.name.topic, self.name.partition);
         self.metadata.sync_data()?;
-        self.store.disk().sync_dir(&dir)?;
-        self.store.sync_root()
+        self.root.dir().disk().sync_dir(&dir)?;
+        self.root.sync()
     }
 }
 
-/// The log directory and what was known of its logs when the node started.
+/// The log directories, and what all their logs share.
 #[derive(Debug)]
 pub(crate) struct Store {
-    dir: LogDir,
+    disk: Arc<dyn Disk>,
+    /// Those that could be opened, in the order of `log.dirs`; one for the metadata log alone comes last.
+    roots: Vec<Arc<Root>>,
+    metadata_root: Arc<Root>,
+    /// Those of `log.dirs` that could not.
+    unopened: Vec<(String, String)>,
+    /// A directory failed, and not everybody was told yet.
+    has_failed: AtomicBool,
     flush_interval_ms: Millis,
     /// `producer.id.expiration.ms`.
     producer_id_expiration_ms: AtomicI64,
@@ -62,14 +73,6 @@ pub(crate) struct Store {
     verify_transactions: AtomicBool,
     /// What all logs together keep in memory for readers at their tails.
     tail_budget: TailBudget,
-    checkpointing: Mutex<()>,
-    /// High watermarks at start.
-    high_watermarks: BTreeMap<PartitionName, i64>,
-    /// The logs that the directory holds and nobody opened yet, and what the checkpoints said of them at start.
-    hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
-    /// Partitions that are gone, and that the checkpoints on disk may still speak of. Checkpoints go by name: before anything counts
-    /// that a new partition of such a name holds, they have to be rid of the old one.
-    forgotten: Mutex<BTreeSet<PartitionName>>,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
     flushes: Mutex<BTreeMap<(Millis, u64), Arc<Partition>>>,
     reports: Mutex<Vec<String>>,
@@ -84,64 +87,64 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Reads the checkpoints of a locked directory. `clean`: the last shutdown was clean, so no log needs recovery.
-    pub fn new(dir: LogDir, config: &BrokerConfig, clean: bool) -> Result<Self, LogDirError> {
-        let mut hints: BTreeMap<PartitionName, OpenHints> = BTreeMap::new();
-        // A damaged checkpoint costs a longer recovery, never data.
-        let recovery_points = dir.read_checkpoint(Checkpoint::RecoveryPoint).unwrap_or_default();
-        let log_starts = dir.read_checkpoint(Checkpoint::LogStart).unwrap_or_default();
-        let dir_high_watermarks = dir.read_checkpoint(Checkpoint::HighWatermark).unwrap_or_default();
-        for (name, offset) in recovery_points {
-            hints.entry(name).or_default().recovery_point = offset;
-        }
-        for (name, offset) in log_starts {
-            hints.entry(name).or_default().log_start_offset = offset;
-        }
-        // What this one says only explains gaps that Kafka's compaction leaves.
-        for (name, offset) in dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default() {
-            hints.entry(name).or_default().cleaned_offset = offset;
-        }
-        for found in dir.partitions()? {
-            if found.kind == PartitionDirKind::Current {
-                let hints = hints.entry(found.partition).or_default();
-                hints.clean_shutdown = clean;
-                hints.on_disk = true;
-            }
-        }
-        Ok(Store {
-            dir,
+    /// `unopened`: directories that failed already, and why.
+    pub fn new(
+        roots: Vec<Arc<Root>>,
+        metadata_root: Arc<Root>,
+        unopened: Vec<(String, String)>,
+        config: &BrokerConfig,
+    ) -> Self {
+        Store {
+            disk: metadata_root.dir().disk().clone(),
+            roots,
+            metadata_root,
+            unopened,
+            has_failed: AtomicBool::new(false),
             flush_interval_ms: config.flush_interval_ms,
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms).into(),
             verify_transactions: config.transactions.partition_verification.into(),
             tail_budget: TailBudget::new(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
-            checkpointing: Mutex::default(),
-            high_watermarks: dir_high_watermarks,
-            hints: Mutex::new(hints),
-            forgotten: Mutex::default(),
             flushes: Mutex::default(),
             reports: Mutex::default(),
             checkpoint_due: Mutex::default(),
             checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
             clock_hand: AtomicUsize::new(0),
             doomed: Mutex::default(),
-        })
+        }
     }
 
-    /// What was known to be committed of a partition when this node started.
-    pub fn high_watermark(&self, topic: &str, index: i32) -> i64 {
-        self.high_watermarks.get(&PartitionName::new(topic, index)).copied().unwrap_or(0)
+    /// All directories that could be opened, those that failed since included.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        &self.roots
     }
 
-    pub fn dir(&self) -> &LogDir {
-        &self.dir
+    /// Those that did not fail.
+    pub fn online(&self) -> impl Iterator<Item = &Arc<Root>> {
+        self.roots.iter().filter(|root| !root.is_offline())
     }
 
-    pub fn root(&self) -> &Path {
-        self.dir.path()
+    /// Those for partitions that did not fail.
+    pub fn homes(&self) -> impl Iterator<Item = &Arc<Root>> {
+        self.online().filter(|root| root.holds_partitions)
+    }
+
+    /// Directories that could not be opened, and why.
+    pub fn unopened(&self) -> &[(String, String)] {
+        &self.unopened
+    }
+
+    /// Whether a directory for partitions is missing, so that a log which is not found may be there.
+    pub fn is_incomplete(&self) -> bool {
+        !self.unopened.is_empty() || self.roots.iter().any(|root| root.holds_partitions && root.is_offline())
+    }
+
+    /// Where the metadata log is.
+    pub fn metadata_root(&self) -> &Arc<Root> {
+        &self.metadata_root
     }
 
     pub fn disk(&self) -> &Arc<dyn Disk> {
-        self.dir.disk()
+        &self.disk
     }
 
     /// How many files are open beyond those that may be when `spare` more are wanted.
@@ -155,151 +158,88 @@ impl Store {
         self.open_files_beyond(1) > 0
     }
 
-    pub fn usage(&self) -> std::io::Result<(u64, u64)> {
-        let Usage { total, usable } = self.disk().usage(self.root())?;
-        Ok((total, usable))
+    /// The directory of this id, if it is online.
+    pub fn by_id(&self, id: Uuid) -> Option<&Arc<Root>> {
+        self.homes().find(|root| root.id() == id)
     }
 
-    pub fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
+    /// Where the log of a partition is that this process did not use yet.
+    pub fn found(&self, topic: &str, index: i32) -> Option<Arc<Root>> {
         let name = PartitionName::new(topic, index);
-        self.root().join(PartitionDir::new(name, PartitionDirKind::Current, "").name)
+        self.roots.iter().find(|root| root.holds_partitions && root.has_log(&name)).cloned()
+    }
+
+    /// Where a new replica goes: into the directory with the fewest of them that is not cordoned (`LogManager.nextLogDirs`). If all are
+    /// cordoned the controller would not have chosen this node; whatever is online is taken then.
+    pub fn place(&self, cordoned: &[String]) -> Option<&Arc<Root>> {
+        let is_cordoned = |root: &&Arc<Root>| cordoned.iter().any(|path| Path::new(path) == root.path());
+        let fewest = self.homes().filter(|root| !is_cordoned(root)).min_by_key(|root| root.partitions());
+        fewest.or_else(|| self.homes().next())
+    }
+
+    /// A directory failed. The broker takes its partitions out of service soon after ([`Store::take_failed`]).
+    pub fn fail(&self, root: &Root, why: &dyn std::fmt::Display) {
+        if root.fail(why.to_string()) {
+            self.has_failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// As [`Store::fail`], if the error says that the disk failed, and not that something else is wrong.
+    pub fn fail_if_broken(&self, root: &Root, error: &StorageError) {
+        if error.is_disk_failure() {
+            self.fail(root, error);
+        }
+    }
+
+    /// As [`Store::fail_if_broken`].
+    pub fn fail_if_io(&self, root: &Root, error: &LogDirError) {
+        if let LogDirError::Io(_, io) = error
+            && ottla_storage::is_disk_failure(io)
+        {
+            self.fail(root, error);
+        }
+    }
+
+    /// Whether a directory failed since this was asked last.
+    pub fn take_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire) && self.has_failed.swap(false, Ordering::AcqRel)
     }
 
     /// Creates a partition's log. Nothing of it is durable yet: that is left to the first flush, so that nobody waits for the disk here.
     pub fn create_log(
-        self: &Arc<Self>,
+        &self,
+        root: &Arc<Root>,
         topic: &Topic,
         index: i32,
         settings: &TopicConfig,
         now: Millis,
     ) -> Result<(Log, Birth), StorageError> {
-        let path = self.partition_dir(&topic.name, index);
+        let path = root.partition_dir(&topic.name, index);
         self.disk().create_dir_all(&path)?;
         let metadata = write_partition_metadata(&**self.disk(), &path, topic.id)?;
         let log = Log::create(self.disk().clone(), path, self.log_config(settings), now);
         let name = PartitionName::new(&*topic.name, index);
-        Ok((log, Birth { store: self.clone(), name, metadata }))
+        Ok((log, Birth { root: root.clone(), name, metadata }))
     }
 
     /// Opens a partition's log that exists, and gives it to `take`. Everything in it is durable by then. Waits for the disk.
     pub fn open_log<T>(
         &self,
+        root: &Root,
         topic: &Topic,
         index: i32,
         settings: &TopicConfig,
         now: Millis,
         take: impl FnOnce(Log) -> T,
     ) -> Result<T, StorageError> {
-        let path = self.partition_dir(&topic.name, index);
-        let disk = self.disk();
+        let path = root.partition_dir(&topic.name, index);
         let name = PartitionName::new(&*topic.name, index);
-        let hints = lock(&self.hints).get(&name).copied().unwrap_or_default();
-        if read_partition_metadata(&**disk, &path)? != Some(topic.id) {
-            let reason = format!("{} belongs to another topic", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
-        }
-        if !hints.on_disk {
-            // The name of the directory is durable since this process looked through them, and what is in it will be when the log is
-            // open.
-            disk.open(&path.join(PARTITION_METADATA), OpenMode::Write)?.sync_data()?;
-        }
+        let hints = root.hints_of(&name);
+        root.claim(&path, topic.id, hints)?;
         let taken = take(self.open(&path, self.log_config(settings), hints, now)?);
         // Not before: whoever writes checkpoints looks here first and then at the logs that were taken, and must find it.
-        lock(&self.hints).remove(&name);
+        root.take_hints(&name);
         Ok(taken)
-    }
-
-    /// The topic id that a partition's directory names. `None`: it names none, so the power failed before its first flush, and nothing
-    /// in it was ever acknowledged as durable.
-    pub fn topic_id_of(&self, topic: &str, index: i32) -> io::Result<Option<Uuid>> {
-        let path = self.partition_dir(topic, index);
-        let disk = &**self.disk();
-        match read_partition_metadata(disk, &path) {
-            // The length of a file may outlive its content.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                let content = read_file(disk, &path.join(PARTITION_METADATA))?;
-                if content.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(error) }
-            }
-            read => read,
-        }
-    }
-
-    /// Forgets what the checkpoints say of logs that are not there.
-    pub fn retain_hints(&self, keep: impl Fn(&PartitionName) -> bool) {
-        let gone =
-            lock(&self.hints).extract_if(.., |name, _| !keep(name)).map(|(name, _)| name).collect::<Vec<_>>();
-        lock(&self.forgotten).extend(gone);
-    }
-
-    /// Makes sure that the checkpoints on disk do not speak of an earlier partition of this name. May wait for the disk.
-    fn forget_predecessor(&self, name: &PartitionName) -> Result<(), LogDirError> {
-        if lock(&self.forgotten).contains(name) { self.forget() } else { Ok(()) }
-    }
-
-    /// Takes partitions that are gone out of the checkpoints on disk. Waits for the disk.
-    pub fn forget(&self) -> Result<(), LogDirError> {
-        let pass = self.begin_checkpoints();
-        if pass.forgotten.is_empty() {
-            return Ok(());
-        }
-        for checkpoint in
-            [Checkpoint::RecoveryPoint, Checkpoint::LogStart, Checkpoint::HighWatermark, Checkpoint::Cleaner]
-        {
-            let mut offsets = match self.dir.read_checkpoint(checkpoint) {
-                // Nobody believes a damaged one.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
-                read => read.map_err(|error| LogDirError::Io(self.root().to_path_buf(), error))?,
-            };
-            let before = offsets.len();
-            offsets.retain(|name, _| !pass.forgotten.contains(name));
-            if offsets.len() < before {
-                self.dir.write_checkpoint(checkpoint, &offsets)?;
-            }
-        }
-        pass.done();
-        Ok(())
-    }
-
-    /// Bytes of a partition's segments, from the directory. May wait for the disk.
-    pub fn log_bytes(&self, topic: &str, index: i32) -> u64 {
-        let dir = self.partition_dir(topic, index);
-        let names = self.disk().list(&dir).unwrap_or_default();
-        let segments = names.iter().filter(|name| matches!(parse_segment_name(name), Some((_, LOG))));
-        let bytes =
-            |name: &String| self.disk().open(&dir.join(name), OpenMode::Read).and_then(|file| file.len());
-        segments.filter_map(|name| bytes(name).ok()).sum()
-    }
-
-    /// Whether a partition that this process did not use yet has a directory.
-    pub fn has_log(&self, topic: &str, index: i32) -> bool {
-        lock(&self.hints).contains_key(&PartitionName::new(topic, index))
-    }
-
-    /// Sets a partition's directory aside under a name that says why, so that the name is free at once. Durable after
-    /// [`Store::sync_root`]; should it come back, the next start finds that it belongs to nobody.
-    pub fn set_aside(
-        &self,
-        topic: &str,
-        index: i32,
-        kind: PartitionDirKind,
-        unique: u128,
-    ) -> Result<Option<PathBuf>, StorageError> {
-        let from = self.partition_dir(topic, index);
-        let name = PartitionName::new(topic, index);
-        lock(&self.hints).remove(&name);
-        lock(&self.forgotten).insert(name);
-        let to = PartitionDir::new(PartitionName::new(topic, index), kind, &format!("{unique:032x}"));
-        let to = self.root().join(to.name);
-        match self.disk().rename(&from, &to) {
-            // It was never used.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            renamed => Ok(renamed.map(|()| Some(to))?),
-        }
-    }
-
-    /// Makes durable which directories there are.
-    pub fn sync_root(&self) -> io::Result<()> {
-        self.disk().sync_dir(self.root())
     }
 
     /// Tells the operator, with the next tick.
@@ -329,11 +269,6 @@ impl Store {
         let mut doomed = lock(&self.doomed);
         let later = doomed.split_off(&(now + 1, 0));
         std::mem::replace(&mut *doomed, later).into_values().collect()
-    }
-
-    /// Up to where logs were compacted when the node started. A damaged checkpoint costs a longer compaction.
-    pub fn cleaned_offsets(&self) -> BTreeMap<PartitionName, i64> {
-        self.dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default()
     }
 
     /// Changes what holds for the producers of all logs that are configured from here on.
@@ -408,7 +343,7 @@ impl Store {
             rolls_may_wait: false,
             ..LogConfig::default()
         };
-        let hints = lock(&self.hints).remove(&PartitionName::new(CLUSTER_METADATA, 0)).unwrap_or_default();
+        let hints = self.metadata_root.take_hints(&PartitionName::new(CLUSTER_METADATA, 0));
         self.open(path, log_config, hints, now)
     }
 
@@ -471,82 +406,5 @@ impl Store {
         let removal = lock(&self.doomed).keys().next().map(|(at, _)| *at);
         let checkpoint = *lock(&self.checkpoint_due);
         flush.into_iter().chain(removal).chain(checkpoint).min()
-    }
-
-    /// Keeps the writers of checkpoints apart, from the first look at the topics to the last file.
-    pub fn begin_checkpoints(&self) -> CheckpointPass<'_> {
-        let alone = lock(&self.checkpointing);
-        CheckpointPass { forgotten: lock(&self.forgotten).clone(), store: self, _alone: alone }
-    }
-
-    /// What was known at start of logs that nobody opened since. To be asked before the open logs are.
-    pub fn unopened(&self) -> Checkpoints {
-        let mut known = Checkpoints::default();
-        for (name, hints) in lock(&self.hints).iter() {
-            known.note(name.clone(), hints.recovery_point, hints.log_start_offset, None);
-        }
-        known.high_watermarks = self.high_watermarks.clone();
-        known
-    }
-}
-
-/// The right to write checkpoints.
-#[derive(Debug)]
-pub(crate) struct CheckpointPass<'s> {
-    store: &'s Store,
-    /// Whom the checkpoints on disk may speak of now, and will not any more when the pass is done.
-    forgotten: BTreeSet<PartitionName>,
-    _alone: MutexGuard<'s, ()>,
-}
-
-impl CheckpointPass<'_> {
-    /// Writes the three checkpoints of a broker.
-    pub fn write(self, checkpoints: &Checkpoints) -> Result<(), LogDirError> {
-        let dir = &self.store.dir;
-        dir.write_checkpoint(Checkpoint::RecoveryPoint, &checkpoints.recovery_points)?;
-        dir.write_checkpoint(Checkpoint::LogStart, &checkpoints.log_starts)?;
-        dir.write_checkpoint(Checkpoint::HighWatermark, &checkpoints.high_watermarks)?;
-        self.done();
-        Ok(())
-    }
-
-    fn done(self) {
-        lock(&self.store.forgotten).retain(|name| !self.forgotten.contains(name));
-    }
-}
-
-/// The offsets that the checkpoints of a broker hold.
-#[derive(Debug, Default)]
-pub(crate) struct Checkpoints {
-    recovery_points: BTreeMap<PartitionName, i64>,
-    log_starts: BTreeMap<PartitionName, i64>,
-    high_watermarks: BTreeMap<PartitionName, i64>,
-}
-
-impl Checkpoints {
-    /// Takes note of one log.
-    pub fn note(
-        &mut self,
-        name: PartitionName,
-        recovery_point: i64,
-        log_start: i64,
-        high_watermark: Option<i64>,
-    ) {
-        if log_start > 0 {
-            self.log_starts.insert(name.clone(), log_start);
-        } else {
-            self.log_starts.remove(&name);
-        }
-        if let Some(high_watermark) = high_watermark {
-            self.high_watermarks.insert(name.clone(), high_watermark);
-        }
-        self.recovery_points.insert(name, recovery_point);
-    }
-
-    /// Leaves out high watermarks of partitions that are gone.
-    pub fn retain(&mut self, keep: impl Fn(&PartitionName) -> bool) {
-        self.high_watermarks.retain(|name, _| keep(name));
-        self.log_starts.retain(|name, _| keep(name));
-        self.recovery_points.retain(|name, _| keep(name));
     }
 }

@@ -3,6 +3,7 @@
 //! The tricky idea: an empty directory is formatted without being asked for, so a directory that holds something else must not be
 //! taken for one: a flag that points to the wrong place would otherwise scatter logs over somebody's files.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -16,24 +17,45 @@ const AS_GOOD_AS_NOTHING: [&str; 3] = [".lock", "meta.properties.tmp", "lost+fou
 /// Names of foreign files that are told.
 const NAMES_TOLD: usize = 3;
 
+/// Why a directory can not be used, in a sentence.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It does not work: a node with other directories goes on without it.
+    Broken(String),
+    /// It is not a node's: whoever named it was mistaken.
+    Foreign(String),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Broken(why) | Unfit::Foreign(why) => f.write_str(why),
+        }
+    }
+}
+
 /// Creates the directory if it is missing, and checks that it can be written and holds a node's data or nothing.
-pub fn prepare(dir: &Path) -> Result<(), String> {
+pub fn prepare(dir: &Path) -> Result<(), Unfit> {
     let shown = dir.display();
-    let unusable = |error: io::Error| format!("the data directory {shown} can not be used: {error}");
+    let unusable =
+        |error: io::Error| Unfit::Broken(format!("the data directory {shown} can not be used: {error}"));
     match fs::metadata(dir) {
         Ok(metadata) if !metadata.is_dir() => {
-            return Err(format!("the data directory {shown} is a file; name a directory"));
+            return Err(Unfit::Foreign(format!("the data directory {shown} is a file; name a directory")));
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return fs::create_dir_all(dir)
-                .map_err(|error| format!("the data directory {shown} can not be created: {error}"));
+            return fs::create_dir_all(dir).map_err(|error| {
+                Unfit::Broken(format!("the data directory {shown} can not be created: {error}"))
+            });
         }
         Err(error) => return Err(unusable(error)),
     }
     access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         let error = io::Error::from(error);
-        format!("the data directory {shown} can not be written: {error}; give it to this user or choose another with --data-dir")
+        Unfit::Broken(format!(
+            "the data directory {shown} can not be written: {error}; give it to this user or choose another with --data-dir"
+        ))
     })?;
     let mut foreign = Vec::new();
     for entry in fs::read_dir(dir).map_err(unusable)? {
@@ -51,11 +73,11 @@ pub fn prepare(dir: &Path) -> Result<(), String> {
     foreign.sort_unstable();
     let more = if foreign.len() > NAMES_TOLD { ", ..." } else { "" };
     foreign.truncate(NAMES_TOLD);
-    Err(format!(
+    Err(Unfit::Foreign(format!(
         "the data directory {shown} holds something that is not a node's data ({}{more}) and no {META_PROPERTIES}; choose an empty or \
          a missing directory with --data-dir",
         foreign.join(", ")
-    ))
+    )))
 }
 
 #[cfg(test)]
@@ -83,9 +105,11 @@ mod tests {
             fs::write(dir.path().join(name), "").expect("written");
         }
         let error = prepare(dir.path()).expect_err("foreign");
-        assert!(error.contains("(a, b, c, ...)"), "{error}");
-        assert!(prepare(&dir.path().join("a")).expect_err("a file").contains("is a file"));
+        assert!(matches!(&error, Unfit::Foreign(why) if why.contains("(a, b, c, ...)")), "{error}");
+        let error = prepare(&dir.path().join("a")).expect_err("a file");
+        assert!(matches!(&error, Unfit::Foreign(why) if why.contains("is a file")), "{error}");
         assert!(prepare(&dir.path().join("a/b")).is_err(), "below a file");
-        assert!(prepare(Path::new("/proc/data")).expect_err("no place for it").contains("/proc/data"));
+        let error = prepare(Path::new("/proc/data")).expect_err("no place for it");
+        assert!(matches!(&error, Unfit::Broken(why) if why.contains("/proc/data")), "{error}");
     }
 }

@@ -92,7 +92,16 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
     let listening = bind_all(&mut configured.broker)?;
     let limits = limits(configured);
     let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
-    dirs.into_iter().try_for_each(|dir| data_dir::prepare(Path::new(dir)))?;
+    for dir in dirs {
+        match data_dir::prepare(Path::new(dir)) {
+            Ok(()) => {}
+            // The node goes on without a directory that does not work, if it is not the one that it can not do without.
+            Err(data_dir::Unfit::Broken(why)) if *dir != configured.broker.metadata_log_dir => {
+                crate::warn!("{why}");
+            }
+            Err(unfit) => return Err(unfit.to_string()),
+        }
+    }
     let node_config =
         NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);

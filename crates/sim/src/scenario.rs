@@ -86,6 +86,8 @@ pub fn run(seed: u64) -> Result<Report, String> {
     let index_interval = if shape.once_in(2) { "64" } else { "4096" };
     // Compacted all the time, and the committed offsets with it; or never.
     let (policy, roll_ms) = if shape.once_in(2) { ("compact", "200") } else { ("delete", "604800000") };
+    let snapshot_bytes = if shape.once_in(2) { "1000" } else { "20971520" };
+    let dirs = if shape.once_in(2) { "/data" } else { "/data,/more,/third" };
     let settings = [
         ("log.cleanup.policy", policy),
         ("log.roll.ms", roll_ms),
@@ -93,7 +95,7 @@ pub fn run(seed: u64) -> Result<Report, String> {
         ("log.cleaner.backoff.ms", "100"),
         ("log.retention.check.interval.ms", "1000"),
         ("log.initial.task.delay.ms", "0"),
-        ("log.dirs", "/data"),
+        ("log.dirs", dirs),
         ("num.partitions", "3"),
         ("offsets.topic.num.partitions", "2"),
         ("offsets.topic.replication.factor", "1"),
@@ -101,10 +103,7 @@ pub fn run(seed: u64) -> Result<Report, String> {
         ("log.index.interval.bytes", index_interval),
         ("group.initial.rebalance.delay.ms", "0"),
         // Snapshots of the metadata after every few topics, or never.
-        (
-            "metadata.log.max.record.bytes.between.snapshots",
-            if shape.once_in(2) { "1000" } else { "20971520" },
-        ),
+        ("metadata.log.max.record.bytes.between.snapshots", snapshot_bytes),
         ("internal.metadata.log.segment.bytes", "4000"),
         ("metadata.max.retention.bytes", "6000"),
     ];

@@ -48,6 +48,9 @@ pub(crate) struct World {
     pub trace: u64,
     /// Lines that the broker reported.
     pub reports: Vec<String>,
+    /// Why the node stopped by itself, in a test that makes it.
+    pub halted: Option<String>,
+    pub may_halt: bool,
 }
 
 enum Todo {
@@ -102,6 +105,8 @@ impl World {
             settings,
             trace: seed,
             reports: Vec::new(),
+            halted: None,
+            may_halt: false,
         };
         world.start()?;
         Ok(world)
@@ -135,6 +140,11 @@ impl World {
 
     /// The node dies and starts again on what its disk kept. Requests without an answer will never get one.
     pub fn restart(&mut self, death: Death) -> Result<(), String> {
+        self.restart_on(death, |_| {})
+    }
+
+    /// As [`World::restart`], on a disk to which something happened meanwhile.
+    pub fn restart_on(&mut self, death: Death, happens: impl FnOnce(&SimDisk)) -> Result<(), String> {
         if death == Death::Shutdown {
             self.drain_flushes();
         }
@@ -154,6 +164,7 @@ impl World {
             Death::PowerLoss => self.disk.crash(),
             Death::Kill | Death::Shutdown => self.disk.kill(),
         };
+        happens(&self.disk);
         self.note(death as u64);
         self.now += 1 + self.dice.below(5_000) as i64;
         self.start()
@@ -336,6 +347,9 @@ impl World {
                 Effect::Send(_) | Effect::Unsent { .. } => panic!("a cluster of one has nobody to ask"),
                 Effect::Reconfigure(_) | Effect::Serve | Effect::MayStop => {}
                 Effect::Report(line) => self.reports.push(line),
+                Effect::Halt(reason) if self.may_halt => {
+                    self.halted.get_or_insert(reason);
+                }
                 Effect::Halt(reason) => panic!("the node halts: {reason}"),
             }
         }

@@ -9,16 +9,26 @@ use std::path::Path;
 
 use ottla_protocol::ErrorCode;
 
-/// The disk failed, or holds what cannot be: the log directory has to go offline (KAFKA_STORAGE_ERROR).
+/// The disk failed, has no space, or holds what cannot be (KAFKA_STORAGE_ERROR).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageError {
     kind: io::ErrorKind,
+    is_disk_failure: bool,
     message: String,
 }
 
 impl StorageError {
     pub(crate) fn at(path: &Path, error: &io::Error) -> StorageError {
-        StorageError { kind: error.kind(), message: format!("{}: {error}", path.display()) }
+        StorageError {
+            kind: error.kind(),
+            is_disk_failure: is_disk_failure(error),
+            message: format!("{}: {error}", path.display()),
+        }
+    }
+
+    /// See [`is_disk_failure`].
+    pub fn is_disk_failure(&self) -> bool {
+        self.is_disk_failure
     }
 
     /// What the operating system called it.
@@ -34,8 +44,29 @@ impl StorageError {
 
 impl From<io::Error> for StorageError {
     fn from(error: io::Error) -> StorageError {
-        StorageError { kind: error.kind(), message: error.to_string() }
+        let is_disk_failure = is_disk_failure(&error);
+        StorageError { kind: error.kind(), is_disk_failure, message: error.to_string() }
     }
+}
+
+/// Whether an error says that the disk does not work, so that its log directory has to go offline (KIP-112); and not that there is no
+/// space, or too little of something else, which may pass, or that a file is missing or damaged, which says nothing about others.
+pub fn is_disk_failure(error: &io::Error) -> bool {
+    /// ENFILE and EMFILE: too many open files, which [`io::ErrorKind`] has no names for.
+    const TOO_MANY_FILES: [i32; 2] = [23, 24];
+    use io::ErrorKind::*;
+    let passes = matches!(
+        error.kind(),
+        StorageFull
+            | QuotaExceeded
+            | OutOfMemory
+            | Interrupted
+            | WouldBlock
+            | NotFound
+            | InvalidData
+            | UnexpectedEof
+    );
+    !passes && error.raw_os_error().is_none_or(|code| !TOO_MANY_FILES.contains(&code))
 }
 
 impl fmt::Display for StorageError {
@@ -257,5 +288,22 @@ impl std::error::Error for AppendError {}
 impl From<StorageError> for AppendError {
     fn from(error: StorageError) -> AppendError {
         AppendError::Storage(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_disk_failure;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn what_may_pass_and_what_says_nothing_of_other_files_is_no_failure_of_the_disk() {
+        let codes = [(5, true), (30, true), (28, false), (122, false), (23, false), (24, false), (2, false)];
+        for (code, expected) in codes {
+            let error = Error::from_raw_os_error(code);
+            assert_eq!(is_disk_failure(&error), expected, "{error}");
+        }
+        assert!(!is_disk_failure(&Error::from(ErrorKind::InvalidData)));
+        assert!(is_disk_failure(&Error::other("injected")));
     }
 }

@@ -1,4 +1,8 @@
-//! DescribeLogDirs 1-5 (KIP-113): which partitions live in the log directory, and their sizes.
+//! DescribeLogDirs 1-5 (KIP-113): which replicas live in which log directory, and their sizes; v4 adds the size of its file system
+//! (KIP-827), v5 whether it is cordoned (KIP-1066).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_log_dirs_request::DescribeLogDirsRequest;
@@ -8,6 +12,8 @@ use ottla_protocol::messages::describe_log_dirs_response::{
 
 use crate::Broker;
 use crate::call::Call;
+use crate::partition::Partition;
+use crate::store::Root;
 
 /// Handles the request. Null topics: all. Topics that are unknown here are left out, as in Kafka.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeLogDirsRequest<'_>) {
@@ -15,51 +21,63 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeLogD
         return call.on_reader_thread();
     }
     let table = broker.topics();
-    let size = |index: i32, size: u64| DescribeLogDirsPartition {
-        partition_index: index,
-        partition_size: i64::try_from(size).unwrap_or(i64::MAX),
-        offset_lag: 0,
-        is_future_key: false,
+    let partitions: Vec<Arc<Partition>> = match &request.topics {
+        None => table.iter().flat_map(|topic| topic.partitions.iter().cloned()).collect(),
+        Some(asked) => {
+            let asked =
+                asked.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&topic.topic, *index)));
+            let asked: BTreeSet<_> = asked.collect();
+            asked
+                .into_iter()
+                .filter_map(|(topic, index)| table.partition_by_name(topic, index).ok())
+                .collect()
+        }
     };
-    let topics = match &request.topics {
-        None => table
-            .iter()
-            .map(|topic| DescribeLogDirsTopic {
-                name: topic.topic.name.to_string().into(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|partition| size(partition.index, partition.size()))
-                    .collect(),
-            })
-            .collect(),
-        Some(asked) => asked
-            .iter()
-            .map(|topic| DescribeLogDirsTopic {
-                name: topic.topic.clone(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .filter_map(|&index| table.partition_by_name(&topic.topic, index).ok())
-                    .map(|partition| size(partition.index, partition.size()))
-                    .collect(),
-            })
-            .filter(|topic| !topic.partitions.is_empty())
-            .collect(),
+    let cordoned = broker.cordoned_dirs();
+    let describe = |root: &Arc<Root>| {
+        let log_dir = root.path().display().to_string();
+        match root.usage().ok().filter(|_| !root.is_offline()) {
+            None => failed(log_dir),
+            Some((total, usable)) => DescribeLogDirsResult {
+                error_code: ErrorCode::None.code(),
+                log_dir: log_dir.into(),
+                topics: replicas_in(root, &partitions),
+                total_bytes: bytes(total),
+                usable_bytes: bytes(usable),
+                is_cordoned: cordoned.contains(&root.id()),
+            },
+        }
     };
     let store = broker.store();
-    let (error, (total, usable)) = match store.usage() {
-        Ok(usage) => (ErrorCode::None, usage),
-        Err(_) => (ErrorCode::KafkaStorageError, (0, 0)),
+    let known = store.roots().iter().filter(|root| root.holds_partitions).map(describe);
+    let results = known.chain(store.unopened().iter().map(|(path, _)| failed(path.clone())));
+    call.respond(&DescribeLogDirsResponse { results: results.collect(), ..Default::default() });
+}
+
+fn failed(log_dir: String) -> DescribeLogDirsResult<'static> {
+    let error_code = ErrorCode::KafkaStorageError.code();
+    DescribeLogDirsResult { error_code, log_dir: log_dir.into(), ..Default::default() }
+}
+
+fn replicas_in(root: &Arc<Root>, partitions: &[Arc<Partition>]) -> Vec<DescribeLogDirsTopic<'static>> {
+    let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for partition in partitions {
+        if partition.root().is_some_and(|home| Arc::ptr_eq(&home, root)) {
+            topics.entry(partition.topic.name.clone()).or_default().push(DescribeLogDirsPartition {
+                partition_index: partition.index,
+                partition_size: bytes(partition.size()),
+                offset_lag: 0,
+                is_future_key: false,
+            });
+        }
+    }
+    let topic = |(name, partitions): (Arc<str>, _)| DescribeLogDirsTopic {
+        name: name.to_string().into(),
+        partitions,
     };
-    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let result = DescribeLogDirsResult {
-        error_code: error.code(),
-        log_dir: store.root().display().to_string().into(),
-        topics,
-        total_bytes: bytes(total),
-        usable_bytes: bytes(usable),
-        is_cordoned: false,
-    };
-    call.respond(&DescribeLogDirsResponse { results: vec![result], ..Default::default() });
+    topics.into_iter().map(topic).collect()
+}
+
+fn bytes(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

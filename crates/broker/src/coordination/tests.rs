@@ -96,6 +96,7 @@ impl Rig {
         let topic = Topic { id: Uuid([7; 16]), name: "__yes".into(), internal: true };
         let settings = Arc::new(broker.config().topic_defaults.clone());
         let partition = Partition::new(Arc::new(topic), 0, settings, broker.store.clone());
+        partition.move_in(broker.store.homes().next().expect("a log directory"));
         let _ = partition.become_leader(0, &alone(), 0);
         let shard = Shard::new(partition, Yes::default(), (0, 0), COMMIT_TIMEOUT_MS);
         Rig { broker, shard, slot: 0, out: Effects::new() }

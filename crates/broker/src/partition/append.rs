@@ -124,6 +124,23 @@ impl Core {
         results
     }
 
+    /// The disk did not take an append. A full one may take the next; any other error is the end of the log, and of its directory.
+    pub(super) fn on_append_failed(
+        &mut self,
+        of: &Partition,
+        error: &AppendError,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        if !std::mem::replace(&mut self.append_failed, true) {
+            out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
+        }
+        if self.log.as_ref().is_some_and(|log| log.failure().is_some()) {
+            self.root.iter().for_each(|root| of.store.fail(root, error));
+            out.push(Effect::Tick { at: now });
+        }
+    }
+
     /// What was appended is in the log: raises the high watermark if that is enough, and tells of a disk that fails, once.
     fn note(
         &mut self,
@@ -143,11 +160,8 @@ impl Core {
                         self.uncommitted.push_back((info.last_offset + 1, info.bytes as u64));
                     }
                 }
-                Err(error) => {
-                    if error.is_storage_failure() && !std::mem::replace(&mut self.append_failed, true) {
-                        out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
-                    }
-                }
+                Err(error) if error.is_storage_failure() => self.on_append_failed(of, error, now, out),
+                Err(_) => {}
             }
         }
         if is_longer {

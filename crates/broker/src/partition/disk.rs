@@ -10,6 +10,7 @@ use ottla_storage::{FoundOffset, LoadJob, Log, Lookup, Slice, StorageError};
 use super::{Core, Flush, Leading, Partition, Positions, Role, Wakes};
 use crate::effect::{FlushOutcome, FlushTask, Millis};
 use crate::sessions::lock;
+use crate::store::Root;
 use std::sync::Arc;
 
 /// What the disk has to be asked for before the log can be used.
@@ -52,8 +53,8 @@ impl Partition {
         if core.flush == Flush::Running || log.synced_offset() < log.log_end_offset() {
             return false;
         }
-        if log.release_files().is_err() {
-            core.role = Role::Offline;
+        if let Err(error) = log.release_files() {
+            core.root.iter().for_each(|root| self.store.fail(root, &error));
         }
         true
     }
@@ -61,20 +62,22 @@ impl Partition {
     /// Opens the log if it is not open, and loads what it let go of. Waits for the disk, without the lock.
     pub(crate) fn settle(&self, now: Millis) -> Result<(), ErrorCode> {
         let _alone = lock(&self.settling);
-        let missing = {
+        let (missing, root) = {
             let mut core = self.lock();
             core.used = true;
-            core.missing()?
+            (core.missing()?, core.root.clone())
         };
+        let Some(root) = root else { return Ok(()) };
         match missing {
             Missing::Nothing => Ok(()),
             Missing::Log(settings) => {
                 let take = |log| self.lock().take_up(self, log, now);
-                let opened = self.store.open_log(&self.topic, self.index, &settings, now, take);
-                opened.map_err(|error| self.unusable("can not be opened", &error))?
+                let opened = self.store.open_log(&root, &self.topic, self.index, &settings, now, take);
+                opened.map_err(|error| self.unusable(&root, "can not be opened", &error))?
             }
             Missing::Active(job) => {
-                let loaded = job.run().map_err(|error| self.unusable("can not be loaded", &error))?;
+                let loaded = job.run();
+                let loaded = loaded.map_err(|error| self.unusable(&root, "can not be loaded", &error))?;
                 if let Some(log) = self.lock().log.as_mut() {
                     log.on_loaded(loaded);
                 }
@@ -83,10 +86,18 @@ impl Partition {
         }
     }
 
-    /// It may be for want of a file descriptor: the next request tries again.
-    pub(super) fn unusable(&self, what: &str, error: &StorageError) -> ErrorCode {
+    /// It may be for want of a file descriptor: then the next request tries again.
+    pub(super) fn unusable(&self, root: &Root, what: &str, error: &StorageError) -> ErrorCode {
         self.store.report(format!("{}-{} {what}: {error}", self.topic.name, self.index));
+        self.store.fail_if_broken(root, error);
         ErrorCode::KafkaStorageError
+    }
+
+    fn unreadable(&self, what: &str, error: &StorageError) -> ErrorCode {
+        match self.root() {
+            Some(root) => self.unusable(&root, what, error),
+            None => ErrorCode::KafkaStorageError,
+        }
     }
 
     /// Reads from files.
@@ -111,7 +122,7 @@ impl Partition {
                 let Some(again) = plan()? else { return Ok(Slice::empty(at)) };
                 job = again;
             }
-            let slice = job.run().map_err(|_| ErrorCode::KafkaStorageError)?;
+            let slice = job.run().map_err(|error| self.unreadable("can not be read", &error.into()))?;
             if alone.is_some()
                 && let Some(log) = self.lock().log.as_mut()
             {
@@ -132,7 +143,7 @@ impl Partition {
         now: Millis,
     ) -> Result<(Option<FoundOffset>, Positions), ErrorCode> {
         let positions = self.with_log(current_leader_epoch, now, |_, positions| positions)?;
-        let failed = |error: StorageError| self.unusable("can not be searched", &error);
+        let failed = |error: StorageError| self.unreadable("can not be searched", &error);
         let looked = {
             let _alone = lock(&self.settling);
             let job = {
@@ -173,7 +184,7 @@ impl Core {
         }
         // The configuration may have changed meanwhile.
         log.set_config(of.store.log_config(&self.settings));
-        let known = of.store.high_watermark(&of.topic.name, of.index);
+        let known = self.root.as_ref().map_or(0, |root| root.high_watermark(&of.topic.name, of.index));
         self.begin(log, known, now);
         Ok(())
     }

@@ -12,7 +12,7 @@ use ottla_protocol::{ErrorCode, records};
 use ottla_storage::{AppendOrigin, Log};
 
 use super::{Core, FollowerFetch, Leading, Partition, PartitionRead, Proposal, ReadRequest, Role, Wakes};
-use crate::effect::{Effect, Effects, Millis};
+use crate::effect::{Effects, Millis};
 
 /// Where a follower's log stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Partition {
         core.role = Role::Follower;
         core.leading = None;
         core.leader_epoch = leader_epoch.max(core.leader_epoch);
-        (is_new, core.abandon())
+        (is_new, core.abandon(ErrorCode::NotLeaderOrFollower))
     }
 
     /// Gives leadership up: nobody leads, or there is no replica here.
@@ -73,7 +73,7 @@ impl Partition {
         }
         core.leading = None;
         core.leader_epoch = leader_epoch.max(core.leader_epoch);
-        core.abandon()
+        core.abandon(ErrorCode::NotLeaderOrFollower)
     }
 
     /// Whether there is no log yet.
@@ -139,8 +139,8 @@ impl Partition {
             match log.append(records, AppendOrigin::Replication, leader_epoch, now) {
                 Ok(info) => core.uncommitted.push_back((info.last_offset + 1, info.bytes as u64)),
                 Err(error) => {
-                    if error.is_storage_failure() && !std::mem::replace(&mut core.append_failed, true) {
-                        out.push(Effect::Report(format!("{}-{}: {error}", self.topic.name, self.index)));
+                    if error.is_storage_failure() {
+                        core.on_append_failed(self, &error, now, out);
                     }
                     return Err(());
                 }
@@ -171,7 +171,7 @@ impl Partition {
         let end = end.max(log.log_start_offset());
         let fell = log.truncate_to(end, now);
         core.after_cut();
-        fell.map_err(|_| core.role = Role::Offline)
+        fell.map_err(|error| drop(core.fail(self, &error)))
     }
 
     /// Begins anew where the leader's log begins, if this one ends before. Returns whether the recovery point fell. Waits for the disk.
@@ -186,7 +186,7 @@ impl Partition {
         }
         let fell = log.truncate_fully_and_start_at(leader_start, now);
         core.after_cut();
-        fell.map_err(|_| core.role = Role::Offline)
+        fell.map_err(|error| drop(core.fail(self, &error)))
     }
 
     /// The change of the ISR that waits to be decided.

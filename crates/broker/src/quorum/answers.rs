@@ -10,6 +10,8 @@ use ottla_protocol::messages::allocate_producer_ids_response::AllocateProducerId
 use ottla_protocol::messages::alter_partition_request::AlterPartitionRequest;
 use ottla_protocol::messages::alter_partition_response::AlterPartitionResponse;
 use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
+use ottla_protocol::messages::assign_replicas_to_dirs_request::AssignReplicasToDirsRequest;
+use ottla_protocol::messages::assign_replicas_to_dirs_response::AssignReplicasToDirsResponse;
 use ottla_protocol::messages::begin_quorum_epoch_response::BeginQuorumEpochResponse;
 use ottla_protocol::messages::broker_heartbeat_request::BrokerHeartbeatRequest;
 use ottla_protocol::messages::broker_heartbeat_response::BrokerHeartbeatResponse;
@@ -28,9 +30,12 @@ use ottla_raft::{Event, VersionRange};
 
 use super::Then;
 use crate::Broker;
-use crate::api::{alter_partition, broker_heartbeat, broker_registration, controller_registration};
+use crate::api::{
+    alter_partition, assign_replicas_to_dirs, broker_heartbeat, broker_registration, controller_registration,
+};
 use crate::call::Deferred;
 use crate::effect::{Effect, Effects, Millis, ReadTask};
+use crate::lifecycle::HeartbeatSaid;
 use crate::peers::{Awaited, Lane};
 
 /// A question to the active controller.
@@ -46,6 +51,8 @@ pub(crate) enum Ask {
     ProducerIds(Option<Deferred>),
     /// Changes of ISRs.
     Isr(Box<AlterPartitionRequest>),
+    /// In which directories replicas are.
+    Directories(Box<AssignReplicasToDirsRequest>),
     /// Topics, and the request that needs them.
     Create(Box<CreateTopicsRequest<'static>>, Deferred),
 }
@@ -54,10 +61,11 @@ pub(crate) enum Ask {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Registered(Option<BrokerRegistrationResponse>),
-    Heartbeat { wanted_fence: bool, answer: Option<BrokerHeartbeatResponse> },
+    Heartbeat { said: HeartbeatSaid, answer: Option<BrokerHeartbeatResponse> },
     ControllerRegistered(Option<i16>),
     ProducerIds(Option<AllocateProducerIdsResponse>, Option<Deferred>),
     Isr(Option<AlterPartitionResponse>),
+    Directories(Option<AssignReplicasToDirsResponse>),
     Created(Deferred),
 }
 
@@ -66,10 +74,11 @@ impl Answer {
     pub fn lost(self) -> Answer {
         match self {
             Answer::Registered(_) => Answer::Registered(None),
-            Answer::Heartbeat { wanted_fence, .. } => Answer::Heartbeat { wanted_fence, answer: None },
+            Answer::Heartbeat { said, .. } => Answer::Heartbeat { said, answer: None },
             Answer::ControllerRegistered(_) => Answer::ControllerRegistered(None),
             Answer::ProducerIds(_, deferred) => Answer::ProducerIds(None, deferred),
             Answer::Isr(_) => Answer::Isr(None),
+            Answer::Directories(_) => Answer::Directories(None),
             Answer::Created(deferred) => Answer::Created(deferred),
         }
     }
@@ -79,10 +88,11 @@ impl Ask {
     fn unanswered(self) -> Answer {
         match self {
             Ask::Register(_) => Answer::Registered(None),
-            Ask::Heartbeat(request) => Answer::Heartbeat { wanted_fence: request.want_fence, answer: None },
+            Ask::Heartbeat(request) => Answer::Heartbeat { said: HeartbeatSaid::by(&request), answer: None },
             Ask::RegisterController(_) => Answer::ControllerRegistered(None),
             Ask::ProducerIds(deferred) => Answer::ProducerIds(None, deferred),
             Ask::Isr(_) => Answer::Isr(None),
+            Ask::Directories(_) => Answer::Directories(None),
             Ask::Create(_, deferred) => Answer::Created(deferred),
         }
     }
@@ -102,7 +112,7 @@ impl Broker {
                 peers.send(to, (&*request, 4), Awaited::Registration, timeout_ms, out);
             }
             Ask::Heartbeat(request) => {
-                let awaited = Awaited::Heartbeat { wanted_fence: request.want_fence };
+                let awaited = Awaited::Heartbeat { said: HeartbeatSaid::by(&request) };
                 let to = leader.peer(Lane::Heartbeat).unwrap_or(to);
                 let timeout_ms = i64::from(self.config.metadata_log.broker_heartbeat_interval_ms);
                 peers.send(to, (&request, 2), awaited, timeout_ms, out);
@@ -115,6 +125,9 @@ impl Broker {
                 peers.send(to, (&request, 0), Awaited::ProducerIds(deferred), timeout_ms, out);
             }
             Ask::Isr(request) => peers.send(to, (&*request, 3), Awaited::Isr, timeout_ms, out),
+            Ask::Directories(request) => {
+                peers.send(to, (&*request, 0), Awaited::Directories, timeout_ms, out);
+            }
             Ask::Create(request, deferred) => {
                 peers.send(to, (&*request, 7), Awaited::Creation(deferred), timeout_ms, out);
             }
@@ -138,7 +151,7 @@ impl Broker {
                 }
                 Ask::Heartbeat(request) => {
                     let answer = state.decide(|it| broker_heartbeat::decide(it, &request), now, out)?;
-                    Then::Told(Answer::Heartbeat { wanted_fence: request.want_fence, answer })
+                    Then::Told(Answer::Heartbeat { said: HeartbeatSaid::by(&request), answer })
                 }
                 Ask::RegisterController(request) => {
                     let answer =
@@ -166,6 +179,10 @@ impl Broker {
                     let decide = |it: &mut super::Deciding<'_>| alter_partition::decide(it, &request, 3);
                     Then::Told(Answer::Isr(state.decide(decide, now, out)?))
                 }
+                Ask::Directories(request) => {
+                    let decide = |it: &mut super::Deciding<'_>| assign_replicas_to_dirs::decide(it, &request);
+                    Then::Told(Answer::Directories(state.decide(decide, now, out)?))
+                }
                 Ask::Create(request, deferred) => {
                     // Whoever asks has counted already.
                     let decide = |it: &mut super::Deciding<'_>| {
@@ -188,9 +205,7 @@ impl Broker {
     pub(crate) fn on_controller_answer(&self, answer: Answer, now: Millis, out: &mut Effects) {
         match answer {
             Answer::Registered(answer) => self.on_registered(answer, now, out),
-            Answer::Heartbeat { wanted_fence, answer } => {
-                self.on_heartbeat_answered(wanted_fence, answer, now, out);
-            }
+            Answer::Heartbeat { said, answer } => self.on_heartbeat_answered(said, answer, now, out),
             Answer::ControllerRegistered(error) => self.on_controller_registered(error, now, out),
             Answer::ProducerIds(answer, deferred) => {
                 if let Some(answer) = answer.filter(|answer| answer.error_code == ErrorCode::None.code()) {
@@ -202,6 +217,7 @@ impl Broker {
                 }
             }
             Answer::Isr(answer) => self.on_isr_decided(answer, now, out),
+            Answer::Directories(answer) => self.on_directories_assigned(answer, now, out),
             Answer::Created(deferred) => self.handle_again(deferred, now, out),
         }
     }
@@ -256,9 +272,9 @@ impl Broker {
                 self.on_controller_answer(Answer::Registered(answer), now, out);
                 self.advance_lifecycle(now, out);
             }
-            Awaited::Heartbeat { wanted_fence } => {
+            Awaited::Heartbeat { said } => {
                 let answer = read::<BrokerHeartbeatResponse>(&body, version);
-                self.on_controller_answer(Answer::Heartbeat { wanted_fence, answer }, now, out);
+                self.on_controller_answer(Answer::Heartbeat { said, answer }, now, out);
                 self.advance_lifecycle(now, out);
             }
             Awaited::ControllerRegistration => {
@@ -274,6 +290,10 @@ impl Broker {
             Awaited::Isr => {
                 let answer = read::<AlterPartitionResponse>(&body, version);
                 self.on_controller_answer(Answer::Isr(answer), now, out);
+            }
+            Awaited::Directories => {
+                let answer = read::<AssignReplicasToDirsResponse>(&body, version);
+                self.on_controller_answer(Answer::Directories(answer), now, out);
             }
             // Both write to logs.
             Awaited::ReplicaFetch { leader } => {

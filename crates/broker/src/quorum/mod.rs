@@ -184,7 +184,7 @@ impl Quorum {
         peers: &Arc<Peers>,
         now: Millis,
     ) -> Result<Quorum, String> {
-        let dir = store.root().join(CLUSTER_METADATA_DIR);
+        let dir = store.metadata_root().path().join(CLUSTER_METADATA_DIR);
         let disk = store.disk().clone();
         let damaged = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
         let mut log = store.open_metadata_log(&dir, config, now).map_err(|error| damaged(&error))?;

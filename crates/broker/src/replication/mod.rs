@@ -21,6 +21,7 @@ use ottla_protocol::messages::list_offsets_response::ListOffsetsResponse;
 use ottla_protocol::{ErrorCode, Message, Reader, Records, Uuid};
 
 use crate::Broker;
+use crate::checkpoints::Unwritten;
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::partition::Partition;
 use crate::peers::{Awaited, Lane, Peer, peer};
@@ -307,11 +308,12 @@ impl Broker {
 
     /// What was cut off must not be believed to be there at the next start.
     fn after_cut(&self, recovery_point_fell: bool, now: Millis, out: &mut Effects) -> Outcome {
-        if recovery_point_fell && let Err(error) = self.write_checkpoints(now) {
-            out.push(Effect::Report(error));
-            return Outcome::Pause;
+        let unwritten = if recovery_point_fell { self.write_checkpoints(now) } else { Unwritten::new() };
+        if unwritten.is_empty() {
+            return Outcome::Fetched;
         }
-        Outcome::Fetched
+        out.extend(unwritten.into_values().map(Effect::Report));
+        Outcome::Pause
     }
 
     /// Asks where the leader's log begins.
@@ -351,10 +353,8 @@ impl Broker {
         };
         let Some(start) = body.and_then(read) else { return };
         let Some(followed) = self.fetchers.find(leader, key) else { return };
-        if let Ok(true) = followed.partition.start_over(followed.leader_epoch, start, now)
-            && let Err(error) = self.write_checkpoints(now)
-        {
-            out.push(Effect::Report(error));
+        if let Ok(true) = followed.partition.start_over(followed.leader_epoch, start, now) {
+            out.extend(self.write_checkpoints(now).into_values().map(Effect::Report));
         }
         self.fetch_from(leader, true, now, out);
     }

@@ -97,9 +97,7 @@ impl Broker {
         match self.compact(partition, dirt, pace, now, out) {
             Ok(Some((cleaned_offset, stats))) => {
                 self.note_cleaned(partition, name.clone(), cleaned_offset);
-                if let Err(error) = self.upkeep.write_checkpoint(&self.store) {
-                    out.push(Effect::Report(format!("the end of compaction is not written down: {error}")));
-                }
+                self.write_cleaner_checkpoints(out);
                 out.push(Effect::Report(describe(&name, cleaned_offset, &stats)));
                 return true;
             }
@@ -109,6 +107,9 @@ impl Broker {
                 out.push(Effect::Report(format!("{name} is not compacted: {error}")));
             }
             Err(error @ (CompactionError::Uncleanable(_) | CompactionError::Storage(_))) => {
+                if let CompactionError::Storage(error) = &error {
+                    self.on_storage_error(partition, error);
+                }
                 lock(&self.upkeep.state).uncleanable.insert(name.clone());
                 out.push(Effect::Report(format!(
                     "{name} is not compacted any more until the node is started again: {error}"

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use ottla_metadata::config::BrokerConfig;
-use ottla_storage::{Checkpoint, DeleteJob, HashSecret, LogDirError, Pace, PartitionName};
+use ottla_storage::{Checkpoint, DeleteJob, HashSecret, LogDirError, Pace, PartitionName, StorageError};
 
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::Partition;
 use crate::sessions::lock;
-use crate::store::Store;
+use crate::store::{Root, Store};
 
 /// Work for a background thread; it may take minutes.
 #[derive(Debug)]
@@ -122,15 +122,25 @@ impl Upkeep {
         state.cleaned_changed |= state.cleaned.len() != known;
     }
 
-    /// Writes down up to where partitions are compacted, if that changed.
-    pub(crate) fn write_checkpoint(&self, store: &Store) -> Result<(), LogDirError> {
+    /// Writes down up to where partitions are compacted, if that changed, each in the directory in which it lives. Returns where it failed.
+    pub(crate) fn write_checkpoint(
+        &self,
+        store: &Store,
+        lives_in: impl Fn(&Root, &PartitionName) -> bool,
+    ) -> Vec<(Arc<Root>, LogDirError)> {
         let mut state = lock(&self.state);
-        if std::mem::take(&mut state.cleaned_changed) {
-            let written = store.dir().write_checkpoint(Checkpoint::Cleaner, &state.cleaned);
-            state.cleaned_changed = written.is_err();
-            written?;
+        if !std::mem::take(&mut state.cleaned_changed) {
+            return Vec::new();
         }
-        Ok(())
+        let write = |root: &Arc<Root>| {
+            let here = state.cleaned.iter().filter(|(name, _)| lives_in(root, name));
+            let here = here.map(|(name, offset)| (name.clone(), *offset)).collect();
+            let written = root.dir().write_checkpoint(Checkpoint::Cleaner, &here);
+            written.err().map(|error| (root.clone(), error))
+        };
+        let failed: Vec<_> = store.homes().filter_map(write).collect();
+        state.cleaned_changed = !failed.is_empty();
+        failed
     }
 }
 
@@ -148,6 +158,7 @@ impl Broker {
             Kind::Compaction => self.compact_dirtiest(pace, now, out),
             Kind::Removal(doomed) => self.remove(doomed, out),
         }
+        self.on_dirs_failed(now, out);
     }
 
     fn remove(&self, doomed: Vec<Doomed>, out: &mut Effects) {
@@ -174,13 +185,36 @@ impl Broker {
     ) -> Result<(), String> {
         // A crash in between finds the files below the log start and removes them. On a full disk there may be no space for a checkpoint,
         // and this is what makes some.
-        let checkpointed = self.write_checkpoints(now);
-        for (partition, mut job) in deleted.into_iter().filter(|(_, job)| !job.is_empty()) {
-            partition.mark_deleted(&mut job, checkpointed.is_ok()).map_err(|error| error.to_string())?;
-            let at = now + partition.settings().file_delete_delay_ms;
-            self.store.doom(Doomed::Segments(job), at, out);
+        let unwritten = self.write_checkpoints(now);
+        let mut failed = None;
+        for (partition, mut job) in deleted {
+            let home = partition.root();
+            let why = home.as_ref().and_then(|root| unwritten.get(&root.id()));
+            if let Some(why) = why {
+                failed = Some(why.clone());
+            }
+            if job.is_empty() || home.as_ref().is_none_or(|root| root.is_offline()) {
+                continue;
+            }
+            match partition.mark_deleted(&mut job, why.is_none()) {
+                Ok(()) => {
+                    let at = now + partition.settings().file_delete_delay_ms;
+                    self.store.doom(Doomed::Segments(job), at, out);
+                }
+                Err(error) => {
+                    self.on_storage_error(&partition, &error);
+                    failed = Some(error.to_string());
+                }
+            }
         }
-        checkpointed
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Background work on a partition's log met an error, which may be the end of its directory.
+    pub(crate) fn on_storage_error(&self, partition: &Partition, error: &StorageError) {
+        if let Some(root) = partition.root() {
+            self.store.fail_if_broken(&root, error);
+        }
     }
 }
 

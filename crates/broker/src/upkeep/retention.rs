@@ -29,6 +29,7 @@ impl Broker {
                 Some(Ok(job)) if job.is_empty() => {}
                 Some(Ok(job)) => deleted.push((partition.clone(), job)),
                 Some(Err(error)) => {
+                    self.on_storage_error(partition, &error);
                     out.push(Effect::Report(format!("{name}: nothing could be deleted: {error}")))
                 }
             }

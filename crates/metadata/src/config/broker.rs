@@ -26,6 +26,8 @@ pub struct BrokerConfig {
     pub log_dirs: Vec<String>,
     /// Directory of the metadata log; one of its own or the first of `log_dirs`.
     pub metadata_log_dir: String,
+    /// How long a log directory may have failed without the controller knowing (`log.dir.failure.timeout.ms`).
+    pub log_dir_failure_timeout_ms: i64,
     /// Log directories that get no new partitions (`cordoned.log.dirs`; `*` is already replaced by all of them).
     pub cordoned_log_dirs: Vec<String>,
     /// Partitions of a topic created without a number (`num.partitions`).

@@ -83,6 +83,7 @@ impl BrokerConfig {
             quorum,
             metadata_log,
             metadata_log_dir: layers.text_if_any("metadata.log.dir")?.unwrap_or_else(|| first_dir.clone()),
+            log_dir_failure_timeout_ms: layers.long("log.dir.failure.timeout.ms")?,
             cordoned_log_dirs: resolve_cordoned(&layers, &log_dirs)?,
             log_dirs,
             num_partitions: layers.int("num.partitions")?,

@@ -43,7 +43,7 @@ pub fn run(args: &FormatArgs) -> Result<String, String> {
     let now = Clock::default().now();
     let mut text = String::new();
     for dir in &directories {
-        data_dir::prepare(dir)?;
+        data_dir::prepare(dir).map_err(|unfit| unfit.to_string())?;
         let is_metadata = dir == Path::new(&config.metadata_log_dir);
         let own = checkpoint.initial_controllers.iter().find(|it| is_metadata && it.id == config.node_id);
         let meta = MetaProperties {

@@ -13,11 +13,11 @@ use crate::client::read;
 use crate::world::Death;
 
 const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
-fn alter(
+pub(super) fn alter(
     rig: &mut Rig,
     kind: i8,
     name: &'static str,

@@ -4,6 +4,7 @@ mod cluster;
 mod configs;
 mod fetch;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod mutations;
 mod offsets;

@@ -49,7 +49,7 @@ impl Rig {
         }
     }
 
-    fn pass(&mut self, ms: i64) {
+    pub(super) fn pass(&mut self, ms: i64) {
         let until = self.world.now + ms;
         while self.world.step(until) {}
     }

@@ -1,0 +1,98 @@
+//! The checkpoints of the log directories: recovery points, log starts, high watermarks, and how far logs are compacted.
+//!
+//! The one tricky idea: checkpoints go by name and by directory. A partition that moved is written down where it lives now, and no longer
+//! where it lived before; what is known of a log is therefore collected for all directories in one look at the topics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_metadata::topic_name::CLUSTER_METADATA;
+use ottla_protocol::Uuid;
+use ottla_storage::PartitionName;
+
+use crate::Broker;
+use crate::effect::{Effect, Effects, Millis};
+use crate::partition::{Checkpointed, Partition};
+use crate::store::Root;
+use crate::topics::Topics;
+
+/// Why checkpoints could not be written, by the directory's id.
+pub(crate) type Unwritten = BTreeMap<Uuid, String>;
+
+impl Broker {
+    /// Writes the checkpoints of all logs. May wait for the disk. Returns for which directories it failed.
+    pub(crate) fn write_checkpoints(&self, now: Millis) -> Unwritten {
+        let look = |partition: &Partition| partition.checkpoint(now).map(|(root, known)| (root, Ok(known)));
+        self.checkpoint(look).0
+    }
+
+    /// Closes all logs, and writes the checkpoints. Waits for the disk. Returns what went wrong.
+    pub(crate) fn close_logs(&self) -> Vec<String> {
+        let (unwritten, mut failures) = self.checkpoint(Partition::close);
+        failures.extend(unwritten.into_values());
+        failures
+    }
+
+    fn checkpoint(
+        &self,
+        look: impl Fn(&Partition) -> Option<(Arc<Root>, Result<Checkpointed, String>)>,
+    ) -> (Unwritten, Vec<String>) {
+        // A log that is opened between these two looks is in both, never in neither.
+        let mut passes: Vec<_> =
+            self.store.online().map(|root| (root, root.begin_checkpoints(), root.unopened())).collect();
+        let (topics, mut failures) = (self.topics(), Vec::new());
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            match look(partition) {
+                None => {}
+                Some((_, Err(failure))) => failures.push(failure),
+                Some((root, Ok((recovery_point, log_start, high_watermark)))) => {
+                    if let Some((.., known)) = passes.iter_mut().find(|(of, ..)| of.id() == root.id()) {
+                        let name = PartitionName::new(&*partition.topic.name, partition.index);
+                        known.note(name, recovery_point, log_start, Some(high_watermark));
+                    }
+                }
+            }
+        }
+        let mut unwritten = Unwritten::new();
+        for (root, pass, mut known) in passes {
+            known.retain(|name| lives_in(&topics, root, name));
+            if let Err(error) = pass.write(&known) {
+                self.store.fail_if_io(root, &error);
+                unwritten.insert(root.id(), error.to_string());
+            }
+        }
+        (unwritten, failures)
+    }
+
+    /// Partitions were deleted: makes durable that their names are free. Waits for the disk.
+    pub(crate) fn forget_deleted(&self, out: &mut Effects) {
+        for root in self.store.online() {
+            let synced =
+                root.sync().map_err(|error| ottla_storage::LogDirError::Io(root.path().to_owned(), error));
+            if let Err(error) = synced.and_then(|()| root.forget()) {
+                self.store.fail_if_io(root, &error);
+                out.push(Effect::Report(error.to_string()));
+            }
+        }
+        self.write_cleaner_checkpoints(out);
+    }
+
+    /// Writes down how far logs are compacted, if that changed.
+    pub(crate) fn write_cleaner_checkpoints(&self, out: &mut Effects) {
+        let topics = self.topics();
+        let lives_in = |root: &Root, name: &PartitionName| lives_in(&topics, root, name);
+        for (root, error) in self.upkeep.write_checkpoint(&self.store, lives_in) {
+            self.store.fail_if_io(&root, &error);
+            out.push(Effect::Report(format!("the end of compaction is not written down: {error}")));
+        }
+    }
+}
+
+/// Whether a partition is there, and has its replica in that directory.
+fn lives_in(topics: &Topics, root: &Root, name: &PartitionName) -> bool {
+    if name.topic == CLUSTER_METADATA {
+        return true;
+    }
+    let partition = topics.partition_by_name(&name.topic, name.partition);
+    partition.is_ok_and(|partition| partition.root().is_some_and(|home| home.id() == root.id()))
+}
