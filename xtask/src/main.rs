@@ -16,6 +16,7 @@ mod hostile;
 mod kafka_log;
 mod members;
 mod players;
+mod quotas;
 mod schema;
 mod sim;
 mod steps;
@@ -52,6 +53,8 @@ enum Chore {
     Members(members::Options),
     /// Frames that no client would send, while others are served
     Hostile(hostile::Options),
+    /// A producer quota measured with Kafka's perf tool, and a client beside it that must not notice
+    Quotas(quotas::Options),
     /// Simulated crashes: one seed, or a sweep
     Sim(sim::Options),
     /// Ottla and Apache Kafka side by side: docs/benchmarks
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Chore::Groups(options) => groups::run(options),
         Chore::Members(options) => members::run(options),
         Chore::Hostile(options) => hostile::run(options),
+        Chore::Quotas(options) => quotas::run(&options),
         Chore::Sim(options) => sim::run(options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Compaction(options) => compaction::run(options),

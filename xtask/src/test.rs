@@ -10,6 +10,7 @@ use crate::hostile;
 use crate::kafka_log;
 use crate::members;
 use crate::players::Protocol;
+use crate::quotas;
 use crate::steps::{self, Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
@@ -59,6 +60,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("from Apache Kafka to Ottla and back", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
+            add(part("quotas", with_quotas));
             add(part("hostile frames", with_hostility));
             add(part("guard of the hot path", || with_guard(&logs)));
         } else {
@@ -119,6 +121,19 @@ fn with_transactions() -> Result<(u32, u32), Trouble> {
         }
         Err(reason) => {
             println!("FAIL eos: {reason}");
+            (0, 1)
+        }
+    })
+}
+
+fn with_quotas() -> Result<(u32, u32), Trouble> {
+    Ok(match quotas::check(&quotas::Options::smoke())? {
+        Ok(summary) => {
+            println!("  ok   {summary}");
+            (1, 0)
+        }
+        Err(reason) => {
+            println!("FAIL quotas: {reason}");
             (0, 1)
         }
     })
