@@ -18,6 +18,7 @@ mod snapshots;
 mod timestamps;
 mod topics;
 mod upkeep;
+mod validation;
 mod wire;
 use ottla_protocol::Uuid;
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
