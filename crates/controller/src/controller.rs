@@ -20,6 +20,8 @@ use ottla_protocol::messages::broker_heartbeat_response::BrokerHeartbeatResponse
 use ottla_protocol::messages::broker_registration_request::BrokerRegistrationRequest;
 use ottla_protocol::messages::broker_registration_response::BrokerRegistrationResponse;
 use ottla_protocol::messages::controller_registration_request::ControllerRegistrationRequest;
+use ottla_protocol::messages::create_acls_request::CreateAclsRequest;
+use ottla_protocol::messages::create_acls_response::CreateAclsResponse;
 use ottla_protocol::messages::create_partitions_request::CreatePartitionsRequest;
 use ottla_protocol::messages::create_partitions_response::CreatePartitionsResponse;
 use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
@@ -101,6 +103,13 @@ impl Controller {
         let context =
             Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
         crate::create_partitions(&context, request, &mut self.dice, allowance)
+    }
+
+    /// CreateAcls. Needs the dice, so `&mut`; no other state changes.
+    pub fn create_acls(&mut self, request: &CreateAclsRequest<'_>) -> Decision<CreateAclsResponse<'static>> {
+        let context =
+            Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
+        crate::create_acls(&context, request, &mut self.dice)
     }
 
     /// DeleteTopics.

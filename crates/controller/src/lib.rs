@@ -17,8 +17,10 @@ mod broker_lifecycle;
 mod configs;
 mod context;
 mod controller;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_topics;
 mod dice;
 mod draft;
@@ -58,8 +60,10 @@ pub use context::{
     Settings,
 };
 pub use controller::Controller;
+pub use create_acls::create_acls;
 pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
+pub use delete_acls::delete_acls;
 pub use delete_topics::delete_topics;
 pub use dice::Dice;
 pub use elect_leaders::elect_leaders;

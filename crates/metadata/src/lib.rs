@@ -3,6 +3,7 @@
 //! Records of the metadata log go into an [`Image`] through [`Replayer`] (or [`Image::replay`]), which notes in a
 //! [`Delta`] what changed. Nothing here decides: who may create a topic or lead a partition is `controller`'s question.
 
+pub mod acl;
 pub mod broker;
 pub mod config;
 mod delta;

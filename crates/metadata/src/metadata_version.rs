@@ -115,6 +115,11 @@ impl MetadataVersion {
         self.0 >= 30
     }
 
+    /// The host of an access control entry may be a range of addresses (KIP-1276).
+    pub fn supports_address_ranges(self) -> bool {
+        self.0 >= 32
+    }
+
     /// UnregisterControllerRecord may be written.
     pub fn supports_controller_unregistration(self) -> bool {
         self.0 >= 33

@@ -1,5 +1,6 @@
 //! Tests over the whole crate: a cluster made of records, a request, and what is decided.
 
+mod acls;
 mod alter_configs;
 mod alter_partition;
 mod assign_replicas_to_dirs;

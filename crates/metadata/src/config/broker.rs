@@ -62,6 +62,8 @@ pub struct BrokerConfig {
     pub tail_cache_bytes: u64,
     /// What a topic without own values gets.
     pub topic_defaults: TopicConfig,
+    /// Whether access control entries are kept and listed (`authorizer.class.name`). They are not enforced.
+    pub keeps_acls: bool,
     /// The raw values behind all this, for `DescribeConfigs` and for changes while running.
     pub layers: Layers,
 }

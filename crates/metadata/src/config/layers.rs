@@ -61,8 +61,9 @@ impl Layers {
 
     fn default_of(&self, key: &str) -> Option<&str> {
         match self.derived.get(key) {
-            Some(value) => Some(value),
-            None => broker_table().get(key).and_then(|definition| definition.default),
+            // It is for a node that was told nothing; who sets a key is shown what it would be everywhere else.
+            Some(value) if self.set(key).is_none() => Some(value),
+            _ => broker_table().get(key).and_then(|definition| definition.default),
         }
     }
 

@@ -54,6 +54,8 @@ pub mod own {
     pub const MEMORY_LIMIT_BYTES: &str = "ottla.memory.limit.bytes";
     /// Bytes of freshly written batches kept in memory for tailing readers; a broker key.
     pub const TAIL_CACHE_BYTES: &str = "ottla.tail.cache.bytes";
+    /// Whether a configured authorizer decides about requests; only `false` is possible yet; a broker key.
+    pub const AUTHORIZER_ENFORCE: &str = "ottla.authorizer.enforce";
     /// Whether every record of a produced batch is unpacked and checked; a topic and a broker key.
     pub const STRICT_VALIDATION: &str = "ottla.strict.validation";
 }

@@ -25,6 +25,8 @@ const FOREIGN_PREFIXES: [&str; 6] =
 /// Keys outside the table that Kafka or its authorizers read.
 const FOREIGN_KEYS: [&str; 4] =
     ["super.users", "allow.everyone.if.no.acl.found", "inter.broker.protocol.version", "zookeeper.connect"];
+/// The only class that `authorizer.class.name` may name.
+const STANDARD_AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 /// What `group.consumer.assignors` may name.
 const CONSUMER_ASSIGNORS: [&str; 2] = ["uniform", "range"];
 /// On a cluster of one these are 1 unless set: more could never be reached.
@@ -153,6 +155,7 @@ impl BrokerConfig {
             flush_interval_ms: layers.long(own::FLUSH_INTERVAL_MS)?,
             memory_limit_bytes: layers.long(own::MEMORY_LIMIT_BYTES)?.unsigned_abs(),
             tail_cache_bytes: layers.long(own::TAIL_CACHE_BYTES)?.unsigned_abs(),
+            keeps_acls: resolve_authorizer(&layers, &mut notes)?,
             topic_defaults: TopicConfig::from_layers(&BTreeMap::new(), &layers)?,
             network,
             layers,
@@ -222,6 +225,30 @@ fn unify_node_id(layers: &mut Layers) -> Result<(), ConfigError> {
         }
         (Some(_), Some(_)) => Ok(()),
     }
+}
+
+/// Whether access control entries are kept. A node that is told to enforce them, and can not, does not start: it would let in everybody
+/// whom its operator believes to be kept out.
+fn resolve_authorizer(layers: &Layers, notes: &mut Vec<ConfigNote>) -> Result<bool, ConfigError> {
+    const KEY: &str = "authorizer.class.name";
+    let Some(class) = layers.text_if_any(KEY)? else { return Ok(false) };
+    let refused = |reason: String| Err(ConfigError::new(KEY, Some(&class), reason));
+    if class != STANDARD_AUTHORIZER {
+        return refused(format!("is not possible here: the only authorizer is {STANDARD_AUTHORIZER}"));
+    }
+    if layers.boolean(own::AUTHORIZER_ENFORCE)? {
+        let key = own::AUTHORIZER_ENFORCE;
+        return refused(format!(
+            "access control is not enforced in this version, and a node that seems to would be unsafe; with {key}=false \
+             its entries are kept and listed, and everybody may do everything"
+        ));
+    }
+    let text = format!(
+        "access control entries are kept and NOT ENFORCED ({}=false): every client may do everything",
+        own::AUTHORIZER_ENFORCE
+    );
+    notes.push(ConfigNote { kind: NoteKind::Advice, keys: vec![KEY.to_owned()], text });
+    Ok(true)
 }
 
 fn resolve_roles(layers: &Layers) -> Result<Roles, ConfigError> {

@@ -49,7 +49,7 @@ fn tables_are_complete() {
     assert_eq!(kafka(topic_table()), 37);
     assert_eq!(kafka(group_table()), 21);
     assert_eq!(kafka(client_metrics_table()), 3);
-    assert_eq!(broker_table().public().count(), 350 + 6);
+    assert_eq!(broker_table().public().count(), 350 + 7);
     assert_eq!(topic_table().public().count(), 37 + 2);
     for key in [
         own::DURABILITY,
@@ -57,6 +57,7 @@ fn tables_are_complete() {
         own::MEMORY_LIMIT_BYTES,
         own::TAIL_CACHE_BYTES,
         own::STRICT_VALIDATION,
+        own::AUTHORIZER_ENFORCE,
     ] {
         assert!(broker_table().get(key).is_some(), "{key}");
     }
@@ -180,6 +181,18 @@ fn notes_collect_and_offer() {
 }
 
 #[test]
+fn an_authorizer_that_enforces_nothing_has_to_be_meant() {
+    let class = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+    let given = [("authorizer.class.name", class), ("ottla.authorizer.enforce", "false")];
+    let (config, notes) = BrokerConfig::resolve(&map(&given)).expect("resolves");
+    assert!(config.keeps_acls);
+    assert!(notes.iter().any(|note| note.kind == NoteKind::Advice && note.text.contains("NOT ENFORCED")));
+    assert!(!resolve(&[]).keeps_acls);
+    // The switch alone promises nothing.
+    assert!(!resolve(&[("ottla.authorizer.enforce", "true")]).keeps_acls);
+}
+
+#[test]
 fn mistakes_name_key_value_and_reason() {
     let check = |pairs: &[(&str, &str)], parts: &[&str]| {
         let text = refused(pairs);
@@ -198,7 +211,9 @@ fn mistakes_name_key_value_and_reason() {
     check(&[("process.roles", "")], &["must not be empty"]);
     check(&[("process.roles", "broker,observer")], &["has no observer"]);
     check(&[("log.retention.ms", "0")], &["-1 to keep"]);
-    check(&[("authorizer.class.name", "org.acme.Authorizer")], &["unsafe"]);
+    check(&[("authorizer.class.name", "org.acme.Authorizer")], &["only authorizer is org.apache.kafka"]);
+    let standard = ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+    check(&[standard], &["not enforced", "ottla.authorizer.enforce=false"]);
     check(&[("remote.log.storage.system.enable", "true")], &["not possible here", "not served yet"]);
     check(&[("listeners", "SSL://:9093")], &["listeners=SSL://:9093", "SSL is not served yet"]);
     check(&[("listeners", "WEIRD://:9093")], &["add WEIRD:PLAINTEXT"]);

@@ -1,9 +1,10 @@
-//! Credentials, access control and tokens on a node without security: credentials are kept for those who will check them; what nothing
-//! would enforce is refused as Kafka refuses it.
+//! Credentials, access control and tokens on a node without security: credentials are kept for those who will check them; entries of access
+//! control are kept where the node is told so, and refused as Kafka refuses them where it is not.
 
 use super::Rig;
 use crate::client::read;
 use crate::world::Death;
+use ottla_broker::Response;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::alter_user_scram_credentials_request::{
     AlterUserScramCredentialsRequest, ScramCredentialDeletion, ScramCredentialUpsertion,
@@ -124,16 +125,96 @@ fn access_control_without_an_authorizer() {
         let answer = rig.ask(&asked, version);
         let told: DescribeAclsResponse<'_> = read(&answer, version).expect("a response");
         assert_eq!((told.error_code, told.resources.len()), (disabled, 0));
-        let creation = AclCreation { resource_type: 2, resource_name: "t".into(), ..Default::default() };
+        let creation = entry("t", "User:ann");
         let answer = rig.ask(&CreateAclsRequest { creations: vec![creation.clone(), creation] }, version);
         let told: CreateAclsResponse<'_> = read(&answer, version).expect("a response");
         let codes: Vec<i16> = told.results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [disabled, disabled]);
-        let filters = vec![DeleteAclsFilter { resource_type_filter: 1, ..Default::default() }];
+        let filters = vec![delete_all()];
         let answer = rig.ask(&DeleteAclsRequest { filters }, version);
         let told: DeleteAclsResponse<'_> = read(&answer, version).expect("a response");
         assert_eq!((told.filter_results.len(), told.filter_results[0].error_code), (1, disabled));
     }
+}
+
+fn entry(topic: &'static str, principal: &'static str) -> AclCreation<'static> {
+    AclCreation {
+        resource_type: 2,
+        resource_name: topic.into(),
+        resource_pattern_type: 3,
+        principal: principal.into(),
+        host: "*".into(),
+        operation: 3,
+        permission_type: 3,
+    }
+}
+
+fn delete_all() -> DeleteAclsFilter<'static> {
+    DeleteAclsFilter {
+        resource_type_filter: 1,
+        pattern_type_filter: 1,
+        operation: 1,
+        permission_type: 1,
+        resource_name_filter: None,
+        principal_filter: None,
+        host_filter: None,
+    }
+}
+
+/// A node that keeps entries and enforces none.
+const KEEPS_ACLS: &[(&str, &str)] = &[
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("ottla.authorizer.enforce", "false"),
+];
+
+/// Resource and principals of what a filter finds.
+fn listed(rig: &mut Rig, topic: Option<&'static str>) -> Vec<(String, Vec<String>)> {
+    let asked = DescribeAclsRequest {
+        resource_type_filter: 1,
+        resource_name_filter: topic.map(Into::into),
+        pattern_type_filter: 1,
+        principal_filter: None,
+        host_filter: None,
+        operation: 1,
+        permission_type: 1,
+    };
+    let answer = rig.ask(&asked, 3);
+    let told: DescribeAclsResponse<'_> = read(&answer, 3).expect("a response");
+    assert_eq!(told.error_code, 0);
+    let resources = told.resources.iter().map(|resource| {
+        let mut principals: Vec<String> = resource.acls.iter().map(|acl| acl.principal.to_string()).collect();
+        principals.sort();
+        (resource.resource_name.to_string(), principals)
+    });
+    resources.collect()
+}
+
+#[test]
+fn entries_are_kept_over_a_restart_and_listed_by_resource() {
+    let mut rig = Rig::with(KEEPS_ACLS);
+    let creations = vec![entry("t", "User:ann"), entry("t", "User:bob"), entry("u", "User:ann")];
+    let answer = rig.ask(&CreateAclsRequest { creations }, 3);
+    let told: CreateAclsResponse<'_> = read(&answer, 3).expect("a response");
+    assert!(told.results.len() == 3 && told.results.iter().all(|result| result.error_code == 0));
+    rig.world.restart(Death::PowerLoss).expect("it starts again");
+    let of_t = ("t".to_owned(), vec!["User:ann".to_owned(), "User:bob".to_owned()]);
+    let of_u = ("u".to_owned(), vec!["User:ann".to_owned()]);
+    assert_eq!(listed(&mut rig, None), [of_t, of_u.clone()]);
+    assert_eq!(listed(&mut rig, Some("u")), [of_u]);
+    let of_bob = DeleteAclsFilter { principal_filter: Some("User:bob".into()), ..delete_all() };
+    let answer = rig.ask(&DeleteAclsRequest { filters: vec![of_bob] }, 3);
+    let told: DeleteAclsResponse<'_> = read(&answer, 3).expect("a response");
+    assert_eq!(told.filter_results[0].matching_acls.len(), 1);
+    assert_eq!(listed(&mut rig, Some("t")), [("t".to_owned(), vec!["User:ann".to_owned()])]);
+}
+
+#[test]
+fn a_number_for_unknown_is_no_request() {
+    let mut rig = Rig::with(KEEPS_ACLS);
+    let create = CreateAclsRequest { creations: vec![AclCreation { operation: 0, ..entry("t", "User:a") }] };
+    let token = rig.send(&create, 3);
+    assert!(matches!(rig.world.take_answer(token), Some(Response::Close)));
+    assert_eq!(listed(&mut rig, None), []);
 }
 
 #[test]
