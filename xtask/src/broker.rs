@@ -58,6 +58,8 @@ pub struct Broker {
     quorum_may_change: bool,
     /// Apache Kafka's directory is formatted by Ottla.
     formatted_by_ottla: bool,
+    /// Ottla is given the file that Kafka is given, instead of flags.
+    by_file: bool,
     starts: u32,
     process: Option<Child>,
     /// What it is given besides [`SETTINGS`].
@@ -80,6 +82,7 @@ impl Broker {
             controller_port: free_port()?,
             quorum_may_change: false,
             formatted_by_ottla: false,
+            by_file: false,
             starts: 0,
             process: None,
             settings: Vec::new(),
@@ -108,6 +111,11 @@ impl Broker {
         self.formatted_by_ottla = true;
     }
 
+    /// Has Ottla started with the very file of properties that Kafka is started with, instead of flags.
+    pub fn start_by_file(&mut self) {
+        self.by_file = true;
+    }
+
     /// Has Kafka format a quorum whose voters may change.
     pub fn let_quorum_change(&mut self) {
         self.quorum_may_change = true;
@@ -116,6 +124,11 @@ impl Broker {
     /// Where clients connect.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where other controllers connect.
+    pub fn controller(&self) -> String {
+        format!("127.0.0.1:{}", self.controller_port)
     }
 
     /// The log directory: `meta.properties` and one folder per partition.
@@ -131,6 +144,9 @@ impl Broker {
     /// Starts the broker and waits until it says that it serves. Returns how long that took.
     pub fn start(&mut self) -> Result<Duration, Trouble> {
         assert!(self.process.is_none(), "start of a running broker");
+        if self.kind == Kind::Kafka || self.by_file {
+            self.write_properties()?;
+        }
         if self.kind == Kind::Kafka && self.starts == 0 {
             self.format_kafka()?;
         }
@@ -224,6 +240,10 @@ impl Broker {
 
     fn ottla_command(&self) -> Command {
         let mut command = Command::new(&self.binary);
+        if self.by_file {
+            command.arg("serve").arg(self.properties());
+            return command;
+        }
         command.arg("serve").arg("--data-dir").arg(self.data()).arg("--listen").arg(self.bootstrap());
         for (key, value) in self.all_settings() {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -260,7 +280,7 @@ impl Broker {
         self.home.join("server.properties")
     }
 
-    fn format_kafka(&self) -> Result<(), Trouble> {
+    fn write_properties(&self) -> Result<(), Trouble> {
         let (port, controller) = (self.port, self.controller_port);
         let quorum = if self.quorum_may_change {
             format!("bootstrap.servers=127.0.0.1:{controller}")
@@ -277,7 +297,10 @@ impl Broker {
         for (key, value) in self.all_settings() {
             text.push_str(&format!("{key}={value}\n"));
         }
-        fs::write(self.properties(), text)?;
+        fs::write(self.properties(), text).doing("writing the properties")
+    }
+
+    fn format_kafka(&self) -> Result<(), Trouble> {
         let log = self.logs.join("format.log");
         let mut command = if self.formatted_by_ottla {
             let mut command = Command::new(&self.binary);

@@ -2,6 +2,7 @@
 
 use crate::broker::Kind;
 use crate::clients::{self, setup};
+use crate::compat;
 use crate::crash;
 use crate::eos;
 use crate::exchange;
@@ -57,6 +58,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
         if built {
             add(part("real clients", with_clients));
             add(part("groups of real clients", with_members));
+            add(part("Kafka's tools print what they print against Apache Kafka", with_tools));
             add(part("from Apache Kafka to Ottla and back", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
@@ -99,6 +101,17 @@ fn with_members() -> Result<(u32, u32), Trouble> {
         client: Vec::new(),
         protocol: MEMBERS_PROTOCOLS.to_vec(),
         scenario: None,
+    })
+}
+
+/// What the tools print against Apache Kafka was recorded, so that only Ottla has to be run here.
+fn with_tools() -> Result<(u32, u32), Trouble> {
+    compat::run_script(&compat::Options {
+        against: Kind::Ottla,
+        binary: None,
+        record: false,
+        write: false,
+        note: false,
     })
 }
 

@@ -23,7 +23,8 @@ impl Deeds {
         Deeds { bootstrap: bootstrap.into(), logs: logs.into(), players: Vec::new() }
     }
 
-    /// `member NAME GROUP PROTOCOL TOPIC`, `transaction NAME ID TOPIC`, `hang ID TOPIC`, `finish NAME`, `kill NAME`, `restart`, `kill-broker`.
+    /// `member NAME GROUP PROTOCOL TOPIC`, `transaction NAME ID TOPIC`, `hang ID TOPIC`, `finish NAME`, `kill NAME`, `restart`,
+    /// `reconfigure KEY=VALUE…` (a restart with these settings as well), `kill-broker`.
     pub fn perform(&mut self, words: &[String], broker: &mut Broker) -> Result<Result<(), String>, Trouble> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words[..] {
@@ -48,6 +49,14 @@ impl Deeds {
             },
             ["restart"] => {
                 broker.stop()?;
+                broker.start()?;
+                Ok(Ok(()))
+            }
+            ["reconfigure", ref settings @ ..] => {
+                let settings: Vec<(&str, &str)> =
+                    settings.iter().filter_map(|setting| setting.split_once('=')).collect();
+                broker.stop()?;
+                broker.set(&settings);
                 broker.start()?;
                 Ok(Ok(()))
             }

@@ -1,5 +1,6 @@
 //! Verdicts on commands, and the page that shows them.
 
+use super::described::{self, Excuse};
 use super::script::Call;
 use std::collections::BTreeMap;
 
@@ -69,9 +70,14 @@ impl Row {
         }
     }
 
+    /// Whether this is the same command elsewhere in the script, with another output than Kafka's.
+    pub fn differs_like(&self, other: &Row) -> bool {
+        self.text == other.text && self.verdict != Verdict::Identical
+    }
+
     /// Whoever reads the matrix wants to know why.
     pub fn needs_reason(&self) -> bool {
-        !matches!(self.verdict, Verdict::Identical | Verdict::Words)
+        self.verdict != Verdict::Identical
     }
 
     /// The lines that only one side has.
@@ -105,7 +111,7 @@ fn is_same_error(wanted: &str, found: &str) -> bool {
 const LINES_MAX: usize = 12;
 
 /// The page.
-pub fn page(rows: &[Row]) -> String {
+pub fn page(rows: &[Row], excuses: &[Excuse]) -> String {
     let mut counts: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
     for row in rows {
         let count = counts.entry(&row.tool).or_default();
@@ -120,7 +126,8 @@ pub fn page(rows: &[Row]) -> String {
     let mut page = format!(
         "# Kafka's command-line tools against Ottla\n\n\
          Written by `cargo xtask compat --write`: {} commands (`tests/clients/tools/compat.script`), each run by Apache Kafka's own tool\n\
-         against Ottla, and compared with what it printed against Apache Kafka 4.4, with ids, times, ports and paths replaced by names.\n\
+         against Ottla, and compared with what it printed against Apache Kafka 4.4, with ids, times, ports and paths replaced by names,\n\
+         and without the frames of stack traces and the keys that only Ottla has (`ottla.*`).\n\
          **{} are identical**, {} fail with the same error in other words, {} differ, {} need something that is not served yet.\n\n\
          | tool | identical | other words | differs | not served yet |\n|---|---|---|---|---|\n",
         rows.len(),
@@ -130,7 +137,11 @@ pub fn page(rows: &[Row]) -> String {
         total(3),
     );
     for (tool, [identical, words, differs, unserved]) in &counts {
-        page.push_str(&format!("| `kafka-{tool}` | {identical} | {words} | {differs} | {unserved} |\n"));
+        let name = match *tool {
+            described::TOOL => "every attribute of every configuration key, by the Admin client".to_owned(),
+            tool => format!("`kafka-{tool}`"),
+        };
+        page.push_str(&format!("| {name} | {identical} | {words} | {differs} | {unserved} |\n"));
     }
     page.push_str("\n## What is not identical\n\n| command | | why |\n|---|---|---|\n");
     let mut last = "";
@@ -142,6 +153,14 @@ pub fn page(rows: &[Row]) -> String {
         let reason = row.reason.as_deref().unwrap_or("not explained");
         let text = row.text.replace('|', "\\|");
         page.push_str(&format!("| `{text}` | {} | {reason} |\n", row.verdict.word()));
+    }
+    page.push_str(
+        "\n## Configuration keys that are described otherwise\n\n\
+         All keys of brokers, topics and groups are compared by name, type, default, secrecy and need of a restart. Keys that begin with\n\
+         `ottla.` are Ottla's own. These differ:\n\n| key | why |\n|---|---|\n",
+    );
+    for excuse in excuses {
+        page.push_str(&format!("| `{}` | {} |\n", excuse.key.replace("described ", ""), excuse.reason));
     }
     page
 }

@@ -2,17 +2,27 @@
 
 use super::driver::Output;
 use super::script::Call;
-use std::path::Path;
+use std::path::PathBuf;
+
+/// What is somewhere else in every run.
+pub struct Places {
+    /// Where clients connect.
+    pub bootstrap: String,
+    /// Where controllers connect.
+    pub controller: String,
+    /// The log directory.
+    pub data: PathBuf,
+}
 
 /// The output as text in which such things have names instead of values.
-pub fn normal(output: &Output, call: &Call, bootstrap: &str, data: &Path) -> String {
+pub fn normal(output: &Output, call: &Call, places: &Places) -> String {
     let mut text = format!("status {}\n", output.status);
     for (mark, stream) in [("|", &output.out), ("!", &output.err)] {
         let mut lines: Vec<String> = stream
             .lines()
-            .map(|line| normal_line(line, bootstrap, data))
+            .map(|line| normal_line(line, places))
             .map(|line| if call.is_numberless { without_numbers(&line) } else { line })
-            .filter(|line| !line.is_empty())
+            .filter(|line| !line.is_empty() && !is_frame(line) && !is_own_key(line))
             .collect();
         if call.is_unordered {
             lines.sort();
@@ -24,9 +34,11 @@ pub fn normal(output: &Output, call: &Call, bootstrap: &str, data: &Path) -> Str
     text
 }
 
-fn normal_line(line: &str, bootstrap: &str, data: &Path) -> String {
+fn normal_line(line: &str, places: &Places) -> String {
+    let Places { bootstrap, controller, data } = places;
     let (host, port) = bootstrap.split_once(':').unwrap_or((bootstrap, ""));
     let line = line.replace(&data.display().to_string(), "DATA").replace(bootstrap, "HOST:PORT");
+    let line = line.replace(controller, "HOST:CONTROLLER");
     let line = line.replace(host, "HOST");
     let line = line.replace(&format!(":{port} "), ":PORT ").replace(&format!(" {port}"), " PORT");
     let mut normal = String::new();
@@ -46,6 +58,16 @@ fn normal_line(line: &str, bootstrap: &str, data: &Path) -> String {
     }
     normal.push_str(&named(&word));
     normal.trim().into()
+}
+
+/// Where in the tool's own code an exception was thrown says nothing about the broker, and depends on what the JVM compiled.
+fn is_frame(line: &str) -> bool {
+    line.strip_prefix("at ").is_some_and(|rest| rest.ends_with(')')) || line.starts_with("... ")
+}
+
+/// Keys that only Ottla has are additions by their name.
+fn is_own_key(line: &str) -> bool {
+    line.starts_with("ottla.") && line.contains(" synonyms={")
 }
 
 /// Numbers of two digits and more, with or without a sign in JSON or a fraction, become `N`.
@@ -111,8 +133,7 @@ fn is_uuid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::normal_line;
-    use std::path::Path;
+    use super::{Places, normal_line};
 
     #[test]
     fn numbers_go_where_they_say_nothing() {
@@ -124,6 +145,11 @@ mod tests {
 
     #[test]
     fn values_of_one_run_get_names() {
+        let places = Places {
+            bootstrap: "127.0.0.1:45001".into(),
+            controller: "127.0.0.1:45002".into(),
+            data: "/srv/data".into(),
+        };
         for (line, expected) in [
             ("Topic: a\tTopicId: b3R0bGEtdGVzdHMtMDAwMQ\tx", "Topic: a TopicId: ID x"),
             (
@@ -131,6 +157,7 @@ mod tests {
                 "g - console-consumer-UUID /HOST c",
             ),
             ("127.0.0.1:45001 (id: 1 rack: null)", "HOST:PORT (id: 1 rack: null)"),
+            ("voters=1@127.0.0.1:45002", "voters=1@HOST:CONTROLLER"),
             ("CreateTime:1795646500505", "CreateTime:TIME"),
             ("/srv/data/a-0/00000000000000000000.log", "DATA/a-0/00000000000000000000.log"),
             (
@@ -138,7 +165,7 @@ mod tests {
                 "org.apache.kafka.common.errors.UnknownTopicOrPartitionException",
             ),
         ] {
-            assert_eq!(normal_line(line, "127.0.0.1:45001", Path::new("/srv/data")), expected);
+            assert_eq!(normal_line(line, &places), expected);
         }
     }
 }

@@ -38,6 +38,7 @@ const TOOLS: &[(&str, &str, Address)] = &[
     ("acls", "org.apache.kafka.tools.AclCommand", Address::Last),
     ("transactions", "org.apache.kafka.tools.TransactionsCommand", Address::First),
     ("delegation-tokens", "org.apache.kafka.tools.DelegationTokenCommand", Address::Last),
+    ("described", "Described", Address::Last),
     ("broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand", Address::Last),
 ];
 
