@@ -33,6 +33,7 @@ impl Broker {
         self.take_up_partitions(image, delta, now, out);
         self.configure_topics(image, delta, reconfigured, out);
         self.note_time_quotas(image, delta);
+        self.note_subscriptions(image, delta);
         self.image.store(Arc::new(image.clone()));
         self.serve_if_unfenced(image, out);
         self.advance_fetchers(now, out);

@@ -1,32 +1,46 @@
 //! The rules for configurations, less what this version does not act upon: refusing a change is better than accepting it without effect.
 
-use ottla_controller::{ConfigRules, EffectiveConfig, TableRules};
+use ottla_controller::{ApiError, ConfigRules, EffectiveConfig, TableRules};
 use ottla_metadata::config::check_live_broker_config;
 use ottla_metadata::{ConfigMap, Image, ResourceType};
+use ottla_protocol::ErrorCode;
+
+use crate::telemetry::parse_match;
 
 /// Where the keys of the groups begin that are served.
 const SERVED_GROUPS: &str = "consumer.";
 
-/// The tables' rules, for topics, brokers and consumer groups.
+/// The tables' rules, for topics, brokers, consumer groups and client metrics.
 #[derive(Debug)]
 pub(crate) struct ServedRules(pub TableRules);
 
 impl ConfigRules for ServedRules {
-    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), String> {
+    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), ApiError> {
         match kind {
             ResourceType::TOPIC => self.0.validate(kind, resource, values),
             _ if values.is_empty() => Ok(()),
             ResourceType::BROKER => {
                 self.0.validate(kind, resource, values)?;
                 let live = values.keys().try_for_each(|key| check_live_broker_config(key));
-                live.map_err(|error| error.to_string())?;
+                live.map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))?;
                 self.0.validate_together(resource, values)
             }
             ResourceType::GROUP => match values.keys().find(|key| !key.starts_with(SERVED_GROUPS)) {
-                Some(key) => Err(format!("{key} has no effect: only consumer groups are served.")),
+                Some(key) => {
+                    let message = format!("{key} has no effect: only consumer groups are served.");
+                    Err(ApiError::new(ErrorCode::InvalidConfig, message))
+                }
                 None => self.0.validate(kind, resource, values),
             },
-            other => Err(format!("Configurations of {} resources are not served.", other.name())),
+            ResourceType::CLIENT_METRICS => {
+                self.0.validate(kind, resource, values)?;
+                let parsed = parse_match(values.get("match").map_or("", String::as_str));
+                parsed.map(drop).map_err(|message| ApiError::new(ErrorCode::InvalidConfig, message))
+            }
+            other => {
+                let message = format!("Configurations of {} resources are not served.", other.name());
+                Err(ApiError::new(ErrorCode::InvalidConfig, message))
+            }
         }
     }
 

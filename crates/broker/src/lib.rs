@@ -33,6 +33,7 @@ mod quotas;
 mod replication;
 mod sessions;
 mod store;
+mod telemetry;
 mod topics;
 mod upkeep;
 

@@ -30,6 +30,7 @@ use crate::quotas::{ClientQuotas, ConnectionQuotas, MutationQuotas};
 use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::topics::Topics;
 use crate::upkeep::{Chore, Upkeep};
 
@@ -57,6 +58,8 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) quotas: ClientQuotas,
+    /// What clients tell of themselves; `None`: nobody could look at it.
+    pub(crate) telemetry: Option<Telemetry>,
     /// Whether the time of anybody's requests is limited.
     pub(crate) limits_time: AtomicBool,
     pub(crate) mutation_quotas: MutationQuotas,
@@ -221,6 +224,9 @@ impl Broker {
 
     /// A connection is gone: nobody waits for its requests any more. `any` names one of its requests, whichever.
     pub fn on_disconnect(&self, any: Token) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.on_disconnect(any);
+        }
         for waiting in self.purgatory.take_connection(any) {
             match waiting {
                 Waiting::Fetch(fetch) => fetch.forget(),

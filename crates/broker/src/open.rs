@@ -28,6 +28,7 @@ use crate::quotas::{ClientQuotas, ConnectionQuotas, MutationQuotas, Windows};
 use crate::replication::{Fetchers, IsrChanges};
 use crate::sessions::{Sessions, lock};
 use crate::store::{Root, Store};
+use crate::telemetry::Telemetry;
 use crate::topics::Topics;
 use crate::upkeep::Upkeep;
 
@@ -131,6 +132,9 @@ impl Broker {
             ),
             purgatory: Purgatory::new(),
             quotas: ClientQuotas::new(Windows::of(config.quotas.clients)),
+            telemetry: config.telemetry.listen.as_ref().map(|_| {
+                Telemetry::new(usize::try_from(config.telemetry.max_bytes).unwrap_or(0), dice.roll())
+            }),
             limits_time: AtomicBool::new(false),
             connection_quotas: ConnectionQuotas::new(Windows::of(config.quotas.clients)),
             mutation_quotas: MutationQuotas::new(Windows::of(config.quotas.controller)),

@@ -124,12 +124,7 @@ fn decide(
         }));
     }
     check_name(kind, resource)?;
-    if let Err(reason) = context.rules.validate(kind, resource, &after) {
-        // Kafka tells bad values of brokers with another code than all others.
-        let broker = kind == ResourceType::BROKER;
-        let code = if broker { ErrorCode::InvalidRequest } else { ErrorCode::InvalidConfig };
-        return Err(ApiError::new(code, reason));
-    }
+    context.rules.validate(kind, resource, &after)?;
     if must_exist {
         check_existence(context, kind, resource)?;
     }
@@ -193,6 +188,7 @@ fn check_name(kind: ResourceType, resource: &str) -> Result<(), ApiError> {
         ResourceType::GROUP if resource.is_empty() => {
             invalid("A group needs a name: there is no default for all groups.")
         }
+        ResourceType::CLIENT_METRICS if resource.is_empty() => invalid("Subscription name can't be empty"),
         ResourceType::GROUP | ResourceType::CLIENT_METRICS => Ok(()),
         other => invalid(&format!("{} is no resource whose configuration the cluster keeps.", other.name())),
     }
@@ -240,6 +236,7 @@ mod tests {
         check(ResourceType::GROUP, "g", None);
         check(ResourceType::GROUP, "", Some(ErrorCode::InvalidRequest));
         check(ResourceType::CLIENT_METRICS, "m", None);
+        check(ResourceType::CLIENT_METRICS, "", Some(ErrorCode::InvalidRequest));
         check(ResourceType::BROKER_LOGGER, "1", Some(ErrorCode::InvalidRequest));
     }
 }

@@ -98,7 +98,7 @@ pub struct EffectiveConfig {
 /// What the controller must know about configuration keys; the table of definitions knows it.
 pub trait ConfigRules: Send + Sync + std::fmt::Debug {
     /// Whether `values` as a whole may be the configuration of a resource of that kind; else why not.
-    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), String>;
+    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), ApiError>;
     /// Whether the key is a list, so that APPEND and SUBTRACT make sense.
     fn is_list(&self, kind: ResourceType, key: &str) -> bool;
     /// The value that a resource has for `key` when nothing is set on it.

@@ -4,13 +4,15 @@
 //! over this node's file whenever they are needed, so that there is no second copy to keep in step.
 
 use crate::context::{ConfigRules, EffectiveConfig, Settings};
+use crate::error::ApiError;
 use crate::internal_topics::InternalTopic;
 use ottla_metadata::config::{
-    BrokerConfig, ConfigEntry, TopicConfig, broker_table, client_metrics_table, describe_group,
+    BrokerConfig, ConfigEntry, ConfigError, TopicConfig, broker_table, client_metrics_table, describe_group,
     describe_topic, group_table, is_list_key, topic_table, validate_broker_config,
     validate_client_metrics_config, validate_group,
 };
 use ottla_metadata::{ConfigMap, Image, ResourceType};
+use ottla_protocol::ErrorCode;
 use ottla_protocol::ids::NodeId;
 use std::borrow::Cow;
 
@@ -27,10 +29,10 @@ impl TableRules {
     }
 
     /// Whether the values of a broker resource make sense together and with what the node was started with.
-    pub fn validate_together(&self, resource: &str, values: &ConfigMap) -> Result<(), String> {
+    pub fn validate_together(&self, resource: &str, values: &ConfigMap) -> Result<(), ApiError> {
         let none = ConfigMap::new();
         let (default, own) = if resource.is_empty() { (values, &none) } else { (&none, values) };
-        self.broker.reconfigure(default, own).map(drop).map_err(|error| error.to_clients())
+        self.broker.reconfigure(default, own).map(drop).map_err(refused(ErrorCode::InvalidRequest))
     }
 
     /// The node's configuration with the dynamic values of `image`. Values that contradict each other were refused
@@ -50,20 +52,30 @@ impl TableRules {
 }
 
 impl ConfigRules for TableRules {
-    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), String> {
-        let each = |check: &dyn Fn(&str, &str) -> Result<(), String>| {
+    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), ApiError> {
+        // Kafka tells bad values of brokers with another code than most others.
+        let each = |check: &dyn Fn(&str, &str) -> Result<(), ApiError>| {
             values.iter().try_for_each(|(key, value)| check(key, value))
         };
         match kind {
-            ResourceType::TOPIC => {
-                TopicConfig::resolve(values, &self.broker).map(drop).map_err(|error| error.to_clients())
-            }
+            ResourceType::TOPIC => TopicConfig::resolve(values, &self.broker)
+                .map(drop)
+                .map_err(refused(ErrorCode::InvalidConfig)),
             ResourceType::BROKER => each(&|key, value| {
-                validate_broker_config(key, value, !resource.is_empty()).map_err(|error| error.to_clients())
+                validate_broker_config(key, value, !resource.is_empty())
+                    .map_err(refused(ErrorCode::InvalidRequest))
             }),
-            ResourceType::GROUP => validate_group(values, &self.broker).map_err(|error| error.to_clients()),
+            ResourceType::GROUP => {
+                validate_group(values, &self.broker).map_err(refused(ErrorCode::InvalidConfig))
+            }
             ResourceType::CLIENT_METRICS => each(&|key, value| {
-                validate_client_metrics_config(key, value).map_err(|error| error.to_clients())
+                // So it does with what it checks by itself and not by the definition of the key.
+                let is_out_of_range = key == "interval.ms" && value.trim().parse::<i32>().is_ok();
+                let code = match client_metrics_table().get(key) {
+                    Some(_) if !is_out_of_range => ErrorCode::InvalidConfig,
+                    _ => ErrorCode::InvalidRequest,
+                };
+                validate_client_metrics_config(key, value).map_err(refused(code))
             }),
             _ => Ok(()),
         }
@@ -100,6 +112,10 @@ impl ConfigRules for TableRules {
         });
         entries.collect()
     }
+}
+
+fn refused(code: ErrorCode) -> impl Fn(ConfigError) -> ApiError {
+    move |error| ApiError::new(code, error.to_clients())
 }
 
 impl Settings {

@@ -9,6 +9,7 @@ mod crew;
 mod data_dir;
 mod listeners;
 mod logging;
+mod metrics_page;
 mod real_disk;
 mod shell;
 mod start;

@@ -5,6 +5,7 @@
 //! in between wait in the backlog.
 
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::crew::Threads;
 use crate::data_dir;
 use crate::listeners;
 use crate::logging;
+use crate::metrics_page;
 use crate::real_disk::RealDisk;
 use crate::shell::{ConnectionLimits, Limits, Listening, Node, NodeThreads};
 
@@ -30,6 +32,8 @@ use crate::shell::{ConnectionLimits, Limits, Listening, Node, NodeThreads};
 const EXIT_CONFIGURATION: u8 = 2;
 /// The node could not start, or could not go on.
 const EXIT_FAILURE: u8 = 1;
+/// What the page of metrics is called where listeners have their names.
+const METRICS: &str = "METRICS";
 /// How long handing over leaderships may take.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 /// How long handing over the leadership of the quorum may take.
@@ -90,6 +94,7 @@ struct Running {
 /// Binds, recovers, starts all threads, and says so.
 fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
     let listening = bind_all(&mut configured.broker)?;
+    let metrics = bind_metrics(&configured.broker)?;
     let limits = limits(configured);
     let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
     for dir in dirs {
@@ -107,7 +112,7 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let broker = Broker::open_with(Box::new(Threads), disk, node_config, clock.now(), rand::random())
         .map_err(|error| error.to_string())?;
-    let banner = banner(&broker, &configured.broker, &listening);
+    let banner = banner(&broker, &configured.broker, &listening, metrics.as_ref());
     if !broker.is_serving() {
         print(&format!("node {} waits for the quorum\n", configured.broker.node_id));
     }
@@ -115,6 +120,10 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
     let on_serve = Box::new(move || print(&format!("{banner}ready in {} ms\n", since.uptime_ms())));
     let node = Node::new(broker, Arc::clone(clock), limits, on_serve);
     let signals = Signals::listen().map_err(|error| format!("signals can not be received: {error}"))?;
+    if let Some(socket) = metrics {
+        metrics_page::serve(Arc::clone(&node), socket)
+            .map_err(|error| format!("metrics can not be shown: {error}"))?;
+    }
     let threads = node.start(listening).map_err(|error| format!("no thread could be started: {error}"))?;
     Ok(Running { node, threads, signals })
 }
@@ -150,6 +159,13 @@ fn bind_all(config: &mut BrokerConfig) -> Result<Vec<Listening>, String> {
     Ok(bound)
 }
 
+/// The socket of the page of metrics, if it is wanted.
+fn bind_metrics(config: &BrokerConfig) -> Result<Option<TcpListener>, String> {
+    let wanted = config.telemetry.listen.as_ref();
+    let bind = |(host, port): &(String, u16)| listeners::bind(METRICS, host, *port, config.network.backlog);
+    wanted.map(bind).transpose()
+}
+
 fn limits(configured: &Configured) -> Limits {
     let network = &configured.broker.network;
     let count = |number: i32| usize::try_from(number).unwrap_or(0);
@@ -176,7 +192,12 @@ fn limits(configured: &Configured) -> Limits {
 }
 
 /// What an operator wants to see once, and the two lines that test harnesses wait for.
-fn banner(broker: &Broker, config: &BrokerConfig, listening: &[Listening]) -> String {
+fn banner(
+    broker: &Broker,
+    config: &BrokerConfig,
+    listening: &[Listening],
+    metrics: Option<&TcpListener>,
+) -> String {
     let roles = match (config.roles.broker, config.roles.controller) {
         (true, true) => "broker and controller",
         (true, false) => "broker",
@@ -194,6 +215,9 @@ fn banner(broker: &Broker, config: &BrokerConfig, listening: &[Listening]) -> St
             format!("clients are told {}", address_of(endpoint))
         });
         lines.push(format!("Listening {name} {bound} ({told})"));
+    }
+    if let Some(bound) = metrics.and_then(|socket| socket.local_addr().ok()) {
+        lines.push(format!("Listening {METRICS} {bound} (http, /metrics)"));
     }
     lines.push("Transitioning from RECOVERY to RUNNING".to_owned());
     lines.push("Kafka Server started".to_owned());

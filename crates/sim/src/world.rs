@@ -132,6 +132,19 @@ impl World {
         self.connection = Connection::new(listener.into(), peer);
     }
 
+    /// The page of metrics.
+    #[cfg(test)]
+    pub fn metrics_page(&self) -> String {
+        self.broker.as_ref().expect("a node runs between restarts").metrics_page(self.now)
+    }
+
+    /// The client's connection breaks off.
+    #[cfg(test)]
+    pub fn disconnect(&self) {
+        let any = Token { shard: 0, connection: 0, generation: self.life, slot: 0 };
+        self.broker.as_ref().expect("a node runs between restarts").on_disconnect(any);
+    }
+
     /// The disk, to make it fail.
     #[cfg(test)]
     pub fn disk(&self) -> &SimDisk {

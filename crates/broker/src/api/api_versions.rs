@@ -11,7 +11,7 @@ use ottla_protocol::messages::api_versions_response::{
 use ottla_protocol::{ApiKey, ErrorCode, Listener};
 
 use crate::Broker;
-use crate::api::{SERVED, is_served_at};
+use crate::api::{SERVED, is_served_at, is_served_by};
 use crate::call::{Call, ReplyTo};
 use crate::effect::Effects;
 
@@ -38,7 +38,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
     let supported =
         features::supported().filter(|(_, min, _)| version > LAST_WITHOUT_ZERO_MINIMUM || *min > 0);
     let response = ApiVersionsResponse {
-        api_keys: served(listener),
+        api_keys: served(broker, listener),
         supported_features: supported
             .map(|(name, min_version, max_version)| SupportedFeatureKey {
                 name: name.into(),
@@ -63,10 +63,12 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
 }
 
 /// Answers a version that this node does not know: version 0, the error, and the versions that it does know (KIP-511).
-pub(crate) fn unsupported(reply: ReplyTo, out: &mut Effects) {
+pub(crate) fn unsupported(broker: &Broker, reply: ReplyTo, out: &mut Effects) {
     let mut response = refused(ErrorCode::UnsupportedVersion);
-    response.api_keys =
-        served(Listener::Broker).into_iter().filter(|it| it.api_key == ApiKey::ApiVersions as i16).collect();
+    response.api_keys = served(broker, Listener::Broker)
+        .into_iter()
+        .filter(|it| it.api_key == ApiKey::ApiVersions as i16)
+        .collect();
     ReplyTo { version: 0, ..reply }.send(&response, out);
 }
 
@@ -74,11 +76,11 @@ fn refused(error: ErrorCode) -> ApiVersionsResponse<'static> {
     ApiVersionsResponse { error_code: error.code(), ..Default::default() }
 }
 
-fn served(listener: Listener) -> Vec<ApiVersion> {
+fn served(broker: &Broker, listener: Listener) -> Vec<ApiVersion> {
     let listed_min = |key: ApiKey, min: i16| if key == ApiKey::Produce { 0 } else { min };
     SERVED
         .iter()
-        .filter(|(key, _, _)| is_served_at(*key, listener, false))
+        .filter(|(key, _, _)| is_served_at(*key, listener, false) && is_served_by(broker, *key))
         .map(|&(key, min, max)| ApiVersion {
             api_key: key as i16,
             min_version: listed_min(key, min),

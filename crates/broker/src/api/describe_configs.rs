@@ -1,11 +1,12 @@
 //! DescribeConfigs 1-4: every key of a resource with its value, where the value comes from, and what else could give it.
 //!
-//! Resources: topics (2), this broker (4) and groups (32). An empty broker name asks for the defaults of all brokers; a group has a
+//! Resources: topics (2), this broker (4), client metrics (16) and groups (32). An empty broker name asks for the defaults of all brokers; a group has a
 //! configuration whether or not it exists.
 
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{
-    ConfigEntry, describe_broker, describe_broker_defaults, describe_group, describe_topic,
+    ConfigEntry, describe_broker, describe_broker_defaults, describe_client_metrics, describe_group,
+    describe_topic,
 };
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -48,7 +49,8 @@ fn entries(
 ) -> Result<Vec<ConfigEntry>, (ErrorCode, String)> {
     let image = broker.image();
     let name = &*asked.resource_name;
-    match ResourceType(asked.resource_type) {
+    let kind = ResourceType(asked.resource_type);
+    match kind {
         ResourceType::TOPIC => {
             if let Err(error) = ottla_metadata::topic_name::validate(name) {
                 return Err((ErrorCode::InvalidTopicException, error.to_string()));
@@ -83,6 +85,13 @@ fn entries(
             let overrides =
                 image.config(ResourceType::GROUP, name).map(|map| (**map).clone()).unwrap_or_default();
             Ok(describe_group(&overrides, &broker.live_config()))
+        }
+        ResourceType::CLIENT_METRICS if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "Client metrics subscription name must not be empty".to_owned()))
+        }
+        ResourceType::CLIENT_METRICS => {
+            let overrides = image.config(kind, name).map(|map| (**map).clone()).unwrap_or_default();
+            Ok(describe_client_metrics(&overrides))
         }
         other => {
             Err((ErrorCode::InvalidRequest, format!("Resources of type {} are not served.", other.name())))

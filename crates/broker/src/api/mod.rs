@@ -14,6 +14,7 @@ use crate::call::{Call, ReplyTo, read_body};
 use crate::connection::Connection;
 use crate::effect::{Effect, Effects, Millis, Token};
 use crate::quorum::serve;
+use crate::telemetry::Telemetry;
 
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
@@ -52,6 +53,7 @@ pub(crate) mod end_txn;
 pub(crate) mod envelope;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
+pub(crate) mod get_telemetry_subscriptions;
 pub(crate) mod groups;
 pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
@@ -62,6 +64,7 @@ pub(crate) mod list_transactions;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod push_telemetry;
 pub(crate) mod txn_offset_commit;
 pub(crate) mod unregister_broker;
 pub(crate) mod update_features;
@@ -133,6 +136,8 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ConsumerGroupHeartbeat, 0, 1),
     (ApiKey::ConsumerGroupDescribe, 0, 1),
     (ApiKey::ControllerRegistration, 0, 0),
+    (ApiKey::GetTelemetrySubscriptions, 0, 0),
+    (ApiKey::PushTelemetry, 0, 0),
     (ApiKey::AssignReplicasToDirs, 0, 0),
     (ApiKey::ListConfigResources, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
@@ -165,6 +170,11 @@ pub(crate) fn is_served_at(key: ApiKey, listener: Listener, in_envelope: bool) -
     key.is_served_by(listener) && (!in_envelope || key.is_served_by(Listener::Broker))
 }
 
+/// Whether this very node serves an API: metrics of clients are taken only where somebody can look at them.
+pub(crate) fn is_served_by(broker: &Broker, key: ApiKey) -> bool {
+    !matches!(key, ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry) || broker.telemetry.is_some()
+}
+
 /// Handles one request frame.
 pub(crate) fn dispatch(
     broker: &Broker,
@@ -183,13 +193,18 @@ pub(crate) fn dispatch(
     let Ok((key, version, _)) = header else { return close(out) };
     let of_controllers = at.envelope.is_some() || broker.is_controller_listener(&connection.listener);
     let listener = if of_controllers { Listener::Controller } else { Listener::Broker };
-    let served = ApiKey::from_i16(key).filter(|key| is_served_at(*key, listener, at.envelope.is_some()));
+    let served = ApiKey::from_i16(key)
+        .filter(|key| is_served_at(*key, listener, at.envelope.is_some()) && is_served_by(broker, *key));
     let served = served.and_then(|key| SERVED.iter().find(|served| served.0 == key));
     let Some(&(key, min, max)) = served else { return close(out) };
     let reply = ReplyTo { key, version, ..reply };
     if !(min..=max).contains(&version) {
         // What the rest of the header looks like in an unknown version is unknown too.
-        return if key == ApiKey::ApiVersions { api_versions::unsupported(reply, out) } else { close(out) };
+        return if key == ApiKey::ApiVersions {
+            api_versions::unsupported(broker, reply, out)
+        } else {
+            close(out)
+        };
     }
     let mut body = Reader::new(frame);
     let Ok(header) = RequestHeader::decode(&mut body, key.request_header_version(version)) else {
@@ -331,12 +346,20 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         ApiKey::AlterUserScramCredentials => {
             alter_user_scram_credentials::handle(broker, call, read_body(body, version)?)
         }
+        ApiKey::GetTelemetrySubscriptions => {
+            get_telemetry_subscriptions::handle(telemetry(broker), call, read_body(body, version)?)
+        }
+        ApiKey::PushTelemetry => push_telemetry::handle(telemetry(broker), call, read_body(body, version)?),
         ApiKey::UpdateFeatures => update_features::handle(broker, call, read_body(body, version)?),
         ApiKey::UnregisterBroker => unregister_broker::handle(broker, call, read_body(body, version)?),
         ApiKey::ListConfigResources => list_config_resources::handle(broker, call, read_body(body, version)?),
         other => unreachable!("{other:?} is not in the table of what is served"),
     }
     Ok(())
+}
+
+fn telemetry(broker: &Broker) -> &Telemetry {
+    broker.telemetry.as_ref().expect("these APIs are served only with it")
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub struct BrokerConfig {
     pub transactions: TransactionSettings,
     /// Client quotas (`quota.window.*`, `controller.quota.window.*`).
     pub quotas: QuotaSettings,
+    /// Metrics of clients, and where they can be looked at (`telemetry.max.bytes`, `ottla.metrics.listen`).
+    pub telemetry: TelemetrySettings,
     /// Compaction (`log.cleaner.*`).
     pub cleaner: CleanerSettings,
     /// Checkpoints, retention and recovery.
@@ -298,6 +300,15 @@ pub struct QuotaWindows {
     pub count: i32,
     /// Seconds of one window.
     pub seconds: i32,
+}
+
+/// Metrics of clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetrySettings {
+    /// Largest push in bytes, as it comes and unpacked.
+    pub max_bytes: i32,
+    /// Host and port of the page of metrics; without it no client is asked for metrics.
+    pub listen: Option<(String, u16)>,
 }
 
 /// Compaction.

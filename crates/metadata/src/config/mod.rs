@@ -26,7 +26,7 @@ mod topic;
 pub use broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
     NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows, ReplicationSettings,
-    RequestSettings, RetentionSettings, Roles, TransactionSettings,
+    RequestSettings, RetentionSettings, Roles, TelemetrySettings, TransactionSettings,
 };
 pub use definition::{Allowed, ConfigType, Definition, Effect, Importance, Update, Value};
 pub use describe::{
@@ -56,6 +56,8 @@ pub mod own {
     pub const TAIL_CACHE_BYTES: &str = "ottla.tail.cache.bytes";
     /// Whether a configured authorizer decides about requests; only `false` is possible yet; a broker key.
     pub const AUTHORIZER_ENFORCE: &str = "ottla.authorizer.enforce";
+    /// `host:port` of the page of metrics; a broker key.
+    pub const METRICS_LISTEN: &str = "ottla.metrics.listen";
     /// Whether every record of a produced batch is unpacked and checked; a topic and a broker key.
     pub const STRICT_VALIDATION: &str = "ottla.strict.validation";
 }

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use super::broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
     OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicationSettings, RequestSettings,
-    RetentionSettings, Roles, TransactionSettings,
+    RetentionSettings, Roles, TelemetrySettings, TransactionSettings,
 };
 use super::definition::Effect;
+use super::endpoint::parse_address;
 use super::layers::Layers;
 use super::network::{resolve_network, resolve_quorum};
 use super::note::{ConfigError, ConfigNote, NoteKind};
@@ -134,6 +135,10 @@ impl BrokerConfig {
             quotas: QuotaSettings {
                 clients: quota_windows(&layers, "quota.window")?,
                 controller: quota_windows(&layers, "controller.quota.window")?,
+            },
+            telemetry: TelemetrySettings {
+                max_bytes: layers.int("telemetry.max.bytes")?,
+                listen: resolve_metrics_listen(&layers)?,
             },
             cleaner: CleanerSettings {
                 enabled: layers.boolean("log.cleaner.enable")?,
@@ -283,6 +288,14 @@ fn resolve_metadata_log(layers: &Layers) -> Result<MetadataLogSettings, ConfigEr
         broker_heartbeat_interval_ms: heartbeat,
         broker_session_timeout_ms: session,
     })
+}
+
+fn resolve_metrics_listen(layers: &Layers) -> Result<Option<(String, u16)>, ConfigError> {
+    let key = own::METRICS_LISTEN;
+    let given = layers.text_if_any(key)?;
+    let parse =
+        |text: String| parse_address(&text).map_err(|reason| ConfigError::new(key, Some(&text), reason));
+    given.map(parse).transpose()
 }
 
 fn quota_windows(layers: &Layers, prefix: &str) -> Result<QuotaWindows, ConfigError> {

@@ -49,12 +49,13 @@ fn tables_are_complete() {
     assert_eq!(kafka(topic_table()), 37);
     assert_eq!(kafka(group_table()), 21);
     assert_eq!(kafka(client_metrics_table()), 3);
-    assert_eq!(broker_table().public().count(), 350 + 7);
+    assert_eq!(broker_table().public().count(), 350 + 8);
     assert_eq!(topic_table().public().count(), 37 + 2);
     for key in [
         own::DURABILITY,
         own::FLUSH_INTERVAL_MS,
         own::MEMORY_LIMIT_BYTES,
+        own::METRICS_LISTEN,
         own::TAIL_CACHE_BYTES,
         own::STRICT_VALIDATION,
         own::AUTHORIZER_ENFORCE,

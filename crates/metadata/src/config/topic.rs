@@ -312,7 +312,16 @@ pub fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) 
 
 /// Whether a client metrics subscription may have `key` with `value`.
 pub fn validate_client_metrics_config(key: &str, value: &str) -> Result<(), ConfigError> {
-    known(client_metrics_table(), "client metrics", key, value)?.parse(value).map(drop)
+    let definition = client_metrics_table().get(key).ok_or_else(|| {
+        let told = format!("Unknown client metrics configuration: {key}");
+        ConfigError::new(key, Some(value), "there is no such client metrics configuration").telling(told)
+    })?;
+    definition.parse(value).map(drop).map_err(|error| match (key, value.trim().parse::<i32>()) {
+        ("interval.ms", Ok(number)) => error.telling(format!(
+            "Invalid value {number} for interval.ms, interval must be between 100 and 3600000 (1 hour)"
+        )),
+        _ => error,
+    })
 }
 
 /// Whether `key` may be set to `value` while the cluster runs, for one broker or (`per_broker` false) for all. As in

@@ -15,6 +15,7 @@ mod quotas;
 mod restart;
 mod security;
 mod snapshots;
+mod telemetry;
 mod timestamps;
 mod topics;
 mod upkeep;

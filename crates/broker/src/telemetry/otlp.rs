@@ -1,0 +1,245 @@
+//! Reads OpenTelemetry's `MetricsData` (opentelemetry/proto/metrics/v1), as far as clients of Kafka use it: numbers that stand for
+//! themselves (gauges) or add up (sums), with attributes.
+//!
+//! Read as it lies: nothing is built from what is not kept, so that a message of nothing but empty messages costs nothing.
+
+use std::collections::BTreeMap;
+
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+/// Values that one report may bring; more are not looked at.
+const POINTS_MAX: usize = 10_000;
+
+/// One value of a metric.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Point {
+    /// The name, such as `org.apache.kafka.producer.record.send.total`.
+    pub name: String,
+    /// Attributes of the value.
+    pub attributes: BTreeMap<String, String>,
+    pub value: f64,
+    pub kind: Kind,
+}
+
+/// How values of a metric follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The newest counts.
+    Gauge,
+    /// The newest counts, and it only grows.
+    Total,
+    /// It is what came on top of the one before.
+    Increment,
+}
+
+/// `AGGREGATION_TEMPORALITY_DELTA`.
+const DELTA: u64 = 1;
+
+/// A field that was read.
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// Of a kind that no field has that is looked at.
+    Other,
+}
+
+/// Reads all values.
+pub(super) fn read(bytes: &[u8]) -> Result<Vec<Point>, DecodeError> {
+    let mut points = Vec::new();
+    // MetricsData.resource_metrics, ResourceMetrics.scope_metrics, ScopeMetrics.metrics.
+    each(bytes, |tag, field| match (tag, field) {
+        (1, Field::Bytes(resource)) => each(resource, |tag, field| match (tag, field) {
+            (2, Field::Bytes(scope)) => each(scope, |tag, field| match (tag, field) {
+                (2, Field::Bytes(metric)) => read_metric(metric, &mut points),
+                _ => Ok(()),
+            }),
+            _ => Ok(()),
+        }),
+        _ => Ok(()),
+    })?;
+    Ok(points)
+}
+
+fn read_metric(bytes: &[u8], points: &mut Vec<Point>) -> Result<(), DecodeError> {
+    let (mut name, mut values, mut kind) = (&[][..], None, Kind::Gauge);
+    each(bytes, |tag, field| {
+        match (tag, field) {
+            (1, Field::Bytes(text)) => name = text,
+            (5, Field::Bytes(gauge)) => (values, kind) = (Some(gauge), Kind::Gauge),
+            (7, Field::Bytes(sum)) => {
+                let (mut is_delta, mut is_monotonic) = (false, false);
+                each(sum, |tag, field| {
+                    match (tag, field) {
+                        (2, Field::Number(temporality)) => is_delta = temporality == DELTA,
+                        (3, Field::Number(flag)) => is_monotonic = flag != 0,
+                        _ => {}
+                    }
+                    Ok(())
+                })?;
+                let of_sum = match (is_delta, is_monotonic) {
+                    (true, _) => Kind::Increment,
+                    (false, true) => Kind::Total,
+                    (false, false) => Kind::Gauge,
+                };
+                (values, kind) = (Some(sum), of_sum);
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let (Ok(name), Some(values)) = (str::from_utf8(name), values) else { return Ok(()) };
+    each(values, |tag, field| {
+        if let (1, Field::Bytes(point)) = (tag, field)
+            && points.len() < POINTS_MAX
+        {
+            points.extend(read_point(name, kind, point)?);
+        }
+        Ok(())
+    })
+}
+
+fn read_point(name: &str, kind: Kind, bytes: &[u8]) -> Result<Option<Point>, DecodeError> {
+    let (mut value, mut attributes) = (None, BTreeMap::new());
+    each(bytes, |tag, field| {
+        match (tag, field) {
+            (4, Field::Number(bits)) => value = Some(f64::from_bits(bits)),
+            (6, Field::Number(bits)) => value = Some(bits.cast_signed() as f64),
+            (7, Field::Bytes(pair)) => attributes.extend(read_attribute(pair)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(value.map(|value| Point { name: name.to_owned(), attributes, value, kind }))
+}
+
+/// A `KeyValue` whose value is a text, a number or a truth.
+fn read_attribute(bytes: &[u8]) -> Result<Option<(String, String)>, DecodeError> {
+    let (mut key, mut value) = (None, None);
+    each(bytes, |tag, field| match (tag, field) {
+        (1, Field::Bytes(text)) => {
+            key = str::from_utf8(text).ok().map(str::to_owned);
+            Ok(())
+        }
+        (2, Field::Bytes(any)) => each(any, |tag, field| {
+            value = match (tag, field) {
+                (1, Field::Bytes(text)) => str::from_utf8(text).ok().map(str::to_owned),
+                (2, Field::Number(flag)) => Some((flag != 0).to_string()),
+                (3, Field::Number(number)) => Some(number.cast_signed().to_string()),
+                (4, Field::Number(bits)) => Some(f64::from_bits(bits).to_string()),
+                _ => None,
+            };
+            Ok(())
+        }),
+        _ => Ok(()),
+    })?;
+    Ok(key.zip(value))
+}
+
+/// Hands over the fields of a message, one after the other.
+fn each<'a>(
+    mut rest: &'a [u8],
+    mut take: impl FnMut(u32, Field<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    while !rest.is_empty() {
+        let (tag, wire_type) = decode_key(&mut rest)?;
+        let field = match wire_type {
+            WireType::Varint => Field::Number(decode_varint(&mut rest)?),
+            WireType::SixtyFourBit if rest.len() >= 8 => {
+                let (number, after) = rest.split_at(8);
+                rest = after;
+                Field::Number(u64::from_le_bytes(number.try_into().expect("split at eight")))
+            }
+            WireType::LengthDelimited => {
+                let length = usize::try_from(decode_varint(&mut rest)?).unwrap_or(usize::MAX);
+                let Some((bytes, after)) = rest.split_at_checked(length) else {
+                    // Says what is wrong: the message ends too early.
+                    return Err(prost::decode_length_delimiter(&[][..]).expect_err("of nothing"));
+                };
+                rest = after;
+                Field::Bytes(bytes)
+            }
+            other => {
+                skip_field(other, tag, &mut rest, DecodeContext::default())?;
+                Field::Other
+            }
+        };
+        take(tag, field)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use prost::encoding::{encode_key, encode_varint};
+
+    fn message(tag: u32, inner: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_key(tag, WireType::LengthDelimited, &mut out);
+        encode_varint(inner.len() as u64, &mut out);
+        out.extend_from_slice(inner);
+        out
+    }
+
+    fn number(tag: u32, value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_key(tag, WireType::Varint, &mut out);
+        encode_varint(value, &mut out);
+        out
+    }
+
+    fn fixed(tag: u32, bits: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_key(tag, WireType::SixtyFourBit, &mut out);
+        out.extend_from_slice(&bits.to_le_bytes());
+        out
+    }
+
+    /// `MetricsData` with one metric, a sum of increments, and one value with the attribute `node`.
+    pub(in super::super) fn increment(name: &str, node: &str, value: i64) -> Vec<u8> {
+        let attribute = [message(1, b"node"), message(2, &message(1, node.as_bytes()))].concat();
+        let point = [fixed(3, 17), fixed(6, value.cast_unsigned()), message(7, &attribute)].concat();
+        let sum = [message(1, &point), number(2, DELTA), number(3, 1)].concat();
+        wrap(&[message(1, name.as_bytes()), message(7, &sum)].concat())
+    }
+
+    fn wrap(metric: &[u8]) -> Vec<u8> {
+        let scope = [message(1, b""), message(2, metric)].concat();
+        message(1, &[message(1, b""), message(2, &scope)].concat())
+    }
+
+    #[test]
+    fn sums_and_gauges() {
+        let sum = increment("org.a", "node-1", -7);
+        let gauge = message(5, &message(1, &fixed(4, 2.5f64.to_bits())));
+        let gauge = wrap(&[message(1, b"org.b"), message(3, b"unit"), gauge].concat());
+        let points = read(&[sum, gauge].concat()).expect("readable");
+        let node = BTreeMap::from([("node".to_owned(), "node-1".to_owned())]);
+        let expected = [
+            Point { name: "org.a".into(), attributes: node, value: -7.0, kind: Kind::Increment },
+            Point { name: "org.b".into(), attributes: BTreeMap::new(), value: 2.5, kind: Kind::Gauge },
+        ];
+        assert_eq!(points, expected);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_refused_and_what_is_foreign_is_passed_over() {
+        let whole = increment("org.a", "node-1", 1);
+        for length in 1..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length}");
+        }
+        let histogram = wrap(&[message(1, b"h"), message(9, &message(1, &fixed(4, 1)))].concat());
+        assert_eq!(read(&histogram).expect("readable"), []);
+        assert_eq!(read(&number(99, 1)).expect("readable"), []);
+        assert!(read(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err(), "longer than anything");
+    }
+
+    #[test]
+    fn values_beyond_the_limit_are_not_looked_at() {
+        let point = message(1, &fixed(6, 1));
+        let gauge = message(5, &point.repeat(POINTS_MAX + 1));
+        let points = read(&wrap(&[message(1, b"m"), gauge].concat())).expect("readable");
+        assert_eq!(points.len(), POINTS_MAX);
+    }
+}
