@@ -20,6 +20,7 @@ mod quotas;
 mod schema;
 mod sim;
 mod steps;
+mod telemetry;
 mod test;
 mod tidy;
 mod wire;
@@ -55,6 +56,8 @@ enum Chore {
     Hostile(hostile::Options),
     /// A producer quota measured with Kafka's perf tool, and a client beside it that must not notice
     Quotas(quotas::Options),
+    /// The Java producer tells its metrics, and our page shows them
+    Telemetry(telemetry::Options),
     /// Simulated crashes: one seed, or a sweep
     Sim(sim::Options),
     /// Ottla and Apache Kafka side by side: docs/benchmarks
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Chore::Members(options) => members::run(options),
         Chore::Hostile(options) => hostile::run(options),
         Chore::Quotas(options) => quotas::run(&options),
+        Chore::Telemetry(options) => telemetry::run(&options),
         Chore::Sim(options) => sim::run(options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Compaction(options) => compaction::run(options),

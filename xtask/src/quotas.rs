@@ -133,7 +133,7 @@ fn limit(bootstrap: &str, client_id: &'static str) -> Result<(), Trouble> {
 }
 
 /// `kafka-producer-perf-test` as the client `client_id`, with a topic of the same name.
-fn producer(
+pub fn producer(
     broker: &Broker,
     client_id: &str,
     records: f64,

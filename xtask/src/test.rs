@@ -13,6 +13,7 @@ use crate::members;
 use crate::players::Protocol;
 use crate::quotas;
 use crate::steps::{self, Trouble, fresh_dir};
+use crate::telemetry;
 use crate::workspace;
 use clap::Args;
 use std::fs;
@@ -63,6 +64,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
             add(part("quotas", with_quotas));
+            add(part("metrics of clients", with_telemetry));
             add(part("hostile frames", with_hostility));
             add(part("guard of the hot path", || with_guard(&logs)));
         } else {
@@ -127,29 +129,29 @@ fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {
 }
 
 fn with_transactions() -> Result<(u32, u32), Trouble> {
-    Ok(match eos::kill_and_check(&eos::Options::smoke())? {
-        Ok(summary) => {
-            println!("  ok   {summary}");
-            (1, 0)
-        }
-        Err(reason) => {
-            println!("FAIL eos: {reason}");
-            (0, 1)
-        }
-    })
+    Ok(counted("eos", eos::kill_and_check(&eos::Options::smoke())?))
 }
 
 fn with_quotas() -> Result<(u32, u32), Trouble> {
-    Ok(match quotas::check(&quotas::Options::smoke())? {
+    Ok(counted("quotas", quotas::check(&quotas::Options::smoke())?))
+}
+
+fn with_telemetry() -> Result<(u32, u32), Trouble> {
+    Ok(counted("telemetry", telemetry::check(&telemetry::Options { binary: None })?))
+}
+
+/// Prints how a check ended.
+fn counted(name: &str, outcome: Result<String, String>) -> (u32, u32) {
+    match outcome {
         Ok(summary) => {
             println!("  ok   {summary}");
             (1, 0)
         }
         Err(reason) => {
-            println!("FAIL quotas: {reason}");
+            println!("FAIL {name}: {reason}");
             (0, 1)
         }
-    })
+    }
 }
 
 fn with_hostility() -> Result<(u32, u32), Trouble> {
