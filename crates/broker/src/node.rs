@@ -21,6 +21,7 @@ use crate::crew::Crew;
 use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask, Token};
 use crate::lifecycle::Lifecycle;
 use crate::log_dirs::Assignments;
+use crate::loggers::Loggers;
 use crate::partition::{Partition, Wakes};
 use crate::peers::{Forwarded, Peers};
 use crate::producer_ids::ProducerIds;
@@ -58,6 +59,8 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
     pub(crate) quotas: ClientQuotas,
+    /// Who wants to hear what this node has to say.
+    pub(crate) loggers: Arc<Loggers>,
     /// What clients tell of themselves; `None`: nobody could look at it.
     pub(crate) telemetry: Option<Telemetry>,
     /// Whether the time of anybody's requests is limited.

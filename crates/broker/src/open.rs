@@ -20,6 +20,7 @@ use crate::crew::{Alone, Crew, Job};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::lifecycle::Lifecycle;
 use crate::log_dirs::Assignments;
+use crate::loggers::Loggers;
 use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::purgatory::Purgatory;
@@ -45,6 +46,8 @@ pub struct NodeConfig {
     /// The cluster id that an empty directory is formatted with, or that a formatted one must have. `None`: a fresh id, or whatever
     /// the directory says.
     pub cluster_id: Option<String>,
+    /// The loggers of the process.
+    pub loggers: Arc<Loggers>,
 }
 
 /// Why a node does not start. `Display` is one sentence that says what to do.
@@ -95,7 +98,7 @@ impl Broker {
         now: Millis,
         seed: u64,
     ) -> Result<Arc<Broker>, OpenError> {
-        let NodeConfig { broker: config, cluster_id } = node;
+        let NodeConfig { broker: config, cluster_id, loggers } = node;
         let config = Arc::new(config);
         let mut dice = Dice::new(seed);
         let opened = dirs::open(&disk, &config, cluster_id, &mut dice)?;
@@ -132,6 +135,7 @@ impl Broker {
             ),
             purgatory: Purgatory::new(),
             quotas: ClientQuotas::new(Windows::of(config.quotas.clients)),
+            loggers,
             telemetry: config.telemetry.listen.as_ref().map(|_| {
                 Telemetry::new(usize::try_from(config.telemetry.max_bytes).unwrap_or(0), dice.roll())
             }),

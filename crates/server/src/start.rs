@@ -107,8 +107,11 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
             Err(unfit) => return Err(unfit.to_string()),
         }
     }
-    let node_config =
-        NodeConfig { broker: configured.broker.clone(), cluster_id: configured.cluster_id.clone() };
+    let node_config = NodeConfig {
+        broker: configured.broker.clone(),
+        cluster_id: configured.cluster_id.clone(),
+        loggers: logging::loggers(),
+    };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let broker = Broker::open_with(Box::new(Threads), disk, node_config, clock.now(), rand::random())
         .map_err(|error| error.to_string())?;

@@ -114,7 +114,7 @@ impl World {
 
     fn start(&mut self) -> Result<(), String> {
         let (broker, _notes) = BrokerConfig::resolve(&self.settings).map_err(|error| error.to_string())?;
-        let node = NodeConfig { broker, cluster_id: None };
+        let node = NodeConfig { broker, cluster_id: None, loggers: Arc::default() };
         let seed = self.dice.next();
         let broker = Broker::open(Arc::new(self.disk.clone()), node, self.now, seed);
         let broker = broker.map_err(|error| format!("the node does not start: {error}"))?;

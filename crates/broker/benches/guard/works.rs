@@ -34,7 +34,12 @@ impl Node {
         let settings: BTreeMap<_, _> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (broker, _) = BrokerConfig::resolve(&settings).expect("settings that exist");
-        let broker = Broker::open(Arc::new(SimDisk::new(1)), NodeConfig { broker, cluster_id: None }, NOW, 1);
+        let broker = Broker::open(
+            Arc::new(SimDisk::new(1)),
+            NodeConfig { broker, cluster_id: None, loggers: Arc::default() },
+            NOW,
+            1,
+        );
         let peer = ([127, 0, 0, 1], 1).into();
         let connection = Connection::new("PLAINTEXT".into(), peer);
         let mut node = Node { broker: broker.expect("an empty disk"), connection, slot: 0 };

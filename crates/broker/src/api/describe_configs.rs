@@ -1,12 +1,12 @@
 //! DescribeConfigs 1-4: every key of a resource with its value, where the value comes from, and what else could give it.
 //!
-//! Resources: topics (2), this broker (4), client metrics (16) and groups (32). An empty broker name asks for the defaults of all brokers; a group has a
+//! Resources: topics (2), this broker (4), its loggers (8), client metrics (16) and groups (32). An empty broker name asks for the defaults of all brokers; a group has a
 //! configuration whether or not it exists.
 
 use ottla_metadata::ResourceType;
 use ottla_metadata::config::{
-    ConfigEntry, describe_broker, describe_broker_defaults, describe_client_metrics, describe_group,
-    describe_topic,
+    ConfigEntry, ConfigSource, describe_broker, describe_broker_defaults, describe_client_metrics,
+    describe_group, describe_topic,
 };
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -16,6 +16,7 @@ use ottla_protocol::messages::describe_configs_response::{
 
 use crate::Broker;
 use crate::call::Call;
+use crate::loggers::LogLevel;
 
 /// Handles the request.
 pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeConfigsRequest<'_>) {
@@ -86,6 +87,17 @@ fn entries(
                 image.config(ResourceType::GROUP, name).map(|map| (**map).clone()).unwrap_or_default();
             Ok(describe_group(&overrides, &broker.live_config()))
         }
+        ResourceType::BROKER_LOGGER if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "Broker id must not be empty".to_owned()))
+        }
+        ResourceType::BROKER_LOGGER if name.parse() == Ok(broker.config().node_id) => {
+            Ok(broker.loggers.list().into_iter().map(|(name, level)| logger(name, level)).collect())
+        }
+        ResourceType::BROKER_LOGGER => {
+            let id = broker.config().node_id;
+            let message = format!("Unexpected broker id, expected {id} but received {name}");
+            Err((ErrorCode::InvalidRequest, message))
+        }
         ResourceType::CLIENT_METRICS if name.is_empty() => {
             Err((ErrorCode::InvalidRequest, "Client metrics subscription name must not be empty".to_owned()))
         }
@@ -96,6 +108,20 @@ fn entries(
         other => {
             Err((ErrorCode::InvalidRequest, format!("Resources of type {} are not served.", other.name())))
         }
+    }
+}
+
+/// The level of a logger; nobody knows where it comes from.
+fn logger(name: String, level: LogLevel) -> ConfigEntry {
+    ConfigEntry {
+        name,
+        value: Some(level.name().to_owned()),
+        source: ConfigSource::BrokerLogger,
+        read_only: false,
+        sensitive: false,
+        config_type: None,
+        documentation: None,
+        synonyms: Vec::new(),
     }
 }
 

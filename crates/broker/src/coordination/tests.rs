@@ -91,7 +91,7 @@ impl Rig {
     fn new() -> Rig {
         let settings = [("log.dirs".to_owned(), "/data".to_owned())].into();
         let (broker, _) = BrokerConfig::resolve(&settings).expect("the defaults are valid");
-        let node = NodeConfig { broker, cluster_id: None };
+        let node = NodeConfig { broker, cluster_id: None, loggers: Arc::default() };
         let broker = Broker::open(Arc::new(SimDisk::new(1)), node, NOW, 1).expect("an empty disk starts");
         let topic = Topic { id: Uuid([7; 16]), name: "__yes".into(), internal: true };
         let settings = Arc::new(broker.config().topic_defaults.clone());

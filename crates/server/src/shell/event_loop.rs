@@ -441,7 +441,7 @@ mod tests {
     fn lonely_loop() -> EventLoop {
         let settings = BTreeMap::from([("log.dirs".to_owned(), "/data".to_owned())]);
         let (config, _) = BrokerConfig::resolve(&settings).expect("a configuration");
-        let node = NodeConfig { broker: config, cluster_id: None };
+        let node = NodeConfig { broker: config, cluster_id: None, loggers: Arc::default() };
         let broker = Broker::open(Arc::new(SimDisk::new(1)), node, NOW, 1).expect("a node");
         let topic = CreatableTopic {
             name: "t".into(),

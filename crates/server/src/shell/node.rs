@@ -24,6 +24,7 @@ use super::slab::Key;
 use super::timers::Timer;
 use super::{Limits, Listening};
 use crate::clock::Clock;
+use crate::logging::{self, LogLevel};
 
 /// Jobs that may wait for a disk thread before requests are held back.
 const JOBS_MAX: usize = 16 * 1024;
@@ -190,7 +191,9 @@ impl Node {
                 }
                 Effect::MayStop => self.may_stop.notify_one(),
                 Effect::Reconfigure(_) => self.reads.push(ReadJob::Reconfigure),
-                Effect::Report(text) => crate::info!("{text}"),
+                Effect::Report(text) => {
+                    logging::log(logging::BROKER, LogLevel::Info, format_args!("{text}"));
+                }
                 Effect::Halt(reason) => self.halt(reason),
             }
         }

@@ -5,6 +5,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod log_dirs;
+mod loggers;
 mod metadata;
 mod mutations;
 mod offsets;

@@ -140,7 +140,11 @@ fn a_node_that_never_met_its_quorum_leaves_no_clean_mark() {
     let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let (config, _) = BrokerConfig::resolve(&settings).expect("a configuration");
     let disk = SimDisk::new(1);
-    let node = NodeConfig { broker: config, cluster_id: Some("4L6g3nShT-eMCtK--X86sw".into()) };
+    let node = NodeConfig {
+        broker: config,
+        cluster_id: Some("4L6g3nShT-eMCtK--X86sw".into()),
+        loggers: std::sync::Arc::default(),
+    };
     let broker =
         Broker::open(Arc::new(disk.clone()), node, 1_800_000_000_000, 1).expect("it waits for others");
     assert!(!broker.is_serving());

@@ -133,7 +133,7 @@ impl Cluster {
         ];
         let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let (broker, _) = BrokerConfig::resolve(&settings).expect("a sound configuration");
-        NodeConfig { broker, cluster_id: Some(CLUSTER_ID.to_owned()) }
+        NodeConfig { broker, cluster_id: Some(CLUSTER_ID.to_owned()), loggers: Arc::default() }
     }
 
     fn start(&mut self, node: usize) -> Result<(), String> {
