@@ -3,7 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ottla_protocol::messages::allocate_producer_ids_response::AllocateProducerIdsResponse;
+use ottla_protocol::messages::alter_partition_response::AlterPartitionResponse;
+use ottla_protocol::messages::assign_replicas_to_dirs_response::AssignReplicasToDirsResponse;
+use ottla_protocol::messages::broker_heartbeat_response::BrokerHeartbeatResponse;
+use ottla_protocol::messages::broker_registration_response::BrokerRegistrationResponse;
+use ottla_protocol::messages::controller_registration_response::ControllerRegistrationResponse;
 use ottla_protocol::messages::envelope_response::EnvelopeResponse;
+use ottla_protocol::messages::unregister_broker_response::UnregisterBrokerResponse;
+use ottla_protocol::messages::update_features_response::UpdateFeaturesResponse;
 use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader, Request, Writer};
 use ottla_storage::Admission;
 
@@ -56,12 +64,40 @@ impl ReplyTo {
         }
     }
 
-    /// This node does not lead the quorum, or did not lead it long enough: whoever forwarded the request looks for the one that does; a
-    /// client that asked directly connects anew, and asks again who leads.
+    /// This node does not lead the quorum, or did not lead it long enough: whoever forwarded the request, or asked directly, looks for the
+    /// one that does. Answers that have no place for an error of the whole request are not given: their connection ends, and the client
+    /// asks again who leads.
     pub(crate) fn not_controller(self, out: &mut Effects) {
-        match self.envelope {
-            Some(_) => self.seal(None, ErrorCode::NotController, out),
-            None => out.push(Effect::Respond { token: self.token, response: Response::Close }),
+        let error_code = ErrorCode::NotController.code();
+        if self.envelope.is_some() {
+            return self.seal(None, ErrorCode::NotController, out);
+        }
+        match self.key {
+            ApiKey::BrokerRegistration => {
+                self.send(&BrokerRegistrationResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::BrokerHeartbeat => {
+                self.send(&BrokerHeartbeatResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::ControllerRegistration => {
+                self.send(&ControllerRegistrationResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::AllocateProducerIds => {
+                self.send(&AllocateProducerIdsResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::AlterPartition => {
+                self.send(&AlterPartitionResponse { error_code, ..Default::default() }, out)
+            }
+            ApiKey::AssignReplicasToDirs => {
+                self.send(&AssignReplicasToDirsResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::UnregisterBroker => {
+                self.send(&UnregisterBrokerResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::UpdateFeatures => {
+                self.send(&UpdateFeaturesResponse { error_code, ..Default::default() }, out)
+            }
+            _ => self.close(out),
         }
     }
 
@@ -157,4 +193,26 @@ pub struct Deferred {
 /// Reads the body that follows the header. Bytes behind it are passed over, as in Kafka: librdkafka's Metadata v13 has some.
 pub(crate) fn read_body<'a, R: Request<'a>>(reader: &mut Reader<'a>, version: i16) -> Result<R, DecodeError> {
     R::decode(reader, version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_the_wrong_controller_is_told() {
+        let token = Token { shard: 0, connection: 0, generation: 0, slot: 0 };
+        let asked = |key| {
+            let mut out = Effects::new();
+            ReplyTo { token, key, version: 1, correlation_id: 5, envelope: None }.not_controller(&mut out);
+            let Some(Effect::Respond { response, .. }) = out.pop() else { panic!("one answer") };
+            response
+        };
+        let Response::Frame(frame) = asked(ApiKey::BrokerHeartbeat) else { panic!("not closed") };
+        let frame = frame.read().expect("made in memory");
+        let mut reader = Reader::new(&frame[5..]);
+        let response = BrokerHeartbeatResponse::decode(&mut reader, 1).expect("an answer");
+        assert_eq!(response.error_code, ErrorCode::NotController.code());
+        assert!(matches!(asked(ApiKey::CreateTopics), Response::Close));
+    }
 }

@@ -18,6 +18,7 @@ mod connection;
 mod event_loop;
 mod frames;
 mod inbox;
+mod line;
 mod node;
 mod outbox;
 mod pace;

@@ -54,6 +54,8 @@ pub struct Node {
     inboxes: Vec<Inbox>,
     flushes: Pool<FlushTask>,
     reads: Pool<ReadJob>,
+    /// What the quorum must not forget: nobody votes before it is written, so it waits behind no read.
+    votes: Pool<ReadTask>,
     chores: Pool<Chore>,
     /// Chores end where they are.
     is_stopping: AtomicBool,
@@ -102,6 +104,7 @@ impl Node {
             inboxes: (0..limits.loops).map(|_| Inbox::default()).collect(),
             flushes: Pool::new(JOBS_MAX),
             reads: Pool::new(JOBS_MAX),
+            votes: Pool::new(JOBS_MAX),
             chores: Pool::new(JOBS_MAX),
             is_stopping: AtomicBool::new(false),
             tick_at: AtomicI64::new(NEVER),
@@ -130,6 +133,9 @@ impl Node {
                 .workers
                 .push(spawn(format!("read-{index}"), move || node.reads.work(|job| node.read(job)))?);
         }
+        let node = Arc::clone(self);
+        let vote = move || node.votes.work(|task| node.read(ReadJob::Fetch(task)));
+        threads.workers.push(spawn("vote".to_owned(), vote)?);
         // One more than compact, so that retention has its turn.
         for index in 0..=self.broker.config().cleaner.threads {
             let node = Arc::clone(self);
@@ -175,6 +181,7 @@ impl Node {
                 },
                 Effect::Resume { token } => posts.push((token.shard, Message::Resume { token })),
                 Effect::Flush(task) => self.flushes.push(task),
+                Effect::Read(task @ ReadTask::Persist(_)) => self.votes.push(task),
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
                 Effect::Chore(chore) => self.chores.push(chore),
                 Effect::Tick { at } => self.schedule_tick(at),
@@ -334,6 +341,7 @@ impl NodeThreads {
         node.tell_all(|| Message::End);
         join(loops);
         node.reads.close();
+        node.votes.close();
         node.chores.close();
         join(workers);
         node.flushes.close();
@@ -347,7 +355,8 @@ impl Node {
     }
 
     fn is_quiet(&self) -> bool {
-        let is_disk_idle = self.flushes.is_idle() && self.reads.is_idle();
+        let is_disk_idle =
+            [self.flushes.is_idle(), self.reads.is_idle(), self.votes.is_idle()].iter().all(|idle| *idle);
         let (sender, receiver) = mpsc::channel();
         self.tell_all(|| Message::CountUnsent(sender.clone()));
         drop(sender);

@@ -431,6 +431,18 @@ fn messages_of_another_cluster_are_refused() {
 }
 
 #[test]
+fn a_voter_listens_where_the_others_look_for_it() {
+    let elsewhere = Wire { listener: "ELSEWHERE".into(), ..wire() };
+    let endpoint = Endpoint { listener: "CONTROLLER".to_owned(), host: "here".to_owned(), port: 1 };
+    let voter = ReplicaKey { id: 1, directory_id: [1; 16] };
+    let added = AddVoterRequest { voter, endpoints: [endpoint].into(), ack_when_committed: true };
+    let here = wire();
+    let request = here.add_voter_request(&added, 100);
+    assert!(here.read_add_voter_request(&request).is_ok());
+    assert_eq!(elsewhere.read_add_voter_request(&request), Err(ErrorCode::InvalidRequest));
+}
+
+#[test]
 fn every_refusal_has_its_code() {
     for one in REFUSALS {
         assert_eq!(refusal(code(Some(one)).code()), Ok(Some(one)));

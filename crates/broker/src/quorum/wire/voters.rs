@@ -46,11 +46,22 @@ impl Wire {
     ) -> Result<AddVoterRequest, ErrorCode> {
         self.check_cluster(request.cluster_id.as_deref())?;
         let listeners = request.listeners.iter();
+        let endpoints = listeners.map(|at| endpoint(&at.name, &at.host, at.port)).collect();
         Ok(AddVoterRequest {
             voter: key(request.voter_id, request.voter_directory_id),
-            endpoints: listeners.map(|at| endpoint(&at.name, &at.host, at.port)).collect(),
+            endpoints: self.reachable(endpoints)?,
             ack_when_committed: request.ack_when_committed,
         })
+    }
+
+    /// A voter that does not listen where the others look for it could never be asked for its vote (Kafka: `AddVoterHandler`,
+    /// `UpdateVoterHandler`).
+    fn reachable(&self, endpoints: Endpoints) -> Result<Endpoints, ErrorCode> {
+        if endpoints.iter().any(|endpoint| *endpoint.listener == *self.listener) {
+            Ok(endpoints)
+        } else {
+            Err(ErrorCode::InvalidRequest)
+        }
     }
 
     pub(crate) fn add_voter_response(&self, response: &QuorumResponse) -> AddRaftVoterResponse<'static> {
@@ -118,9 +129,10 @@ impl Wire {
         self.check_cluster(request.cluster_id.as_deref())?;
         let levels = &request.kraft_version_feature;
         let listeners = request.listeners.iter();
+        let endpoints = listeners.map(|at| endpoint(&at.name, &at.host, at.port)).collect();
         let voter = Voter {
             key: key(request.voter_id, request.voter_directory_id),
-            endpoints: listeners.map(|at| endpoint(&at.name, &at.host, at.port)).collect(),
+            endpoints: self.reachable(endpoints)?,
             kraft_versions: VersionRange {
                 min: levels.min_supported_version,
                 max: levels.max_supported_version,
