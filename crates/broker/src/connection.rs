@@ -10,6 +10,8 @@ pub struct Connection {
     pub listener: Arc<str>,
     /// Address of the peer.
     pub peer: SocketAddr,
+    /// Who is on the other side, as `User:name`; `None` where nobody was authenticated, as on every PLAINTEXT listener.
+    pub principal: Option<Arc<str>>,
     /// Client library and version as told by ApiVersions v3+ (KIP-511), for operators' eyes only.
     pub software: Option<(String, String)>,
     /// The round of gathering in which it last asked for an append.
@@ -19,7 +21,7 @@ pub struct Connection {
 impl Connection {
     /// A fresh connection.
     pub fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
-        Connection { listener, peer, software: None, gathered_in: None }
+        Connection { listener, peer, principal: None, software: None, gathered_in: None }
     }
 
     /// The peer as group descriptions show it: `/` and the address (Kafka: `InetAddress.toString`).

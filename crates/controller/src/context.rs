@@ -5,6 +5,7 @@
 
 use crate::error::ApiError;
 use crate::partition_change::{Election, PartitionChange};
+use ottla_metadata::config::TokenSettings;
 use ottla_metadata::{ConfigMap, Image, MetadataVersion, Partition, ResourceType, Topic};
 use ottla_protocol::Uuid;
 use ottla_protocol::ids::{NodeId, PartitionId};
@@ -65,6 +66,8 @@ pub struct Settings {
     pub unclean_leader_election: bool,
     /// `delete.topic.enable`.
     pub delete_topic_enable: bool,
+    /// `delegation.token.*`.
+    pub tokens: TokenSettings,
 }
 
 impl Default for Settings {
@@ -76,6 +79,12 @@ impl Default for Settings {
             min_insync_replicas: 1,
             unclean_leader_election: false,
             delete_topic_enable: true,
+            tokens: TokenSettings {
+                secret: None,
+                max_lifetime_ms: 604_800_000,
+                expiry_ms: 86_400_000,
+                check_interval_ms: 3_600_000,
+            },
         }
     }
 }

@@ -22,6 +22,8 @@ use ottla_protocol::messages::broker_registration_response::BrokerRegistrationRe
 use ottla_protocol::messages::controller_registration_request::ControllerRegistrationRequest;
 use ottla_protocol::messages::create_acls_request::CreateAclsRequest;
 use ottla_protocol::messages::create_acls_response::CreateAclsResponse;
+use ottla_protocol::messages::create_delegation_token_request::CreateDelegationTokenRequest;
+use ottla_protocol::messages::create_delegation_token_response::CreateDelegationTokenResponse;
 use ottla_protocol::messages::create_partitions_request::CreatePartitionsRequest;
 use ottla_protocol::messages::create_partitions_response::CreatePartitionsResponse;
 use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
@@ -110,6 +112,18 @@ impl Controller {
         let context =
             Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
         crate::create_acls(&context, request, &mut self.dice)
+    }
+
+    /// CreateDelegationToken. Needs the dice, so `&mut`; no other state changes.
+    pub fn create_delegation_token(
+        &mut self,
+        request: &CreateDelegationTokenRequest<'_>,
+        requester: &str,
+        now: i64,
+    ) -> Decision<CreateDelegationTokenResponse<'static>> {
+        let context =
+            Context { image: self.replayer.latest(), settings: &self.settings, rules: &*self.rules };
+        crate::create_delegation_token(&context, request, requester, now, &mut self.dice)
     }
 
     /// DeleteTopics.

@@ -20,6 +20,7 @@ mod controller;
 mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delegation_tokens;
 mod delete_acls;
 mod delete_topics;
 mod dice;
@@ -63,6 +64,10 @@ pub use controller::Controller;
 pub use create_acls::create_acls;
 pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
+pub use delegation_tokens::{
+    create_delegation_token, expire_delegation_token, principal_parts, renew_delegation_token,
+    sweep_delegation_tokens, token_hmac,
+};
 pub use delete_acls::delete_acls;
 pub use delete_topics::delete_topics;
 pub use dice::Dice;

@@ -128,6 +128,7 @@ impl Settings {
             min_insync_replicas: broker.topic_defaults.min_insync_replicas,
             unclean_leader_election: broker.topic_defaults.unclean_leader_election,
             delete_topic_enable: broker.delete_topics,
+            tokens: broker.tokens.clone(),
         }
     }
 }

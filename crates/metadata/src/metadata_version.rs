@@ -95,6 +95,11 @@ impl MetadataVersion {
         self.0 >= 13
     }
 
+    /// Delegation tokens are kept (KIP-48 with KRaft).
+    pub fn supports_delegation_tokens(self) -> bool {
+        self.0 >= 14
+    }
+
     /// Controllers register (KIP-919).
     pub fn supports_controller_registration(self) -> bool {
         self.0 >= 15

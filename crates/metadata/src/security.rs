@@ -74,6 +74,40 @@ pub struct DelegationToken {
     pub expiration_timestamp: i64,
 }
 
+impl DelegationToken {
+    /// Whether this principal may give the token a longer life, or end it.
+    pub fn may_be_renewed_by(&self, principal: &str) -> bool {
+        *self.owner == *principal || self.renewers.iter().any(|renewer| **renewer == *principal)
+    }
+
+    /// Whether this principal has to do with the token: who made it as well.
+    pub fn concerns(&self, principal: &str) -> bool {
+        *self.requester == *principal || self.may_be_renewed_by(principal)
+    }
+}
+
+/// A text that is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text, for whoever computes with it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +122,7 @@ mod tests {
         };
         let text = format!("{credential:?}");
         assert!(text.contains("4096"));
+        assert_eq!(format!("{:?}", Some(Secret::new("plain".to_owned()))), "Some([hidden])");
         assert!(["115", "116", "117"].iter().all(|secret| !text.contains(secret)), "{text}");
     }
 }

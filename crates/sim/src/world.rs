@@ -132,6 +132,12 @@ impl World {
         self.connection = Connection::new(listener.into(), peer);
     }
 
+    /// The client is known by this name from here on, as if its listener had authenticated it.
+    #[cfg(test)]
+    pub fn authenticate(&mut self, principal: &str) {
+        self.connection.principal = Some(principal.into());
+    }
+
     /// The page of metrics.
     #[cfg(test)]
     pub fn metrics_page(&self) -> String {

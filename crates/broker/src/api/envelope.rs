@@ -20,6 +20,8 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: EnvelopeRequ
         let ReplyTo { correlation_id, .. } = call.reply;
         return ReplyTo { envelope: Some(correlation_id), ..call.reply }.close(call.out);
     };
+    // It was the other broker that was authenticated here; who asked it is not carried over yet.
+    connection.principal = None;
     connection.peer = SocketAddr::new(address, connection.peer.port());
     let frame = call.frame.slice_ref(&request.request_data);
     let at = Circumstance {

@@ -17,6 +17,8 @@ use crate::effect::{Effects, Millis};
 pub(super) struct Active {
     pub controller: Controller,
     pub sessions: BrokerSessions,
+    /// When to look next for delegation tokens that are over; `None` where there are none.
+    pub token_sweep_at: Option<Millis>,
 }
 
 /// When brokers were heard of last. Whoever is silent for too long is fenced.
@@ -117,7 +119,9 @@ impl State {
         let settings = Settings::of(&self.config);
         let controller = Controller::new(self.log.committed.clone(), settings, rules, seed);
         let first = controller.activation(&self.bootstrap);
-        self.active = Some(Active { controller, sessions });
+        let tokens = &self.config.tokens;
+        let token_sweep_at = tokens.secret.as_ref().map(|_| now.saturating_add(tokens.check_interval_ms));
+        self.active = Some(Active { controller, sessions, token_sweep_at });
         self.append(first, now, out)
     }
 
@@ -158,6 +162,23 @@ impl State {
         Ok(response)
     }
 
+    pub(super) fn token_sweep_deadline(&self) -> Option<Millis> {
+        self.active.as_ref()?.token_sweep_at
+    }
+
+    /// Removes delegation tokens that are over, if it is time to look.
+    pub(super) fn sweep_tokens(&mut self, now: Millis, out: &mut Effects) -> Result<(), String> {
+        let interval = self.config.tokens.check_interval_ms;
+        let Some(active) = &mut self.active else { return Ok(()) };
+        if active.token_sweep_at.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let swept = ottla_controller::sweep_delegation_tokens(&active.controller.context(), now);
+        let next = if swept.response { now } else { now.saturating_add(interval) };
+        active.token_sweep_at = Some(next);
+        self.append(swept, now, out).map(drop)
+    }
+
     pub(super) fn sessions_deadline(&self) -> Option<Millis> {
         let active = self.active.as_ref()?;
         active.sessions.deadline(active.controller.image())
@@ -165,7 +186,7 @@ impl State {
 
     /// Fences brokers that were not heard of for too long.
     pub(super) fn fence_silent_brokers(&mut self, now: Millis, out: &mut Effects) -> Result<(), String> {
-        let Some(Active { controller, sessions }) = &mut self.active else { return Ok(()) };
+        let Some(Active { controller, sessions, .. }) = &mut self.active else { return Ok(()) };
         for broker in sessions.silent(controller.image(), now) {
             let Some(Active { controller, .. }) = &mut self.active else { return Ok(()) };
             let fenced = controller.fence_broker(broker).map_err(|error| error.to_string())?;

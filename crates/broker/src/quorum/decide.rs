@@ -25,7 +25,7 @@ impl State {
         out: &mut Effects,
     ) -> Result<Option<R>, String> {
         let (next_offset, kraft_version) = (self.log.log.log_end_offset(), self.raft.kraft_version());
-        let Some(Active { controller, sessions }) = &mut self.active else { return Ok(None) };
+        let Some(Active { controller, sessions, .. }) = &mut self.active else { return Ok(None) };
         let decision = decide(&mut Deciding { controller, sessions, next_offset, kraft_version, now });
         self.append(decision, now, out).map(Some)
     }

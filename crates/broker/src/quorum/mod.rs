@@ -299,7 +299,12 @@ impl State {
         self.advance_fetches(now, out);
         self.release();
         self.plan_snapshot(now, out);
-        let deadlines = [self.raft.next_deadline(), self.fetches_deadline(), self.sessions_deadline()];
+        let deadlines = [
+            self.raft.next_deadline(),
+            self.fetches_deadline(),
+            self.sessions_deadline(),
+            self.token_sweep_deadline(),
+        ];
         if let Some(at) = deadlines.into_iter().flatten().min() {
             out.push(Effect::Tick { at });
         }

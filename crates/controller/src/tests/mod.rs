@@ -9,6 +9,7 @@ mod brokers;
 mod controllers;
 mod create_partitions;
 mod create_topics;
+mod delegation_tokens;
 mod delete_topics;
 mod elections;
 mod internal_topics;

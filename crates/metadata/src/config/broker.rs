@@ -6,6 +6,7 @@
 use super::endpoint::{Endpoint, Voter};
 use super::layers::Layers;
 use super::topic::TopicConfig;
+use crate::security::Secret;
 
 /// A node's configuration in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,10 +65,25 @@ pub struct BrokerConfig {
     pub tail_cache_bytes: u64,
     /// What a topic without own values gets.
     pub topic_defaults: TopicConfig,
+    /// Delegation tokens (`delegation.token.*`).
+    pub tokens: TokenSettings,
     /// Whether access control entries are kept and listed (`authorizer.class.name`). They are not enforced.
     pub keeps_acls: bool,
     /// The raw values behind all this, for `DescribeConfigs` and for changes while running.
     pub layers: Layers,
+}
+
+/// Delegation tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// What proofs are made with; without it there are no tokens.
+    pub secret: Option<Secret>,
+    /// Longest life of a token, in milliseconds.
+    pub max_lifetime_ms: i64,
+    /// Life of a token until it has to be renewed, in milliseconds.
+    pub expiry_ms: i64,
+    /// Milliseconds between two looks for tokens that are over.
+    pub check_interval_ms: i64,
 }
 
 /// What a node does; at least one is true.

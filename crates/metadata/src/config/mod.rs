@@ -26,7 +26,7 @@ mod topic;
 pub use broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
     NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows, ReplicationSettings,
-    RequestSettings, RetentionSettings, Roles, TelemetrySettings, TransactionSettings,
+    RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings, TransactionSettings,
 };
 pub use definition::{Allowed, ConfigType, Definition, Effect, Importance, Update, Value};
 pub use describe::{

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
     OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicationSettings, RequestSettings,
-    RetentionSettings, Roles, TelemetrySettings, TransactionSettings,
+    RetentionSettings, Roles, TelemetrySettings, TokenSettings, TransactionSettings,
 };
 use super::definition::Effect;
 use super::endpoint::parse_address;
@@ -19,6 +19,7 @@ use super::note::{ConfigError, ConfigNote, NoteKind};
 use super::own;
 use super::table::broker_table;
 use super::topic::TopicConfig;
+use crate::security::Secret;
 
 /// Beginnings of keys that belong to plugins, to listeners, or to systems around Kafka.
 const FOREIGN_PREFIXES: [&str; 6] =
@@ -160,6 +161,12 @@ impl BrokerConfig {
             flush_interval_ms: layers.long(own::FLUSH_INTERVAL_MS)?,
             memory_limit_bytes: layers.long(own::MEMORY_LIMIT_BYTES)?.unsigned_abs(),
             tail_cache_bytes: layers.long(own::TAIL_CACHE_BYTES)?.unsigned_abs(),
+            tokens: TokenSettings {
+                secret: layers.text_if_any("delegation.token.secret.key")?.map(Secret::new),
+                max_lifetime_ms: layers.long("delegation.token.max.lifetime.ms")?,
+                expiry_ms: layers.long("delegation.token.expiry.time.ms")?,
+                check_interval_ms: layers.long("delegation.token.expiry.check.interval.ms")?,
+            },
             keeps_acls: resolve_authorizer(&layers, &mut notes)?,
             topic_defaults: TopicConfig::from_layers(&BTreeMap::new(), &layers)?,
             network,

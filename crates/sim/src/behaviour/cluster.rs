@@ -3,6 +3,10 @@
 use super::{Rig, batch};
 use crate::client::read;
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
+use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
+use ottla_protocol::messages::describe_quorum_request::{DescribeQuorumRequest, PartitionData, TopicData};
+use ottla_protocol::messages::describe_quorum_response::DescribeQuorumResponse;
 use ottla_protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
 use ottla_protocol::messages::list_config_resources_response::ListConfigResourcesResponse;
 use ottla_protocol::messages::metadata_request::MetadataRequest;
@@ -77,6 +81,77 @@ fn features_go_up_and_down_where_they_can() {
     assert_eq!(update(&mut rig, elr, 9, upgrade, 2), (refused, vec![]));
     assert_eq!(update(&mut rig, "metadata.version", 99, upgrade, 2), (refused, vec![]));
     assert_eq!(update(&mut rig, "nobody.knows.this", 1, upgrade, 2), (refused, vec![]));
+}
+
+#[test]
+fn a_quorum_of_one_tells_of_itself() {
+    let mut rig = Rig::new();
+    let asked = |name: &'static str, index: i32| DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: name.into(),
+            partitions: vec![PartitionData { partition_index: index }],
+        }],
+    };
+    let mut before = 0;
+    for version in 0..=2 {
+        let answer = rig.ask(&asked("__cluster_metadata", 0), version);
+        let response: DescribeQuorumResponse<'_> = read(&answer, version).expect("a response");
+        let told = &response.topics[0].partitions[0];
+        assert_eq!((response.error_code, told.error_code, told.leader_id), (0, 0, 1), "v{version}");
+        let voters: Vec<i32> = told.current_voters.iter().map(|voter| voter.replica_id).collect();
+        assert_eq!((voters, told.observers.len()), (vec![1], 0));
+        let voter = &told.current_voters[0];
+        assert!(told.high_watermark > before && voter.log_end_offset == told.high_watermark, "v{version}");
+        before = told.high_watermark;
+        // When it was caught up is told from version 1 on, who the nodes are from version 2 on.
+        assert_eq!(voter.last_caught_up_timestamp, if version == 0 { -1 } else { rig.world.now });
+        assert_eq!(response.nodes.len(), usize::from(version == 2));
+        assert_eq!(update(&mut rig, "eligible.leader.replicas.version", 1, 1, 2), (0, vec![]));
+    }
+    for (name, index) in [("__cluster_metadata", 1), ("t", 0)] {
+        let answer = rig.ask(&asked(name, index), 2);
+        let response: DescribeQuorumResponse<'_> = read(&answer, 2).expect("a response");
+        let told = &response.topics[0].partitions[0];
+        assert_eq!(told.error_code, ErrorCode::UnknownTopicOrPartition.code(), "{name}-{index}");
+    }
+}
+
+#[test]
+fn a_dry_run_changes_no_feature() {
+    let mut rig = Rig::new();
+    let finalised = |rig: &mut Rig| {
+        let named = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1".into(),
+            ..Default::default()
+        };
+        let answer = rig.ask(&named, 3);
+        let response: ApiVersionsResponse<'_> = read(&answer, 3).expect("a response");
+        let found = response.finalized_features.iter().find(|feature| feature.name == "transaction.version");
+        found.map(|feature| feature.max_version_level)
+    };
+    let mut wish = |level: i16, upgrade_type: i8, validate_only: bool| {
+        let update = FeatureUpdateKey {
+            feature: "transaction.version".into(),
+            max_version_level: level,
+            upgrade_type,
+            ..Default::default()
+        };
+        let request =
+            UpdateFeaturesRequest { feature_updates: vec![update], validate_only, ..Default::default() };
+        let answer = rig.ask(&request, 2);
+        let response: UpdateFeaturesResponse<'_> = read(&answer, 2).expect("a response");
+        (response.error_code, finalised(&mut rig))
+    };
+    let refused = ErrorCode::InvalidUpdateVersion.code();
+    let (upgrade, downgrade) = (1, 2);
+    assert_eq!(wish(1, downgrade, true), (0, Some(2)));
+    assert_eq!(wish(1, upgrade, true), (refused, Some(2)));
+    assert_eq!(wish(9, upgrade, true), (refused, Some(2)));
+    assert_eq!(wish(1, downgrade, false), (0, Some(1)));
+    assert_eq!(wish(2, downgrade, true), (refused, Some(1)));
+    assert_eq!(wish(2, upgrade, true), (0, Some(1)));
+    assert_eq!(wish(2, upgrade, false), (0, Some(2)));
 }
 
 /// A laptop that was asleep: nobody else can have taken over, so nothing is handed over.

@@ -18,7 +18,9 @@ use ottla_protocol::messages::delete_acls_request::{DeleteAclsFilter, DeleteAcls
 use ottla_protocol::messages::delete_acls_response::DeleteAclsResponse;
 use ottla_protocol::messages::describe_acls_request::DescribeAclsRequest;
 use ottla_protocol::messages::describe_acls_response::DescribeAclsResponse;
-use ottla_protocol::messages::describe_delegation_token_request::DescribeDelegationTokenRequest;
+use ottla_protocol::messages::describe_delegation_token_request::{
+    DescribeDelegationTokenOwner, DescribeDelegationTokenRequest,
+};
 use ottla_protocol::messages::describe_delegation_token_response::DescribeDelegationTokenResponse;
 use ottla_protocol::messages::describe_user_scram_credentials_request::{
     DescribeUserScramCredentialsRequest, UserName,
@@ -238,4 +240,97 @@ fn nobody_gets_a_token_for_nobody() {
         let told: ExpireDelegationTokenResponse = read(&answer, version).expect("a response");
         assert_eq!((told.error_code, told.expiry_timestamp_ms), (refused, -1));
     }
+}
+
+/// The code, the id and the proof.
+fn make_token(rig: &mut Rig, owner: Option<&'static str>) -> (i16, String, Vec<u8>) {
+    let request = CreateDelegationTokenRequest {
+        owner_principal_type: owner.map(|_| "User".into()),
+        owner_principal_name: owner.map(Into::into),
+        max_lifetime_ms: -1,
+        ..Default::default()
+    };
+    let answer = rig.ask(&request, 3);
+    let told: CreateDelegationTokenResponse<'_> = read(&answer, 3).expect("a response");
+    (told.error_code, told.token_id.to_string(), told.hmac.to_vec())
+}
+
+/// The ids and proofs of the tokens of these owners.
+fn tokens(rig: &mut Rig, owners: Option<&[&'static str]>) -> Vec<(String, Vec<u8>)> {
+    let owners = owners.map(|owners| {
+        let owner = |name: &&'static str| DescribeDelegationTokenOwner {
+            principal_type: "User".into(),
+            principal_name: (*name).into(),
+        };
+        owners.iter().map(owner).collect::<Vec<_>>()
+    });
+    let answer = rig.ask(&DescribeDelegationTokenRequest { owners }, 3);
+    let told: DescribeDelegationTokenResponse<'_> = read(&answer, 3).expect("a response");
+    assert_eq!(told.error_code, 0);
+    told.tokens.iter().map(|token| (token.token_id.to_string(), token.hmac.to_vec())).collect()
+}
+
+#[test]
+fn tokens_are_for_whom_a_listener_knows() {
+    let mut rig = Rig::with(&[("delegation.token.secret.key", "secret")]);
+    rig.world.authenticate("User:ann");
+    let (code, id, hmac) = make_token(&mut rig, None);
+    assert_eq!((code, hmac.len()), (0, 64));
+    let for_another = make_token(&mut rig, Some("bob"));
+    assert_eq!(for_another.0, ErrorCode::DelegationTokenAuthorizationFailed.code());
+    rig.world.restart(Death::PowerLoss).expect("it starts again");
+    let mine = [(id.clone(), hmac.clone())];
+    assert_eq!(tokens(&mut rig, None), mine);
+    assert_eq!(tokens(&mut rig, Some(&["ann", "bob"])), mine);
+    assert_eq!(tokens(&mut rig, Some(&["bob"])), []);
+    assert_eq!(tokens(&mut rig, Some(&[])), []);
+    // Somebody else does not see it, has no say in it, and does not learn that it is there by a wrong proof.
+    rig.world.authenticate("User:eve");
+    assert_eq!(tokens(&mut rig, None), []);
+    let mut renew = |hmac: &[u8]| {
+        let answer = rig.ask(&RenewDelegationTokenRequest { hmac: hmac.into(), renew_period_ms: -1 }, 2);
+        let told: RenewDelegationTokenResponse = read(&answer, 2).expect("a response");
+        told.error_code
+    };
+    assert_eq!(renew(&hmac), ErrorCode::DelegationTokenOwnerMismatch.code());
+    assert_eq!(renew(&[0; 64]), ErrorCode::DelegationTokenNotFound.code());
+    rig.world.authenticate("User:ann");
+    let expire = ExpireDelegationTokenRequest { hmac: (&hmac[..]).into(), expiry_time_period_ms: -1 };
+    let answer = rig.ask(&expire, 2);
+    let told: ExpireDelegationTokenResponse = read(&answer, 2).expect("a response");
+    assert_eq!(told.error_code, 0);
+    assert_eq!(tokens(&mut rig, None), []);
+}
+
+#[test]
+fn tokens_that_are_over_are_removed_in_time() {
+    let mut rig = Rig::with(&[
+        ("delegation.token.secret.key", "secret"),
+        ("delegation.token.expiry.time.ms", "10000"),
+        ("delegation.token.expiry.check.interval.ms", "60000"),
+    ]);
+    rig.world.authenticate("User:ann");
+    make_token(&mut rig, None);
+    let before = rig.world.now;
+    let step_to = |rig: &mut Rig, until: i64| while rig.world.step(until) {};
+    step_to(&mut rig, before + 30_000);
+    assert_eq!(tokens(&mut rig, None).len(), 1, "over, and nobody has looked yet");
+    step_to(&mut rig, before + 61_000);
+    assert_eq!(tokens(&mut rig, None), []);
+    // And the next ones as well.
+    make_token(&mut rig, None);
+    let before = rig.world.now;
+    step_to(&mut rig, before + 71_000);
+    assert_eq!(tokens(&mut rig, None), []);
+}
+
+#[test]
+fn without_a_secret_there_are_no_tokens() {
+    let mut rig = Rig::new();
+    rig.world.authenticate("User:ann");
+    let disabled = ErrorCode::DelegationTokenAuthDisabled.code();
+    assert_eq!(make_token(&mut rig, None).0, disabled);
+    let answer = rig.ask(&DescribeDelegationTokenRequest::default(), 1);
+    let told: DescribeDelegationTokenResponse<'_> = read(&answer, 1).expect("a response");
+    assert_eq!(told.error_code, disabled);
 }
