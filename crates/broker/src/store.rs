@@ -289,6 +289,7 @@ impl Store {
             index_interval_bytes: unsigned(settings.index_interval_bytes),
             index_bytes_max: unsigned(settings.segment_index_bytes),
             message_bytes_max: unsigned(settings.max_message_bytes),
+            record_bytes_max: settings.max_decompressed_message_bytes.map(unsigned),
             compression: match settings.compression {
                 TopicCompression::Producer => TargetCompression::Producer,
                 TopicCompression::Uncompressed => codec(Codec::None, None),

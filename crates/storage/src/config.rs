@@ -64,6 +64,8 @@ pub struct LogConfig {
     pub index_bytes_max: u32,
     /// `max.message.bytes`: the largest batch that clients and coordinators may append, as stored.
     pub message_bytes_max: u32,
+    /// `max.decompressed.message.bytes`: the largest record that clients may append in a compressed batch; `None`: any.
+    pub record_bytes_max: Option<u32>,
     /// `compression.type`.
     pub compression: TargetCompression,
     /// `message.timestamp.type`.
@@ -106,6 +108,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             index_bytes_max: 10 << 20,
             message_bytes_max: (1 << 20) + 12,
+            record_bytes_max: None,
             compression: TargetCompression::Producer,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use ottla_protocol::compression::{Codec, CompressionErrorKind};
 use ottla_protocol::records::{
     Batch, BatchBuilder, BatchError, BatchHeader, BatchOptions, HEADER_BYTES, InvalidBatch, NO_TIMESTAMP,
-    PREFIX_BYTES, Record, RecordsError, TimestampType, patched_prefix, set_max_timestamp, stamped_header,
-    validate_producer_batch, validate_producer_records,
+    PREFIX_BYTES, Record, RecordsError, TimestampType, measure_producer_records, patched_prefix,
+    set_max_timestamp, stamped_header, validate_producer_batch, validate_producer_records,
 };
 
 use crate::config::{LogConfig, TargetCompression};
@@ -181,12 +181,22 @@ fn check_records(batch: &Batch<'_>, recompress: bool, append: &Append<'_>) -> Re
     let walk = batch.codec() == Some(Codec::None)
         || recompress
         || config.strict_validation
+        || config.record_bytes_max.is_some()
         || config.compacted
         || (create_time && config.timestamp_before_max_ms != i64::MAX);
     let (mut oldest, mut newest) = (batch.max_timestamp, batch.max_timestamp);
     if walk {
-        let stats = validate_producer_records(batch, config.decompressed_bytes_max)
-            .map_err(|error| records_error(error, batch))?;
+        let record_bytes_max = config.record_bytes_max.filter(|_| batch.codec() != Some(Codec::None));
+        let walk =
+            if record_bytes_max.is_some() { measure_producer_records } else { validate_producer_records };
+        let stats =
+            walk(batch, config.decompressed_bytes_max).map_err(|error| records_error(error, batch))?;
+        if let Some(max) = record_bytes_max.filter(|max| stats.largest_record_bytes > *max as usize) {
+            let size = stats.largest_record_bytes;
+            return Err(AppendError::invalid(format_args!(
+                "a record of {size} bytes is larger than max.decompressed.message.bytes, which is {max}"
+            )));
+        }
         (oldest, newest) = (stats.min_timestamp, stats.max_timestamp);
         if config.compacted && stats.first_null_key.is_some() {
             return Err(null_keys(batch, config));

@@ -77,6 +77,8 @@ pub struct TopicConfig {
     pub retention_ms: Option<i64>,
     /// Largest record batch in bytes.
     pub max_message_bytes: i32,
+    /// Largest record in bytes that comes in a compressed batch; `None` for any.
+    pub max_decompressed_message_bytes: Option<i32>,
     /// Milliseconds that tombstones and markers stay in a compacted log.
     pub delete_retention_ms: i64,
     /// Age in milliseconds below which records are not compacted away.
@@ -108,6 +110,9 @@ pub struct TopicConfig {
     /// Whether every record of a produced batch is unpacked and checked.
     pub strict_validation: bool,
 }
+
+/// The largest value of `max.decompressed.message.bytes`, and the default: no record is larger.
+const DECOMPRESSED_BYTES_UNLIMITED: i32 = 2_147_483_639;
 
 impl TopicConfig {
     /// The configuration of a topic with these overrides on this broker.
@@ -142,6 +147,8 @@ impl TopicConfig {
             retention_bytes: Some(chain.long("retention.bytes")?).filter(|bytes| *bytes >= 0),
             retention_ms: Some(chain.long("retention.ms")?).filter(|ms| *ms >= 0),
             max_message_bytes: chain.int("max.message.bytes")?,
+            max_decompressed_message_bytes: Some(chain.int("max.decompressed.message.bytes")?)
+                .filter(|bytes| *bytes < DECOMPRESSED_BYTES_UNLIMITED),
             delete_retention_ms: chain.long("delete.retention.ms")?,
             min_compaction_lag_ms: chain.long("min.compaction.lag.ms")?,
             max_compaction_lag_ms: chain.long("max.compaction.lag.ms")?,
@@ -361,11 +368,10 @@ fn known(
 }
 
 /// Honoured keys that Kafka changes while a node runs and this version only with a restart.
-const RESTART_KEYS: [&str; 5] = [
+const RESTART_KEYS: [&str; 4] = [
     "listeners",
     "listener.security.protocol.map",
     "group.consumer.assignment.interval.ms",
-    "log.cleaner.threads",
     "num.recovery.threads.per.data.dir",
 ];
 

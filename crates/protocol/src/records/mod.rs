@@ -38,7 +38,9 @@ pub use header::{
 pub use patch::{patched_prefix, set_base_offset, set_leader_epoch, set_max_timestamp, stamped_header};
 pub use record::{Header, Headers, Record, RecordFault};
 pub use set::{RecordIter, RecordSet, RecordsError};
-pub use validate::{InvalidBatch, RecordStats, validate_producer_batch, validate_producer_records};
+pub use validate::{
+    InvalidBatch, RecordStats, measure_producer_records, validate_producer_batch, validate_producer_records,
+};
 
 /// CRC-32C (Castagnoli), the checksum of batches and of producer snapshots.
 pub fn crc32c(bytes: &[u8]) -> u32 {

@@ -8,6 +8,7 @@ use std::fmt;
 use super::header::{NO_TIMESTAMP, TimestampType};
 use super::record::{Skimmed, skim_record, take_record};
 use super::{Batch, BatchHeader, RecordFault, RecordsError};
+use crate::wire::varint;
 
 /// What a producer must not send; answered with INVALID_RECORD where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct RecordStats {
     pub first_null_key: Option<i32>,
     /// The size of the records without compression, in bytes.
     pub payload_bytes: usize,
+    /// The size of the largest of them in bytes, as its record says it; 0 if it was not asked for.
+    pub largest_record_bytes: usize,
 }
 
 /// Steps over a record of any kind.
@@ -108,6 +111,15 @@ fn step_over(bytes: &mut &[u8]) -> Result<Skimmed, RecordFault> {
 /// Walks over the records of a batch from a producer, decompressed to at most `limit` bytes: each well-formed, as many
 /// as the header says, and nothing after them.
 pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<RecordStats, RecordsError> {
+    walk::<false>(batch, limit)
+}
+
+/// Like [`validate_producer_records`], and measures the records.
+pub fn measure_producer_records(batch: &Batch<'_>, limit: usize) -> Result<RecordStats, RecordsError> {
+    walk::<true>(batch, limit)
+}
+
+fn walk<const MEASURES: bool>(batch: &Batch<'_>, limit: usize) -> Result<RecordStats, RecordsError> {
     let set = batch.records(limit)?;
     let mut stats = RecordStats {
         record_count: set.count(),
@@ -116,9 +128,14 @@ pub fn validate_producer_records(batch: &Batch<'_>, limit: usize) -> Result<Reco
         max_timestamp: NO_TIMESTAMP,
         first_null_key: None,
         payload_bytes: set.payload().len(),
+        largest_record_bytes: 0,
     };
     let mut rest = set.payload();
     for index in 0..set.count() {
+        if MEASURES && let Ok((length, _)) = varint::get_i32(rest) {
+            let length = usize::try_from(length).unwrap_or(0);
+            stats.largest_record_bytes = stats.largest_record_bytes.max(length);
+        }
         let record = match skim_record(&mut rest) {
             Some(record) => record,
             None => step_over(&mut rest).map_err(|fault| RecordsError::Record { index, fault })?,

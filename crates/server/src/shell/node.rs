@@ -57,6 +57,8 @@ pub struct Node {
     /// What the quorum must not forget: nobody votes before it is written, so it waits behind no read.
     votes: Pool<ReadTask>,
     chores: Pool<Chore>,
+    /// The threads that do them.
+    hired: Mutex<Vec<JoinHandle<()>>>,
     /// Chores end where they are.
     is_stopping: AtomicBool,
     tick_at: AtomicI64,
@@ -86,7 +88,7 @@ enum ReadJob {
 pub struct NodeThreads {
     node: Arc<Node>,
     loops: Vec<JoinHandle<()>>,
-    /// Threads that read and do chores.
+    /// Threads that read.
     workers: Vec<JoinHandle<()>>,
     flushers: Vec<JoinHandle<()>>,
 }
@@ -106,6 +108,7 @@ impl Node {
             reads: Pool::new(JOBS_MAX),
             votes: Pool::new(JOBS_MAX),
             chores: Pool::new(JOBS_MAX),
+            hired: Mutex::default(),
             is_stopping: AtomicBool::new(false),
             tick_at: AtomicI64::new(NEVER),
             reconfiguring: Mutex::default(),
@@ -136,13 +139,7 @@ impl Node {
         let node = Arc::clone(self);
         let vote = move || node.votes.work(|task| node.read(ReadJob::Fetch(task)));
         threads.workers.push(spawn("vote".to_owned(), vote)?);
-        // One more than compact, so that retention has its turn.
-        for index in 0..=self.broker.config().cleaner.threads {
-            let node = Arc::clone(self);
-            threads
-                .workers
-                .push(spawn(format!("chore-{index}"), move || node.chores.work(|chore| node.chore(chore)))?);
-        }
+        self.hire()?;
         // Arms the broker's own timers.
         let mut effects = Effects::new();
         self.broker.on_tick(self.clock.now(), &mut effects);
@@ -227,14 +224,14 @@ impl Node {
     }
 
     fn chore(&self, chore: Chore) {
-        let pace =
-            Throttle::new(self.broker.live_config().cleaner.io_max_bytes_per_second, &self.is_stopping);
+        let limit = || self.broker.live_config().cleaner.io_max_bytes_per_second;
+        let pace = Throttle::new(&limit, &self.is_stopping);
         let mut effects = Effects::new();
         self.broker.on_chore(chore, &pace, self.clock.now(), &mut effects);
         self.perform(effects, None);
     }
 
-    fn read(&self, job: ReadJob) {
+    fn read(self: &Arc<Self>, job: ReadJob) {
         match job {
             ReadJob::Fetch(task) => {
                 let mut effects = Effects::new();
@@ -255,8 +252,26 @@ impl Node {
             ReadJob::Reconfigure => {
                 let _alone = self.reconfiguring.lock().unwrap_or_else(PoisonError::into_inner);
                 self.census.set_limits(ConnectionLimits::of(&self.broker.live_config().network));
+                if let Err(error) = self.hire() {
+                    crate::warn!("log.cleaner.threads: no thread could be started: {error}");
+                }
+                // What is due may have waited for a thread.
+                self.schedule_tick(self.clock.now());
             }
         }
+    }
+
+    /// Starts the threads for chores that are missing: one more than compact, so that retention has its turn. Those that are too many
+    /// have nothing to do.
+    fn hire(self: &Arc<Self>) -> std::io::Result<()> {
+        let wanted = usize::try_from(self.broker.live_config().cleaner.threads).unwrap_or(0) + 1;
+        let mut hired = self.hired.lock().unwrap_or_else(PoisonError::into_inner);
+        for index in hired.len()..wanted {
+            let node = Arc::clone(self);
+            let body = move || node.chores.work(|chore| node.chore(chore));
+            hired.push(spawn(format!("chore-{index}"), body)?);
+        }
+        Ok(())
     }
 
     /// Has a reader thread read a piece of a file for a connection.
@@ -344,6 +359,8 @@ impl NodeThreads {
         node.votes.close();
         node.chores.close();
         join(workers);
+        // Only readers hire.
+        join(std::mem::take(&mut *node.hired.lock().unwrap_or_else(PoisonError::into_inner)));
         node.flushes.close();
         join(flushers);
     }

@@ -1,12 +1,14 @@
 //! Configurations: set while the node runs, for a broker, all brokers or a topic; where a value comes from, and what is refused.
 
 use ottla_protocol::ErrorCode;
+use ottla_protocol::compression::Codec;
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResponse;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use ottla_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponse;
+use ottla_protocol::records::{BatchBuilder, BatchOptions};
 
 use super::{Rig, batch};
 use crate::client::read;
@@ -91,6 +93,36 @@ fn what_would_have_no_effect_is_refused() {
         ErrorCode::BrokerIdNotRegistered
     );
     assert_eq!(alter(&mut rig, BROKER, "1", "log.segment.bytes", Some("2097152")), ErrorCode::None);
+}
+
+#[test]
+fn records_in_compressed_batches_are_limited_at_once() {
+    let mut rig = Rig::new();
+    let options = BatchOptions { codec: Codec::Zstd, ..BatchOptions::default() };
+    let mut builder = BatchBuilder::new(0, options);
+    builder.push(rig.world.now, None, Some(&[b'x'; 5_000]), &[]);
+    let packed = builder.finish();
+    let key = "max.decompressed.message.bytes";
+    assert_eq!(rig.produced(0, -1, &packed), (0, 0));
+    assert_eq!(alter(&mut rig, BROKER, "", key, Some("4000")), ErrorCode::None);
+    assert_eq!(rig.produced(0, -1, &packed).0, ErrorCode::InvalidRecord.code());
+    assert_eq!(alter(&mut rig, TOPIC, "t", key, Some("6000")), ErrorCode::None);
+    assert_eq!(rig.produced(0, -1, &packed), (0, 1));
+}
+
+#[test]
+fn the_cleaner_is_changed_while_it_runs() {
+    let mut rig = Rig::new();
+    let mut set = |key, value| alter(&mut rig, BROKER, "1", key, Some(value));
+    assert_eq!(set("log.cleaner.threads", "3"), ErrorCode::None);
+    assert_eq!(set("log.cleaner.io.max.bytes.per.second", "1000000"), ErrorCode::None);
+    assert_eq!(set("log.cleaner.io.buffer.load.factor", "0.5"), ErrorCode::None);
+    assert_eq!(set("log.cleaner.backoff.ms", "100"), ErrorCode::None);
+    // Each of the threads needs more than a mebibyte.
+    assert_eq!(set("log.cleaner.dedupe.buffer.size", "3145728"), ErrorCode::InvalidRequest);
+    assert_eq!(set("log.cleaner.dedupe.buffer.size", "3145731"), ErrorCode::None);
+    assert_eq!(set("log.cleaner.enable", "false"), ErrorCode::InvalidRequest, "a restart is needed");
+    assert_eq!(describe(&mut rig, BROKER, "1", "log.cleaner.threads"), (Some("3".into()), 2, vec![2, 5]));
 }
 
 /// Tools that keep a cluster as it is written down somewhere compare what was set, not what it amounts to.

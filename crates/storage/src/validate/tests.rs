@@ -132,6 +132,23 @@ fn sizes_are_limited() {
 }
 
 #[test]
+fn records_that_grow_too_large_are_refused_where_they_are_compressed() {
+    let sized = |bytes: usize, codec| {
+        let mut builder = builder(BatchOptions { codec, ..BatchOptions::default() });
+        builder.push(NOW, Some(b"k"), Some(b"short"), &[]);
+        builder.push(NOW, Some(b"k"), Some(&vec![b'x'; bytes]), &[]);
+        builder.finish()
+    };
+    // Attributes, two deltas, the key, the value's length and no headers.
+    let config = LogConfig { record_bytes_max: Some(1000 + 8), ..LogConfig::default() };
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        assert!(attempt(sized(1000, codec), &config, CLIENT).is_ok());
+        check_with(sized(1001, codec), &config, ErrorCode::InvalidRecord);
+    }
+    assert!(attempt(sized(1001, Codec::None), &config, CLIENT).is_ok(), "its size was known before");
+}
+
+#[test]
 fn timestamps_must_be_near_the_clock() {
     let dated = |timestamps: &[i64], codec| {
         let mut builder = builder(BatchOptions { codec, ..BatchOptions::default() });
