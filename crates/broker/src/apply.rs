@@ -83,25 +83,7 @@ impl Broker {
         self.topics.store(Arc::new(topics));
         for topic in &gone {
             for partition in &topic.partitions {
-                self.fetchers.leave((topic.topic.id, partition.index));
-                let wakes = partition.delete();
-                self.wake(partition, wakes, now, out);
-                let delay = self.live_config().topic_defaults.file_delete_delay_ms;
-                let name = &topic.topic.name;
-                let Some(root) = partition.root().filter(|root| !root.is_offline()) else { continue };
-                match root.set_aside(
-                    name,
-                    partition.index,
-                    PartitionDirKind::Delete,
-                    self.unique(topic.topic.id),
-                ) {
-                    Ok(Some(path)) => self.store.doom(Doomed::Directory(path), now + delay, out),
-                    Ok(None) => {}
-                    Err(error) => {
-                        self.store.fail_if_broken(&root, &error);
-                        out.push(Effect::Report(format!("{name}-{}: {error}", partition.index)));
-                    }
-                }
+                self.remove_replica(partition, now, out);
             }
         }
         self.upkeep.forget(gone.iter().flat_map(|topic| &topic.partitions));
@@ -121,12 +103,33 @@ impl Broker {
         self.groups.each(self, now, out, |coordinator| coordinator.on_topics_deleted(&named, now));
     }
 
+    /// There shall be no replica of that partition here any more: whoever waits is told, and its files go. That their names are free has to
+    /// be made durable afterwards ([`ReadTask::Forget`]).
+    fn remove_replica(&self, partition: &Arc<Partition>, now: Millis, out: &mut Effects) {
+        self.fetchers.leave((partition.topic.id, partition.index));
+        let wakes = partition.delete();
+        self.wake(partition, wakes, now, out);
+        let delay = self.live_config().topic_defaults.file_delete_delay_ms;
+        let name = &partition.topic.name;
+        let Some(root) = partition.root().filter(|root| !root.is_offline()) else { return };
+        let unique = self.unique(partition.topic.id);
+        match root.set_aside(name, partition.index, PartitionDirKind::Delete, unique) {
+            Ok(Some(path)) => self.store.doom(Doomed::Directory(path), now + delay, out),
+            Ok(None) => {}
+            Err(error) => {
+                self.store.fail_if_broken(&root, &error);
+                out.push(Effect::Report(format!("{name}-{}: {error}", partition.index)));
+            }
+        }
+    }
+
     pub(crate) fn take_up_partitions(&self, image: &Image, delta: &Delta, now: Millis, out: &mut Effects) {
         let changed: BTreeSet<TopicId> = delta.partitions.keys().map(|(id, _)| *id).collect();
         if changed.is_empty() {
             return;
         }
         let mut topics = (**self.topics.load()).clone();
+        let mut removed = Vec::new();
         for id in changed {
             let Some(described) = image.topic(id) else { continue };
             let known = topics.by_id(id.0).cloned();
@@ -151,15 +154,26 @@ impl Broker {
                 ));
             }
             for (index, state) in described.partitions.iter() {
-                let Some(partition) = usize::try_from(index.0).ok().and_then(|index| partitions.get(index))
+                let Some(partition) =
+                    usize::try_from(index.0).ok().and_then(|index| partitions.get_mut(index))
                 else {
                     continue;
                 };
+                // It was moved elsewhere. (What a node finds when it starts is held against the image then.)
+                if partition.root().is_some() && !state.replicas.contains(&NodeId(self.config.node_id)) {
+                    self.remove_replica(partition, now, out);
+                    removed.push(partition.clone());
+                    *partition = Partition::new(topic.clone(), index.0, settings.clone(), self.store.clone());
+                }
                 self.take_role(partition, state, now, out);
             }
             topics.insert(TopicPartitions { topic, partitions });
         }
         self.topics.store(Arc::new(topics));
+        if !removed.is_empty() {
+            self.upkeep.forget(removed.iter());
+            out.push(Effect::Read(ReadTask::Forget));
+        }
     }
 
     /// Leads a partition, follows its leader, or neither.

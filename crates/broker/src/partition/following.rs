@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ottla_metadata::Partition as Described;
 use ottla_metadata::config::Durability;
 use ottla_protocol::{ErrorCode, records};
-use ottla_storage::{AppendOrigin, Log};
+use ottla_storage::{AppendOrigin, DeleteJob, Log};
 
 use super::{Core, FollowerFetch, Leading, Partition, PartitionRead, Proposal, ReadRequest, Role, Wakes};
 use crate::effect::{Effects, Millis};
@@ -154,6 +154,19 @@ impl Partition {
         while core.uncommitted.pop_front_if(|(end, _)| *end <= committed).is_some() {}
         core.plan_flush(self, true, now, out);
         Ok(())
+    }
+
+    /// The leader's log begins there: this one does too, as far as it knows it to be committed. Returns what has to be removed by that, after
+    /// the new start is durable.
+    pub(crate) fn follow_start(&self, leader_epoch: i32, leader_start: i64) -> Option<DeleteJob> {
+        let core = &mut *self.lock();
+        if !core.follows_in(leader_epoch) {
+            return None;
+        }
+        let to = leader_start.min(core.high_watermark);
+        let log = core.log.as_mut().filter(|log| to > log.log_start_offset())?;
+        // A log that is not healthy says so when it is appended to.
+        log.advance_log_start_offset(to).ok()
     }
 
     /// Cuts off what the leader of that epoch does not have. Returns whether the recovery point fell. Waits for the disk.

@@ -301,9 +301,21 @@ impl Broker {
             _ => Bytes::new(),
         };
         match partition.append_fetched(*leader_epoch, &records, data.high_watermark, now, out) {
-            Ok(()) => Outcome::Fetched,
+            Ok(()) => self.after_fetch(followed, data.log_start_offset, now, out),
             Err(()) => Outcome::Pause,
         }
+    }
+
+    /// Records that were deleted at the leader are deleted here.
+    fn after_fetch(&self, followed: &Followed, leader_start: i64, now: Millis, out: &mut Effects) -> Outcome {
+        let Followed { partition, leader_epoch, .. } = followed;
+        if let Some(job) = partition.follow_start(*leader_epoch, leader_start)
+            && let Err(error) = self.dispose_of(vec![(partition.clone(), job)], now, out)
+        {
+            out.push(Effect::Report(error));
+            return Outcome::Pause;
+        }
+        Outcome::Fetched
     }
 
     /// What was cut off must not be believed to be there at the next start.

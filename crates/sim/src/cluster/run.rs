@@ -73,18 +73,22 @@ pub fn run_cluster_transactions(seed: u64) -> Result<ClusterReport, String> {
     run(seed, true)
 }
 
-fn run(seed: u64, with_transactions: bool) -> Result<ClusterReport, String> {
+fn new(seed: u64, with_transactions: bool) -> Run {
     let lost_one_in = [u64::MAX, 200, 40][(seed % 3) as usize];
     let mut cluster = Cluster::new(seed, NODES, lost_one_in);
     let ledger = with_transactions.then(|| Ledger::new(&mut cluster));
-    let mut run = Run {
+    Run {
         cluster,
         ledger,
         producers: (0..PARTITIONS).map(|_| Producer::default()).collect(),
         faults: 0,
         fault_at: 0,
         rejoin_at: None,
-    };
+    }
+}
+
+fn run(seed: u64, with_transactions: bool) -> Result<ClusterReport, String> {
+    let mut run = new(seed, with_transactions);
     run.play().map_err(|broken| {
         let reports = run.cluster.reports.iter().rev().take(5).cloned().collect::<Vec<_>>().join("; ");
         format!("{broken} (reported: {reports})")
@@ -93,9 +97,7 @@ fn run(seed: u64, with_transactions: bool) -> Result<ClusterReport, String> {
 
 impl Run {
     fn play(&mut self) -> Result<ClusterReport, String> {
-        self.wait_for("three nodes that serve", HEAL_MS, |run| {
-            (0..NODES).all(|node| run.cluster.serves(node)).then_some(())
-        })?;
+        self.begin()?;
         self.create_topic(TOPIC, PARTITIONS)?;
         if self.ledger.is_some() {
             self.create_topic(LEDGER, transactions::PARTITIONS)?;
@@ -155,6 +157,12 @@ impl Run {
         }
         ledger.check(&offsets)?;
         Ok(ledger.committed())
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        self.wait_for("three nodes that serve", HEAL_MS, |run| {
+            (0..NODES).all(|node| run.cluster.serves(node)).then_some(())
+        })
     }
 
     fn wait_a_second(&mut self) -> Result<(), String> {
@@ -376,6 +384,14 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ottla_protocol::messages::alter_partition_reassignments_request::{
+        AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+    };
+    use ottla_protocol::messages::alter_partition_reassignments_response::AlterPartitionReassignmentsResponse;
+    use ottla_protocol::messages::delete_records_request::{
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    };
+    use ottla_protocol::messages::delete_records_response::DeleteRecordsResponse;
 
     /// Seeds that once failed stay here.
     const REGRESSIONS: &[u64] = &[117];
@@ -402,6 +418,71 @@ mod tests {
             }
         }
         assert!(committed > 100, "a sweep in which nothing is committed shows nothing: {committed}");
+    }
+
+    #[test]
+    fn deleted_records_and_replicas_that_moved_leave_no_files() {
+        let mut run = new(5, false);
+        run.begin().expect("a cluster that serves");
+        run.create_topic(TOPIC, 1).expect("a topic");
+        let produced = run.wait_for("ten records", HEAL_MS, |run| {
+            run.produce().expect("a sound answer");
+            let acknowledged = &run.producers[0].acknowledged;
+            (acknowledged.len() >= 10).then(|| acknowledged.keys().max().copied())
+        });
+        let newest = produced.expect("records").expect("at least ten");
+
+        // DeleteRecords at the leader: the logs of all replicas begin later.
+        let partition = DeleteRecordsPartition { partition_index: 0, offset: newest };
+        let topic = DeleteRecordsTopic { name: TOPIC.into(), partitions: vec![partition] };
+        let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 5_000 };
+        run.wait_for("a leader that deletes", HEAL_MS, |run| {
+            let leader = run.cluster.leader(TOPIC, PartitionId(0))?;
+            let answer = run.ask::<DeleteRecordsRequest<'_>>(leader, frame(&request, 2), 2).ok()?;
+            let response: DeleteRecordsResponse<'_> = read(&answer, 2).ok()?;
+            (response.topics[0].partitions[0].error_code == 0).then_some(())
+        })
+        .expect("records can be deleted");
+        run.wait_for("logs that begin later everywhere", HEAL_MS, |run| {
+            let line = format!("{TOPIC} 0 {newest}\n");
+            let begins = |node| run.cluster.file(node, "log-start-offset-checkpoint").contains(&line);
+            (0..NODES).all(begins).then_some(())
+        })
+        .expect("followers follow");
+
+        // The replica of the third node goes.
+        let moved = ReassignablePartition { partition_index: 0, replicas: Some(vec![1, 2]) };
+        let topic = ReassignableTopic { name: TOPIC.into(), partitions: vec![moved] };
+        let request = AlterPartitionReassignmentsRequest {
+            timeout_ms: 5_000,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        run.wait_for("a reassignment", HEAL_MS, |run| {
+            let asked = run.ask::<AlterPartitionReassignmentsRequest<'_>>(0, frame(&request, 1), 1);
+            let answer = asked.ok()?;
+            let response: AlterPartitionReassignmentsResponse<'_> = read(&answer, 1).ok()?;
+            (response.error_code == 0 && response.responses[0].partitions[0].error_code == 0).then_some(())
+        })
+        .expect("partitions can be moved");
+        let log = format!("{TOPIC}-0/leader-epoch-checkpoint");
+        assert!(!run.cluster.file(0, &log).is_empty(), "there is a replica where there shall be one");
+        let gone = |run: &mut Run| {
+            let is_empty = !run.cluster.directories(2).iter().any(|name| name.starts_with(TOPIC));
+            is_empty.then_some(())
+        };
+        run.wait_for("files that are gone", 2 * HEAL_MS, gone).expect("what was moved is removed");
+        // It comes back, empty, and catches up.
+        let back = ReassignablePartition { partition_index: 0, replicas: Some(vec![1, 2, 3]) };
+        let topic = ReassignableTopic { name: TOPIC.into(), partitions: vec![back] };
+        let request = AlterPartitionReassignmentsRequest {
+            timeout_ms: 5_000,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        run.ask::<AlterPartitionReassignmentsRequest<'_>>(0, frame(&request, 1), 1).expect("an answer");
+        run.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(()))
+            .expect("it comes back");
     }
 
     #[test]

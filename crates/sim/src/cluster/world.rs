@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+#[cfg(test)]
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use ottla_broker::{
 };
 use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::ids::PartitionId;
+#[cfg(test)]
+use ottla_storage::{Disk, OpenMode};
 use ottla_storage::{Pace, SimDisk};
 
 use crate::dice::Dice;
@@ -183,6 +187,22 @@ impl Cluster {
 
     pub fn serves(&self, node: usize) -> bool {
         self.nodes[node].serves
+    }
+
+    /// A file in a node's directory, as far as it is text; empty if there is none.
+    #[cfg(test)]
+    pub fn file(&self, node: usize, name: &str) -> String {
+        let path = Path::new("/data").join(name);
+        let Ok(file) = self.nodes[node].disk.open(&path, OpenMode::Read) else { return String::new() };
+        let mut bytes = vec![0; file.len().expect("it is open") as usize];
+        file.read_exact_at(&mut bytes, 0).expect("it is that long");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What is in a node's directory.
+    #[cfg(test)]
+    pub fn directories(&self, node: usize) -> Vec<String> {
+        self.nodes[node].disk.list(Path::new("/data")).unwrap_or_default()
     }
 
     /// One of the nodes that serve.
