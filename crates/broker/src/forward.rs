@@ -124,3 +124,47 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_protocol::Request;
+    use ottla_protocol::messages::create_topics_request::CreateTopicsRequest;
+    use ottla_protocol::messages::create_topics_response::CreateTopicsResponse;
+    use ottla_protocol::messages::delete_topics_request::DeleteTopicsRequest;
+    use ottla_protocol::messages::delete_topics_response::DeleteTopicsResponse;
+    use ottla_protocol::messages::elect_leaders_request::ElectLeadersRequest;
+    use ottla_protocol::messages::elect_leaders_response::ElectLeadersResponse;
+
+    fn told<'a, 'b, R: Request<'a>, M: Message<'b>>(request: &R, response: &M, version: i16) -> Option<i32> {
+        let mut writer = Writer::new();
+        let header = RequestHeader {
+            request_api_key: R::KEY as i16,
+            request_api_version: version,
+            ..Default::default()
+        };
+        header.encode(&mut writer, R::KEY.request_header_version(version)).expect("it can be said");
+        request.encode(&mut writer, version).expect("it can be said");
+        let asked = writer.into_bytes();
+        let mut writer = Writer::new();
+        let header = ResponseHeader { correlation_id: 0 };
+        header.encode(&mut writer, R::KEY.response_header_version(version)).expect("it can be said");
+        response.encode(&mut writer, version).expect("it can be said");
+        pause_told(&asked, &writer.into_bytes())
+    }
+
+    #[test]
+    fn a_pause_that_the_controller_tells_is_found_in_every_version() {
+        let created = CreateTopicsResponse { throttle_time_ms: 700, ..Default::default() };
+        for version in 2..=7 {
+            assert_eq!(told(&CreateTopicsRequest::default(), &created, version), Some(700));
+        }
+        let deleted = DeleteTopicsResponse { throttle_time_ms: 900, ..Default::default() };
+        for version in 1..=6 {
+            assert_eq!(told(&DeleteTopicsRequest::default(), &deleted, version), Some(900));
+        }
+        // Nothing of this is limited.
+        let elected = ElectLeadersResponse { throttle_time_ms: 700, ..Default::default() };
+        assert_eq!(told(&ElectLeadersRequest::default(), &elected, 2), None);
+    }
+}

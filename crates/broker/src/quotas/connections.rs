@@ -5,13 +5,13 @@
 //! address, only those are turned away, after a pause, so that a client that connects again at once gains nothing. Who was turned away
 //! does not count.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
 use ottla_metadata::{Image, QuotaEntity};
 
-use super::{PAYERS_MAX, Rate, Windows};
+use super::payers::Payers;
+use super::{Rate, Windows};
 use crate::Broker;
 use crate::effect::Millis;
 use crate::sessions::lock;
@@ -24,8 +24,8 @@ const KEY: &str = "connection_creation_rate";
 pub(crate) struct ConnectionQuotas {
     windows: Windows,
     to_node: Mutex<Rate>,
-    /// From each address; those that are not remembered (`None`) count as one.
-    from: Mutex<BTreeMap<Option<IpAddr>, Rate>>,
+    /// From each address.
+    from: Mutex<Payers<IpAddr, Rate>>,
 }
 
 impl ConnectionQuotas {
@@ -46,14 +46,7 @@ impl ConnectionQuotas {
     fn refuse(&self, image: &Image, address: IpAddr, now: Millis) -> Option<Millis> {
         let limit = limit_of(image, address)?;
         let mut from = lock(&self.from);
-        let mut key = Some(address);
-        if from.len() >= PAYERS_MAX && !from.contains_key(&key) {
-            from.retain(|_, rate| !rate.is_idle(self.windows, now));
-            if from.len() >= PAYERS_MAX {
-                key = None;
-            }
-        }
-        let rate = from.entry(key).or_default();
+        let rate = from.of(address, now, |rate| rate.is_idle(self.windows, now), Rate::default);
         let pause = rate.charge(1.0, limit, self.windows, now).min(self.windows.length_ms);
         if pause > 0 {
             rate.charge(-1.0, limit, self.windows, now);

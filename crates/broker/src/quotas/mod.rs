@@ -9,6 +9,7 @@
 mod bucket;
 mod connections;
 mod mutations;
+mod payers;
 mod precedence;
 mod rate;
 mod time;
@@ -20,14 +21,13 @@ use ottla_metadata::Image;
 
 pub(crate) use self::connections::ConnectionQuotas;
 pub(crate) use self::mutations::MutationQuotas;
+use self::payers::Payers;
 use self::precedence::Payer;
 pub(crate) use self::rate::{Rate, Windows};
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis, Token};
 use crate::sessions::lock;
 
-/// Payers that are remembered at once; those beyond pay together.
-const PAYERS_MAX: usize = 10_000;
 /// Whom a connection without authentication belongs to.
 const ANONYMOUS: &str = "ANONYMOUS";
 
@@ -56,7 +56,7 @@ impl Flow {
 #[derive(Debug)]
 pub(crate) struct ClientQuotas {
     windows: Windows,
-    rates: Mutex<BTreeMap<(Flow, Option<Payer>), Rate>>,
+    rates: Mutex<BTreeMap<Flow, Payers<Payer, Rate>>>,
 }
 
 impl ClientQuotas {
@@ -67,15 +67,10 @@ impl ClientQuotas {
     /// A client used that much. The pause in milliseconds that its connection has to make.
     pub(crate) fn charge(&self, image: &Image, flow: Flow, client_id: &str, used: f64, now: Millis) -> i32 {
         let Some((limit, payer)) = self.limit(image, flow, client_id) else { return 0 };
-        let rates = &mut *lock(&self.rates);
-        let mut key = (flow, Some(payer));
-        if rates.len() >= PAYERS_MAX && !rates.contains_key(&key) {
-            rates.retain(|_, rate| !rate.is_idle(self.windows, now));
-            if rates.len() >= PAYERS_MAX {
-                key.1 = None;
-            }
-        }
-        let pause = rates.entry(key).or_default().charge(used, limit, self.windows, now);
+        let mut rates = lock(&self.rates);
+        let payers = rates.entry(flow).or_default();
+        let rate = payers.of(payer, now, |rate| rate.is_idle(self.windows, now), Rate::default);
+        let pause = rate.charge(used, limit, self.windows, now);
         // As in Kafka: how long a request takes hangs on more than its client.
         let pause = if flow == Flow::Time { pause.min(self.windows.length_ms) } else { pause };
         i32::try_from(pause).unwrap_or(i32::MAX)

@@ -3,7 +3,6 @@
 //! The tricky idea: clients that know the error are refused while they are in debt (strict); older ones are served, and only told to
 //! pause (permissive).
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use ottla_controller::{Allowance, Controller, Decision};
@@ -11,8 +10,9 @@ use ottla_metadata::Image;
 use ottla_protocol::Message;
 
 use super::bucket::Bucket;
+use super::payers::Payers;
 use super::precedence::{self, Payer};
-use super::{ANONYMOUS, PAYERS_MAX, Windows};
+use super::{ANONYMOUS, Windows};
 use crate::Broker;
 use crate::call::Call;
 use crate::effect::Millis;
@@ -24,7 +24,7 @@ const KEY: &str = "controller_mutation_rate";
 #[derive(Debug)]
 pub(crate) struct MutationQuotas {
     windows: Windows,
-    buckets: Mutex<BTreeMap<Option<Payer>, Bucket>>,
+    buckets: Mutex<Payers<Payer, Bucket>>,
 }
 
 /// The allowance of one request.
@@ -64,14 +64,8 @@ impl MutationAllowance<'_> {
         let Some((limit, payer)) = &self.payer else { return true };
         let (limit, windows, now) = (*limit, self.quotas.windows, self.now);
         let mut buckets = lock(&self.quotas.buckets);
-        let mut payer = Some(payer.clone());
-        if buckets.len() >= PAYERS_MAX && !buckets.contains_key(&payer) {
-            buckets.retain(|_, bucket| !bucket.is_full(windows, now));
-            if buckets.len() >= PAYERS_MAX {
-                payer = None;
-            }
-        }
-        let bucket = buckets.entry(payer).or_insert_with(|| Bucket::full(limit, windows, now));
+        let is_full = |bucket: &mut Bucket| bucket.is_full(windows, now);
+        let bucket = buckets.of(payer.clone(), now, is_full, || Bucket::full(limit, windows, now));
         if self.is_strict {
             self.pause = bucket.debt_ms(limit, windows, now);
             if self.pause > 0 {
