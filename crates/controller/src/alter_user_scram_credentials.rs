@@ -39,7 +39,10 @@ pub fn alter_user_scram_credentials(
     let mut outcomes: BTreeMap<&str, Result<MetadataRecord<'static>, ApiError>> = BTreeMap::new();
     let mut decide = |user, decided: &mut dyn FnMut() -> Result<MetadataRecord<'static>, ApiError>| {
         let outcome = match outcomes.contains_key(user) {
-            true => refuse(ErrorCode::DuplicateResource, "The request names this user more than once."),
+            true => refuse(
+                ErrorCode::DuplicateResource,
+                "A user credential cannot be altered twice in the same request",
+            ),
             false => decided(),
         };
         outcomes.insert(user, outcome);
@@ -66,13 +69,13 @@ fn refuse<T>(code: ErrorCode, message: &str) -> Result<T, ApiError> {
 
 fn check(context: &Context<'_>, user: &str, mechanism: i8) -> Result<(), ApiError> {
     if !context.metadata_version().supports_scram() {
-        return refuse(ErrorCode::UnsupportedVersion, "The cluster's metadata.version does not know SCRAM.");
+        return refuse(ErrorCode::UnsupportedVersion, "The current metadata.version does not support SCRAM");
     }
     if user.is_empty() {
-        return refuse(ErrorCode::UnacceptableCredential, "A user needs a name.");
+        return refuse(ErrorCode::UnacceptableCredential, "Username must not be empty");
     }
     if ![SHA_256, SHA_512].contains(&mechanism) {
-        return refuse(ErrorCode::UnsupportedSaslMechanism, "The SCRAM mechanism is unknown.");
+        return refuse(ErrorCode::UnsupportedSaslMechanism, "Unknown SCRAM mechanism");
     }
     Ok(())
 }
@@ -84,7 +87,10 @@ fn delete(
     let (user, mechanism) = (&*deletion.name, deletion.mechanism);
     check(context, user, mechanism)?;
     if !context.image.scram_credentials().contains_key(&ScramUser { mechanism, name: user.into() }) {
-        return refuse(ErrorCode::ResourceNotFound, "The user has no credential of this mechanism.");
+        return refuse(
+            ErrorCode::ResourceNotFound,
+            "Attempt to delete a user credential that does not exist",
+        );
     }
     let record = RemoveUserScramCredentialRecord { name: Cow::Owned(user.to_owned()), mechanism };
     Ok(MetadataRecord::RemoveUserScramCredentialRecord(record))
@@ -96,10 +102,10 @@ fn upsert(
 ) -> Result<MetadataRecord<'static>, ApiError> {
     check(context, &upsertion.name, upsertion.mechanism)?;
     if upsertion.iterations < ITERATIONS_MIN {
-        return refuse(ErrorCode::UnacceptableCredential, "Too few iterations: at least 4096 are needed.");
+        return refuse(ErrorCode::UnacceptableCredential, "Too few iterations");
     }
     if upsertion.iterations > ITERATIONS_MAX {
-        return refuse(ErrorCode::UnacceptableCredential, "Too many iterations: at most 16384 are allowed.");
+        return refuse(ErrorCode::UnacceptableCredential, "Too many iterations");
     }
     let record = scram_credential(
         &upsertion.name,

@@ -135,14 +135,16 @@ fn update_one(
         let (from, to) = (context.metadata_version(), MetadataVersion(level));
         if to < from && MetadataVersion::metadata_changed_between(from, to) {
             let reason = if upgrade_type == UNSAFE_DOWNGRADE {
-                "Even an unsafe downgrade can not give up metadata."
+                "Unsafe metadata downgrade is not supported in this version."
             } else {
-                "Metadata of a later level might be lost."
+                "Refusing to perform the requested downgrade because it might delete metadata information."
             };
             let message =
-                format!("metadata.version can not be lowered from {} to {}. {reason}", from.0, to.0);
+                format!("Unsupported metadata.version downgrade from {} to {}. {reason}", from.0, to.0);
             return Err(ApiError::new(ErrorCode::InvalidUpdateVersion, message));
         }
+    } else if features::find(name).is_none() {
+        return refuse(&format!("Feature {name} not found."));
     } else {
         let needs = features::find(name).and_then(|feature| feature.needs(level));
         let needs = needs.unwrap_or(MetadataVersion::MINIMUM);

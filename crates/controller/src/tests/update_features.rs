@@ -44,12 +44,13 @@ fn up_and_down() {
     check(ELR, 1, 9, Some("does not support the given upgrade type"));
     check(ELR, -1, SAFE, Some("cannot be less than 0"));
     check(ELR, 2, UPGRADE, Some("Local controller 1 only supports versions 0-1"));
+    check("nope", 0, SAFE, Some("Feature nope not found."));
     check("nope", 1, UPGRADE, Some("does not support this feature"));
     check("metadata.version", 33, UPGRADE, None);
     check("metadata.version", 34, UPGRADE, Some("only supports versions 7-33"));
     check("metadata.version", 6, SAFE, Some("only supports versions 7-33"));
-    check("metadata.version", 32, SAFE, Some("might be lost"));
-    check("metadata.version", 32, UNSAFE, Some("can not give up metadata"));
+    check("metadata.version", 32, SAFE, Some("might delete metadata information"));
+    check("metadata.version", 32, UNSAFE, Some("Unsafe metadata downgrade is not supported"));
     check("kraft.version", 1, UPGRADE, None);
     check("kraft.version", 0, SAFE, Some("Can't downgrade"));
 }

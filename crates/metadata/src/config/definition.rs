@@ -180,6 +180,11 @@ impl Definition {
                 format!("Not a number of type {}", format!("{:?}", self.config_type).to_uppercase())
             }
             (Some(_), Allowed::AtLeast(min), _) => format!("Value must be at least {min}"),
+            (Some(Value::Integer(number)), Allowed::Between(min, max, _), _) => match (*number as f64) < *min
+            {
+                true => format!("Value must be at least {min}"),
+                false => format!("Value must be no more than {max}"),
+            },
             (Some(_), Allowed::OneOf(texts), _) => format!("String must be one of: {}", texts.join(", ")),
             (Some(_), Allowed::AnyCase(texts), _) => {
                 format!("String must be one of (case insensitive): {}", texts.join(", "))
