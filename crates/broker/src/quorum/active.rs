@@ -8,6 +8,7 @@ use ottla_metadata::Image;
 use ottla_protocol::ids::NodeId;
 
 use super::State;
+use super::balance::Looks;
 use super::checkpoint::frame;
 use crate::config_rules::ServedRules;
 use crate::effect::{Effects, Millis};
@@ -17,6 +18,7 @@ use crate::effect::{Effects, Millis};
 pub(super) struct Active {
     pub controller: Controller,
     pub sessions: BrokerSessions,
+    pub looks: Looks,
     /// When to look next for delegation tokens that are over; `None` where there are none.
     pub token_sweep_at: Option<Millis>,
 }
@@ -121,7 +123,8 @@ impl State {
         let first = controller.activation(&self.bootstrap);
         let tokens = &self.config.tokens;
         let token_sweep_at = tokens.secret.as_ref().map(|_| now.saturating_add(tokens.check_interval_ms));
-        self.active = Some(Active { controller, sessions, token_sweep_at });
+        let looks = Looks::new(&self.config.metadata_log, now);
+        self.active = Some(Active { controller, sessions, token_sweep_at, looks });
         self.append(first, now, out)
     }
 

@@ -291,6 +291,7 @@ impl Broker {
                 state.drive(Event::Timeout, now, out)?;
             }
             state.fence_silent_brokers(now, out)?;
+            state.look_at_leaders(now, out)?;
             state.sweep_tokens(now, out)?;
             state.clean_snapshots(now, out)
         });

@@ -17,11 +17,13 @@
 //! | `answers` | what other nodes answered |
 //! | `decide` | decisions of the active controller, here or elsewhere |
 //! | `active` | what only the active controller knows: whose broker lives |
+//! | `balance` | leaders that are not preferred, and partitions without one |
 //! | `snapshots` | when a snapshot is taken, and what goes afterwards |
 //! | `wire` | between raft's messages and Kafka's |
 
 mod active;
 mod answers;
+mod balance;
 mod checkpoint;
 mod decide;
 mod drive;
@@ -303,6 +305,7 @@ impl State {
             self.raft.next_deadline(),
             self.fetches_deadline(),
             self.sessions_deadline(),
+            self.looks_deadline(),
             self.token_sweep_deadline(),
         ];
         if let Some(at) = deadlines.into_iter().flatten().min() {

@@ -174,6 +174,10 @@ pub struct MetadataLogSettings {
     pub broker_heartbeat_interval_ms: i32,
     /// Time without a heartbeat after which a broker is fenced.
     pub broker_session_timeout_ms: i32,
+    /// Time between two looks at whether preferred replicas lead; `None`: nobody looks.
+    pub balance_interval_ms: Option<i64>,
+    /// Time between two looks for partitions that only an unclean election gives a leader.
+    pub unclean_election_interval_ms: i64,
 }
 
 /// Bounds of single requests.

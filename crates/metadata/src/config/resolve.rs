@@ -294,6 +294,11 @@ fn resolve_metadata_log(layers: &Layers) -> Result<MetadataLogSettings, ConfigEr
         max_idle_interval_ms: layers.int("metadata.max.idle.interval.ms")?,
         broker_heartbeat_interval_ms: heartbeat,
         broker_session_timeout_ms: session,
+        balance_interval_ms: match layers.boolean("auto.leader.rebalance.enable")? {
+            true => Some(layers.long("leader.imbalance.check.interval.seconds")?.saturating_mul(1_000)),
+            false => None,
+        },
+        unclean_election_interval_ms: layers.long("unclean.leader.election.interval.ms")?,
     })
 }
 

@@ -486,6 +486,29 @@ mod tests {
     }
 
     #[test]
+    fn leadership_goes_back_to_the_preferred_replica() {
+        let mut run = new(7, false);
+        run.begin().expect("a cluster that serves");
+        run.create_topic(TOPIC, PARTITIONS).expect("a topic");
+        let preferred = |run: &Run| {
+            let broker = run.cluster.broker(0).expect("it lives");
+            let image = broker.image();
+            let partitions = image.topic_by_name(TOPIC).expect("created above").partitions.clone();
+            partitions.values().all(|partition| partition.leader == partition.replicas.first().copied())
+        };
+        let leader = run.wait_for("a leader", HEAL_MS, |run| run.cluster.leader(TOPIC, PartitionId(0)));
+        run.cluster.kill(leader.expect("somebody leads"), false, 8_000);
+        run.wait_for("another leader", HEAL_MS, |run| {
+            (run.cluster.broker(0).is_some() && !preferred(run)).then_some(())
+        })
+        .expect("others take over");
+        run.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(()))
+            .expect("it comes back");
+        run.wait_for("preferred leaders", 60_000, |run| preferred(run).then_some(()))
+            .expect("they lead again");
+    }
+
+    #[test]
     fn a_seed_is_a_function() {
         assert_eq!(run_cluster(3), run_cluster(3));
         assert_eq!(run_cluster_transactions(3), run_cluster_transactions(3));

@@ -134,6 +134,7 @@ impl Cluster {
             ("replica.lag.time.max.ms", "4000".to_owned()),
             ("offsets.topic.num.partitions", "2".to_owned()),
             ("transaction.state.log.num.partitions", "2".to_owned()),
+            ("leader.imbalance.check.interval.seconds", "30".to_owned()),
         ];
         let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let (broker, _) = BrokerConfig::resolve(&settings).expect("a sound configuration");
