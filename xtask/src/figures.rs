@@ -8,6 +8,7 @@ use crate::{wire, workspace};
 use clap::Args;
 use ottla_protocol::Records;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::create_topics_response::CreateTopicsResponse;
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
@@ -15,7 +16,7 @@ use ottla_protocol::records::BatchBuilder;
 use ottla_protocol::{Message, Reader};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the table stands, between these two lines.
 const PAGE: &str = "docs/performance.md";
@@ -25,6 +26,10 @@ const END: &str = "<!-- figures: end -->";
 const CONNECTIONS: usize = 1_000;
 /// Logs of one batch each for the other recovery figure.
 const SMALL_LOGS: i32 = 3_000;
+/// Logs for the figure of scale: several times the files that most systems let a process have open.
+const MANY_LOGS: i32 = 100_000;
+/// What one request creates of them: Kafka takes no more than 10,000 records.
+const PARTITIONS_MAX: i32 = 5_000;
 /// Bytes of log for the recovery figure.
 const LOG_BYTES: usize = 1 << 30;
 /// Processes started for the start-up figure.
@@ -107,7 +112,47 @@ fn measure() -> Result<Vec<Figure>, Trouble> {
         small_logs(&home.join("small"), &logs)?,
         1_000,
     ));
+    let (took, memory_kib) = many_logs(&home.join("many"), &logs)?;
+    let took = format!("{:.1} s", took.as_secs_f64());
+    figures.push(told("100,000 partitions created, and a record in each", took));
+    figures.push(told("resident memory then", format!("{} MB", memory_kib >> 10)));
     Ok(figures)
+}
+
+/// Has very many partitions take a record each. How long that took, and how much memory the broker has then.
+fn many_logs(home: &Path, logs: &Path) -> Result<(Duration, u64), Trouble> {
+    let mut broker = Broker::new(Kind::Ottla, None, home, logs)?;
+    broker.start()?;
+    let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
+    let begun = Instant::now();
+    for part in 0..MANY_LOGS / PARTITIONS_MAX {
+        fill_logs(&mut connection, &format!("many-{part}"), PARTITIONS_MAX)?;
+    }
+    let took = begun.elapsed();
+    let memory = broker.rss_kib()?;
+    broker.stop()?;
+    Ok((took, memory))
+}
+
+/// Creates a topic of that many partitions, and produces a batch of one record to each.
+fn fill_logs(connection: &mut wire::Connection, topic: &str, count: i32) -> Result<(), Trouble> {
+    let topics = vec![CreatableTopic {
+        name: topic.into(),
+        num_partitions: count,
+        replication_factor: 1,
+        ..Default::default()
+    }];
+    let body =
+        connection.ask(&CreateTopicsRequest { topics, timeout_ms: 60_000, ..Default::default() }, 7)?;
+    let response = CreateTopicsResponse::decode(&mut Reader::new(&body), 7).map_err(Trouble::new)?;
+    if let Some(failed) = response.topics.iter().find(|topic| topic.error_code != 0) {
+        return Err(Trouble::new(format!("creating {topic} failed with {}", failed.error_code)));
+    }
+    let batch = batch(1);
+    for start in (0..count).step_by(500) {
+        produce(connection, topic, start..(start + 500).min(count), &batch)?;
+    }
+    Ok(())
 }
 
 fn recovery(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
@@ -136,18 +181,7 @@ fn small_logs(home: &Path, logs: &Path) -> Result<Duration, Trouble> {
     let mut broker = Broker::new(Kind::Ottla, None, home, logs)?;
     broker.start()?;
     let mut connection = wire::Connection::open(&broker.bootstrap(), PATIENCE)?;
-    let topic = CreatableTopic {
-        name: "small".into(),
-        num_partitions: SMALL_LOGS,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    connection
-        .ask(&CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, ..Default::default() }, 7)?;
-    let batch = batch(1);
-    for start in (0..SMALL_LOGS).step_by(500) {
-        produce(&mut connection, "small", start..(start + 500).min(SMALL_LOGS), &batch)?;
-    }
+    fill_logs(&mut connection, "small", SMALL_LOGS)?;
     broker.kill()?;
     let took = broker.start()?;
     broker.stop()?;
@@ -159,15 +193,21 @@ fn batch(records: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(0, ottla_protocol::records::BatchOptions::default());
     let value = vec![b'x'; 1024];
     for _ in 0..records {
-        builder.push(1_700_000_000_000, None, Some(&value), &[]);
+        builder.push(now_ms(), None, Some(&value), &[]);
     }
     builder.finish()
+}
+
+/// The time of a record that is produced now: one of long ago would be deleted at the first look for what is too old.
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("this is after 1970");
+    i64::try_from(now.as_millis()).expect("this is before the year 292,000,000")
 }
 
 /// Sends the batch to each of these partitions.
 fn produce(
     connection: &mut wire::Connection,
-    topic: &'static str,
+    topic: &str,
     partitions: std::ops::Range<i32>,
     batch: &[u8],
 ) -> Result<(), Trouble> {
@@ -205,6 +245,11 @@ fn time(what: &'static str, took: Duration, goal_ms: u64) -> Figure {
         goal,
         met: took < Duration::from_millis(goal_ms),
     }
+}
+
+/// A figure without a goal.
+fn told(what: &'static str, value: String) -> Figure {
+    Figure { what, value, goal: "–", met: true }
 }
 
 fn memory(what: &'static str, kib: u64, goal_mib: u64) -> Figure {

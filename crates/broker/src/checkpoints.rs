@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
-use ottla_storage::PartitionName;
+use ottla_storage::{CloseSync, LogDirError, PartitionName};
 
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::{Checkpointed, Partition};
 use crate::store::Root;
 use crate::topics::Topics;
+
+/// From how many logs on that have to be written out one sync of all that is on their file system is less work than one for each.
+const TREE_FROM: usize = 256;
 
 /// Why checkpoints could not be written, by the directory's id.
 pub(crate) type Unwritten = BTreeMap<Uuid, String>;
@@ -23,12 +26,19 @@ impl Broker {
     /// Writes the checkpoints of all logs. May wait for the disk. Returns for which directories it failed.
     pub(crate) fn write_checkpoints(&self, now: Millis) -> Unwritten {
         let look = |partition: &Partition| partition.checkpoint(now).map(|(root, known)| (root, Ok(known)));
-        self.checkpoint(look).0
+        self.checkpoint(look, |_| Ok(())).0
     }
 
     /// Closes all logs, and writes the checkpoints. Waits for the disk. Returns what went wrong.
     pub(crate) fn close_logs(&self) -> Vec<String> {
-        let (unwritten, mut failures) = self.checkpoint(Partition::close);
+        let topics = self.topics();
+        let changed = topics.iter().flat_map(|topic| &topic.partitions).filter(|log| log.is_changed());
+        let (sync, many) = match changed.take(TREE_FROM).count() {
+            TREE_FROM => (CloseSync::Tree, true),
+            _ => (CloseSync::Files, false),
+        };
+        let settle = |root: &Root| if many { root.sync_tree() } else { Ok(()) };
+        let (unwritten, mut failures) = self.checkpoint(|partition| partition.close(sync), settle);
         failures.extend(unwritten.into_values());
         failures
     }
@@ -36,6 +46,7 @@ impl Broker {
     fn checkpoint(
         &self,
         look: impl Fn(&Partition) -> Option<(Arc<Root>, Result<Checkpointed, String>)>,
+        settle: impl Fn(&Root) -> Result<(), LogDirError>,
     ) -> (Unwritten, Vec<String>) {
         // A log that is opened between these two looks is in both, never in neither.
         let mut passes: Vec<_> =
@@ -56,7 +67,7 @@ impl Broker {
         let mut unwritten = Unwritten::new();
         for (root, pass, mut known) in passes {
             known.retain(|name| lives_in(&topics, root, name));
-            if let Err(error) = pass.write(&known) {
+            if let Err(error) = settle(root).and_then(|()| pass.write(&known)) {
                 self.store.fail_if_io(root, &error);
                 unwritten.insert(root.id(), error.to_string());
             }
@@ -67,8 +78,7 @@ impl Broker {
     /// Partitions were deleted: makes durable that their names are free. Waits for the disk.
     pub(crate) fn forget_deleted(&self, out: &mut Effects) {
         for root in self.store.online() {
-            let synced =
-                root.sync().map_err(|error| ottla_storage::LogDirError::Io(root.path().to_owned(), error));
+            let synced = root.sync().map_err(|error| LogDirError::Io(root.path().to_owned(), error));
             if let Err(error) = synced.and_then(|()| root.forget()) {
                 self.store.fail_if_io(root, &error);
                 out.push(Effect::Report(error.to_string()));

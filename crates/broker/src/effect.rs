@@ -129,13 +129,15 @@ pub struct FlushTask {
     /// The directory is new: it has to be durable before anything in it is.
     pub(crate) birth: Option<Arc<Birth>>,
     pub(crate) job: FlushJob,
+    /// Nobody asked for it but the time.
+    pub(crate) was_due: bool,
 }
 
 impl FlushTask {
     /// Waits for the disk. Holds no lock.
     pub fn run(self) -> FlushOutcome {
         let born = self.birth.map_or(Ok(()), |birth| birth.complete());
-        FlushOutcome { target: self.target, born, done: self.job.run() }
+        FlushOutcome { target: self.target, born, done: self.job.run(), was_due: self.was_due }
     }
 }
 
@@ -145,6 +147,7 @@ pub struct FlushOutcome {
     pub(crate) target: FlushTarget,
     pub(crate) born: io::Result<()>,
     pub(crate) done: FlushDone,
+    pub(crate) was_due: bool,
 }
 
 /// Work that waits for the disk to be read.

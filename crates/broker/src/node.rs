@@ -130,17 +130,28 @@ impl Broker {
                 let wakes = partition.on_flushed(outcome.born, outcome.done, now, out);
                 self.wake(&partition, wakes, now, out);
                 self.advance_fetchers(now, out);
+                if outcome.was_due {
+                    self.store.flushes.end();
+                    self.begin_due_flushes(now, out);
+                }
             }
             FlushTarget::Metadata => self.on_metadata_flushed(outcome.done, now, out),
         }
         self.on_dirs_failed(now, out);
     }
 
+    /// Gives the disk as many of the flushes that are due as may be under way.
+    fn begin_due_flushes(&self, now: Millis, out: &mut Effects) {
+        while let Some(partition) = self.store.flushes.begin(now) {
+            match partition.on_flush_due() {
+                Some(task) => out.push(Effect::Flush(task)),
+                None => self.store.flushes.end(),
+            }
+        }
+    }
+
     /// Performs an [`Effect::Read`], on a thread that may wait for the disk.
     pub fn on_read(&self, task: ReadTask, now: Millis, out: &mut Effects) {
-        if task.may_open_logs() {
-            self.make_room_for_files(now, out);
-        }
         match task {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
             ReadTask::Checkpoint => {
@@ -198,9 +209,7 @@ impl Broker {
         out.append(&mut lock(&self.startup));
         self.on_dirs_failed(now, out);
         out.extend(self.store.take_reports().into_iter().map(Effect::Report));
-        for partition in self.store.due_flushes(now) {
-            partition.on_flush_due(out);
-        }
+        self.begin_due_flushes(now, out);
         let doomed = self.store.due_removals(now);
         if !doomed.is_empty() {
             out.push(Effect::Chore(Chore::removal(doomed)));

@@ -8,32 +8,20 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::effect::{Effects, Millis, ReadTask};
+use crate::effect::{Effects, Millis};
 use crate::node::Broker;
 use crate::partition::Partition;
 
-/// How many files are closed beyond the one that is needed: one tour of the hand serves as many requests.
+/// How many files are closed beyond those that are needed: one tour of the hand serves many requests.
 const SPARE_FILES: usize = 64;
-
-impl ReadTask {
-    /// Whether this may open the log of a partition.
-    pub(crate) fn may_open_logs(&self) -> bool {
-        matches!(
-            self,
-            ReadTask::Fetch(_)
-                | ReadTask::Request(_)
-                | ReadTask::InOrder(_)
-                | ReadTask::Marker(_)
-                | ReadTask::ReplicaFetch { .. }
-                | ReadTask::ReplicaFetched { .. }
-        )
-    }
-}
+/// Files that a log opens when it is written to or read: the segment, its indexes, and whose it is when it is new.
+const FILES_PER_LOG: usize = 4;
 
 impl Broker {
-    /// Has logs let go of their files until there is room for new ones, or all were asked once. Waits for the disk.
-    pub(crate) fn make_room_for_files(&self, now: Millis, out: &mut Effects) {
-        if !self.store().has_too_many_files() {
+    /// Has logs let go of their files until that many others can open theirs, or all were asked once. Waits for the disk.
+    pub(crate) fn make_room_for_logs(&self, logs: usize, now: Millis, out: &mut Effects) {
+        let wanted = FILES_PER_LOG * logs;
+        if self.store().open_files_beyond(wanted) == 0 {
             return;
         }
         let topics = self.topics();
@@ -44,7 +32,7 @@ impl Broker {
                 self.on_flushed(flushed, now, out);
                 partitions[at].let_go_if_flushed();
             }
-            if self.store().open_files_beyond(SPARE_FILES) == 0 {
+            if self.store().open_files_beyond(wanted + SPARE_FILES) == 0 {
                 return;
             }
         }

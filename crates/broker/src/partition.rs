@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::{Chain, ErrorCode, Uuid};
-use ottla_storage::{Admission, AppendError, AppendOrigin, FlushDone, Log};
+use ottla_storage::{Admission, AppendError, AppendOrigin, CloseSync, FlushDone, Log};
 
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::{Entry, PendingProduce};
@@ -596,24 +596,34 @@ impl Partition {
     }
 
     /// The periodic flush reached this partition.
-    pub(crate) fn on_flush_due(self: &Arc<Self>, out: &mut Effects) {
+    pub(crate) fn on_flush_due(self: &Arc<Self>) -> Option<FlushTask> {
         let mut core = self.lock();
-        if core.flush == Flush::Listed {
-            core.flush = Flush::Idle;
-            core.begin_flush(self, out);
+        if core.flush != Flush::Listed {
+            return None;
         }
+        core.flush = Flush::Idle;
+        core.flush_task(self).map(|task| FlushTask { was_due: true, ..task })
     }
 
-    /// Flushes and closes the log, on the way down. Returns the recovery point and high watermark for the checkpoints.
-    pub(crate) fn close(&self) -> Option<(Arc<Root>, Result<Checkpointed, String>)> {
+    /// Whether closing the log will write anything.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.lock().log.as_ref().is_some_and(Log::is_changed)
+    }
+
+    /// Flushes and closes the log, on the way down. Returns the recovery point and high watermark for the checkpoints, which are true once
+    /// the log is durable.
+    pub(crate) fn close(&self, sync: CloseSync) -> Option<(Arc<Root>, Result<Checkpointed, String>)> {
         let mut core = self.lock();
         let high_watermark = core.high_watermark;
         let mut log = core.log.take()?;
         let root = core.root.clone()?;
         let start = log.log_start_offset();
-        let born =
-            core.birth.take().map_or(Ok(()), |birth| birth.complete().map_err(|error| error.to_string()));
-        let closed = born.and_then(|()| log.close().map_err(|error| error.to_string()));
+        let born = core.birth.take().map_or(Ok(()), |birth| match sync {
+            CloseSync::Files => birth.complete(),
+            CloseSync::Tree => birth.begin(),
+        });
+        let born = born.map_err(|error| error.to_string());
+        let closed = born.and_then(|()| log.close_with(sync).map_err(|error| error.to_string()));
         let closed = match closed {
             Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),
             Err(error) => Err(format!("{}-{}: {error}", self.topic.name, self.index)),
@@ -776,6 +786,11 @@ impl Core {
     fn flush_task(&mut self, of: &Arc<Partition>) -> Option<FlushTask> {
         let job = self.log.as_mut()?.begin_flush()?;
         self.flush = Flush::Running;
-        Some(FlushTask { target: FlushTarget::Partition(of.clone()), birth: self.birth.clone(), job })
+        Some(FlushTask {
+            target: FlushTarget::Partition(of.clone()),
+            birth: self.birth.clone(),
+            job,
+            was_due: false,
+        })
     }
 }

@@ -24,8 +24,10 @@ use crate::partition::{Partition, Topic};
 use crate::sessions::lock;
 use crate::upkeep::Doomed;
 
+use flushes::Flushes;
 pub(crate) use root::Root;
 
+mod flushes;
 mod root;
 
 /// The largest batch of the metadata log, in bytes (Kafka: `MAX_BATCH_SIZE_BYTES`).
@@ -47,11 +49,16 @@ pub(crate) struct Birth {
 impl Birth {
     /// Makes the directory, and whose it is, durable. Waits for the disk.
     pub fn complete(&self) -> io::Result<()> {
-        self.root.forget_predecessor(&self.name).map_err(io::Error::other)?;
+        self.begin()?;
         let dir = self.root.partition_dir(&self.name.topic, self.name.partition);
         self.metadata.sync_data()?;
         self.root.dir().disk().sync_dir(&dir)?;
         self.root.sync()
+    }
+
+    /// As [`Birth::complete`], but the directory is durable only once the root's tree was synced.
+    pub fn begin(&self) -> io::Result<()> {
+        self.root.forget_predecessor(&self.name).map_err(io::Error::other)
     }
 }
 
@@ -74,7 +81,7 @@ pub(crate) struct Store {
     /// What all logs together keep in memory for readers at their tails.
     tail_budget: TailBudget,
     /// Partitions with unflushed records that nobody waits for, by the time at which they are flushed all the same.
-    flushes: Mutex<BTreeMap<(Millis, u64), Arc<Partition>>>,
+    pub flushes: Flushes,
     reports: Mutex<Vec<String>>,
     /// When the checkpoints are to be written, if anything changed since the last ones.
     checkpoint_due: Mutex<Option<Millis>>,
@@ -104,7 +111,7 @@ impl Store {
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms).into(),
             verify_transactions: config.transactions.partition_verification.into(),
             tail_budget: TailBudget::new(usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX)),
-            flushes: Mutex::default(),
+            flushes: Flushes::default(),
             reports: Mutex::default(),
             checkpoint_due: Mutex::default(),
             checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
@@ -147,15 +154,10 @@ impl Store {
         &self.disk
     }
 
-    /// How many files are open beyond those that may be when `spare` more are wanted.
-    pub fn open_files_beyond(&self, spare: usize) -> usize {
+    /// How many files are too many when that many more are open.
+    pub fn open_files_beyond(&self, more: usize) -> usize {
         let OpenFiles { count, limit } = self.disk().open_files();
-        (count + spare).saturating_sub(limit)
-    }
-
-    /// Whether logs should let go of files before others open some.
-    pub fn has_too_many_files(&self) -> bool {
-        self.open_files_beyond(1) > 0
+        (count + more).saturating_sub(limit)
     }
 
     /// The directory of this id, if it is online.
@@ -372,18 +374,8 @@ impl Store {
         out: &mut Effects,
     ) {
         let at = now + self.flush_interval_ms.min(flush_ms);
-        let mut flushes = lock(&self.flushes);
-        let listed =
-            flushes.range((at, 0)..=(at, u64::MAX)).next_back().map_or(0, |((_, number), _)| number + 1);
-        flushes.insert((at, listed), partition);
+        self.flushes.list(partition, at);
         out.push(Effect::Tick { at });
-    }
-
-    /// Partitions whose flush is due.
-    pub fn due_flushes(&self, now: Millis) -> Vec<Arc<Partition>> {
-        let mut flushes = lock(&self.flushes);
-        let later = flushes.split_off(&(now + 1, 0));
-        std::mem::replace(&mut *flushes, later).into_values().collect()
     }
 
     /// Logs went on: their checkpoints are to be written within the checkpoint interval. Until then a crash costs a longer recovery.
@@ -403,7 +395,7 @@ impl Store {
 
     /// When the next flush, removal or checkpoint is due.
     pub fn next_due(&self) -> Option<Millis> {
-        let flush = lock(&self.flushes).keys().next().map(|(at, _)| *at);
+        let flush = self.flushes.next_due();
         let removal = lock(&self.doomed).keys().next().map(|(at, _)| *at);
         let checkpoint = *lock(&self.checkpoint_due);
         flush.into_iter().chain(removal).chain(checkpoint).min()

@@ -11,7 +11,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ottla_protocol::ReadAt;
@@ -21,6 +21,12 @@ use rustix::io::ReadWriteFlags;
 
 /// The files that this process has open through this module.
 static OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
+
+/// From how many of them on some should be closed.
+static OPEN_FILES_LIMIT: LazyLock<usize> = LazyLock::new(|| {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX) / 2
+});
 
 /// Slices that one `pwritev` takes (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
@@ -147,9 +153,7 @@ impl Disk for RealDisk {
 
     /// Half of what the process may have open (`ulimit -n`) is for files, the other half for sockets.
     fn open_files(&self) -> OpenFiles {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        OpenFiles { count: OPEN_FILES.load(Ordering::Relaxed), limit: limit / 2 }
+        OpenFiles { count: OPEN_FILES.load(Ordering::Relaxed), limit: *OPEN_FILES_LIMIT }
     }
 }
 

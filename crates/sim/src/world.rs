@@ -189,6 +189,16 @@ impl World {
         self.start()
     }
 
+    /// It is asked to stop, and after so many changes of the disk the power fails. Then it starts again.
+    #[cfg(test)]
+    pub fn break_shutdown(&mut self, mutations: u64) -> Result<(), String> {
+        self.drain_flushes();
+        self.disk.fail_after(mutations);
+        // Whatever it says: there is nobody left to hear it.
+        let _ = self.broker.as_ref().expect("a node runs between restarts").shutdown();
+        self.restart(Death::PowerLoss)
+    }
+
     /// The shell runs every flush to its end before it shuts the node down.
     fn drain_flushes(&mut self) {
         loop {

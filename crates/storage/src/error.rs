@@ -66,7 +66,20 @@ pub fn is_disk_failure(error: &io::Error) -> bool {
             | InvalidData
             | UnexpectedEof
     );
-    !passes && error.raw_os_error().is_none_or(|code| !TOO_MANY_FILES.contains(&code))
+    !passes && os_code(error).is_none_or(|code| !TOO_MANY_FILES.contains(&code))
+}
+
+/// The operating system's number of an error, however often it was wrapped into one that says more.
+fn os_code(error: &io::Error) -> Option<i32> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        next = match error.downcast_ref::<io::Error>() {
+            Some(error) if error.raw_os_error().is_some() => return error.raw_os_error(),
+            Some(error) => error.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 impl fmt::Display for StorageError {
@@ -293,8 +306,9 @@ impl From<StorageError> for AppendError {
 
 #[cfg(test)]
 mod tests {
-    use super::is_disk_failure;
     use std::io::{Error, ErrorKind};
+
+    use super::*;
 
     #[test]
     fn what_may_pass_and_what_says_nothing_of_other_files_is_no_failure_of_the_disk() {
@@ -305,5 +319,31 @@ mod tests {
         }
         assert!(!is_disk_failure(&Error::from(ErrorKind::InvalidData)));
         assert!(is_disk_failure(&Error::other("injected")));
+    }
+
+    #[derive(Debug)]
+    struct Named(io::Error);
+
+    impl fmt::Display for Named {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a file: {}", self.0)
+        }
+    }
+
+    impl std::error::Error for Named {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn an_error_that_was_wrapped_is_still_what_it_was() {
+        let told = |code| {
+            let source = Error::from_raw_os_error(code);
+            Error::other(Error::new(source.kind(), Named(source)))
+        };
+        assert!(!is_disk_failure(&told(23)));
+        assert!(!is_disk_failure(&told(24)));
+        assert!(is_disk_failure(&told(5)));
     }
 }

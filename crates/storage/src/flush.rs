@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::{File, write_atomic};
+use crate::disk::{File, replace, write_atomic};
 use crate::error::StorageError;
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::place::Place;
@@ -24,6 +24,15 @@ pub struct FlushJob {
     pub(crate) epochs: Option<Vec<u8>>,
 }
 
+/// How what a closed log has written becomes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseSync {
+    /// File by file, before the log counts as closed.
+    Files,
+    /// By the caller, with one [`crate::Disk::sync_tree`] for many logs. Until then nothing may be said that is true of synced logs only.
+    Tree,
+}
+
 /// How a flush ended; to be given to [`crate::Log::on_flushed`].
 #[derive(Debug)]
 #[must_use = "the log has to hear how its flush ended"]
@@ -35,6 +44,14 @@ impl FlushJob {
     /// Waits for the disk.
     pub fn run(self) -> FlushDone {
         FlushDone { result: self.sync().map_err(|error| StorageError::at(&self.place.dir, &error)) }
+    }
+
+    /// Leaves the syncs to the caller.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        match &self.epochs {
+            Some(epochs) => replace(&*self.place.disk, &self.place.dir.join(LEADER_EPOCH_CHECKPOINT), epochs),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -33,7 +33,7 @@ pub use dir::{
 pub use disk::{Disk, DiskCounters, File, Lock, OpenFiles, OpenMode, SimDisk, Usage};
 pub use epochs::EpochEntry;
 pub use error::{AppendError, ReadError, StorageError, is_disk_failure};
-pub use flush::{FlushDone, FlushJob};
+pub use flush::{CloseSync, FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};
 pub use log::{
     AppendInfo, DeleteJob, Dirt, FoundOffset, LoadJob, Loaded, Log, Looked, Lookup, LookupJob, OpenHints,

@@ -215,6 +215,9 @@ fn look(
     now: Millis,
     out: &mut Effects,
 ) -> Option<Vec<PartitionRead>> {
+    if may_wait {
+        broker.make_room_for_logs(fetch.targets.len(), now, out);
+    }
     let receipt = fetch.follower.filter(|_| !fetch.was_receipted.load(Ordering::Acquire));
     let mut left = fetch.max_bytes;
     let mut at_least_one = true;

@@ -96,6 +96,9 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ProduceReque
         broker.on_gathered(call.gather, call.now, call.out);
         return call.on_reader_thread_in_order();
     }
+    if call.may_wait {
+        broker.make_room_for_logs(targets.len(), call.now, call.out);
+    }
     let bytes = call.frame.len();
     let throttle_time_ms =
         broker.charge(Flow::Produce, call.client_id, bytes, call.reply.token, call.now, call.out);

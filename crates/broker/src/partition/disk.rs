@@ -26,7 +26,7 @@ impl Partition {
     pub(crate) fn is_at_hand(&self) -> bool {
         let mut core = self.lock();
         core.used = true;
-        core.is_at_hand() && !(core.fresh && self.store.has_too_many_files())
+        core.is_at_hand() && !(core.fresh && self.store.open_files_beyond(1) > 0)
     }
 
     /// Lets go of the log's files unless it was used since it was asked last. When it has to be flushed first, that is all that happens:

@@ -248,7 +248,12 @@ impl State {
         match self.log.log.begin_flush() {
             Some(job) => {
                 self.flushing = true;
-                out.push(Effect::Flush(FlushTask { target: FlushTarget::Metadata, birth: None, job }));
+                out.push(Effect::Flush(FlushTask {
+                    target: FlushTarget::Metadata,
+                    birth: None,
+                    job,
+                    was_due: false,
+                }));
                 None
             }
             None => Some(Event::LogFlushed { end_offset: self.log.log.synced_offset() }),

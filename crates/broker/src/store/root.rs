@@ -263,6 +263,12 @@ impl Root {
         self.disk().sync_dir(self.path())
     }
 
+    /// Makes all that is written in the directory durable.
+    pub fn sync_tree(&self) -> Result<(), LogDirError> {
+        let synced = self.disk().sync_tree(self.path());
+        synced.map_err(|error| LogDirError::Io(self.path().to_path_buf(), error))
+    }
+
     /// Up to where logs were compacted when the node started. A damaged checkpoint costs a longer compaction.
     pub fn cleaned_offsets(&self) -> BTreeMap<PartitionName, i64> {
         self.dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default()

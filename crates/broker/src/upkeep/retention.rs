@@ -24,6 +24,8 @@ impl Broker {
             if partition.settings().cleanup.compact != compacted || self.upkeep.is_busy(&name) {
                 continue;
             }
+            // The active segment may have to be rolled, which opens files.
+            self.make_room_for_logs(1, now, out);
             match partition.retain(now) {
                 None => {}
                 Some(Ok(job)) if job.is_empty() => {}

@@ -10,6 +10,7 @@ use ottla_storage::Disk;
 
 use super::{Rig, batch, fetch, partition_of, records_len};
 use crate::client::{frame, read};
+use crate::world::Death;
 
 const LOGS: i32 = 300;
 const FILES: usize = 80;
@@ -26,8 +27,8 @@ fn produced(rig: &mut Rig, index: i32, acks: i16, records: &[u8]) -> (i16, i64) 
     (told.error_code, told.base_offset)
 }
 
-#[test]
-fn more_logs_than_files_take_records_and_give_them_back() {
+/// Creates the topic `many`.
+fn many_logs() -> Rig {
     let mut rig = Rig::new();
     let topic = CreatableTopic {
         name: "many".into(),
@@ -36,6 +37,23 @@ fn more_logs_than_files_take_records_and_give_them_back() {
         ..Default::default()
     };
     rig.ask(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);
+    rig
+}
+
+/// The bytes of records that a partition of it holds.
+fn held(rig: &mut Rig, index: i32) -> (i16, usize) {
+    let mut request: FetchRequest<'_> = fetch(0, 100, 1);
+    request.topics[0].topic = "many".into();
+    request.topics[0].partitions[0].partition = index;
+    let answer = rig.ask(&request, 11);
+    let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+    let told = partition_of(&response);
+    (told.error_code, records_len(told))
+}
+
+#[test]
+fn more_logs_than_files_take_records_and_give_them_back() {
+    let mut rig = many_logs();
     rig.world.disk().set_open_files_limit(FILES);
     let records = batch(&["a"], rig.world.now);
     for round in 0..3 {
@@ -47,12 +65,44 @@ fn more_logs_than_files_take_records_and_give_them_back() {
         }
     }
     for index in 0..LOGS {
-        let mut request: FetchRequest<'_> = fetch(0, 100, 1);
-        request.topics[0].topic = "many".into();
-        request.topics[0].partitions[0].partition = index;
-        let answer = rig.ask(&request, 11);
-        let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
-        let told = partition_of(&response);
-        assert_eq!((told.error_code, records_len(told)), (0, 3 * records.len()), "partition {index}");
+        assert_eq!(held(&mut rig, index), (0, 3 * records.len()), "partition {index}");
+    }
+}
+
+#[test]
+fn many_logs_are_closed_with_one_sync_and_are_all_there_when_the_power_fails_then() {
+    let mut rig = many_logs();
+    let records = batch(&["a"], rig.world.now);
+    (0..LOGS).for_each(|index| assert_eq!(produced(&mut rig, index, 1, &records), (0, 0)));
+    let disk = rig.world.disk().clone();
+    let before = disk.counters().syncs;
+    rig.world.restart(Death::Shutdown).expect("a clean stop");
+    let syncs = disk.counters().syncs - before;
+    assert!(syncs < LOGS as u64 / 4, "{syncs} files were synced");
+    rig.world.restart(Death::PowerLoss).expect("a start");
+    (0..LOGS).for_each(|index| assert_eq!(held(&mut rig, index), (0, records.len()), "partition {index}"));
+}
+
+/// Wherever the power fails while many logs are closed: what was acknowledged as flushed is there, and takes more records.
+#[test]
+fn many_logs_survive_a_stop_that_is_broken_off() {
+    for mutations in (0..4_000).step_by(333) {
+        let mut rig = many_logs();
+        let records = batch(&["a"], rig.world.now);
+        let flushed = |index: i32| if index % 3 == 0 { -1 } else { 1 };
+        for index in 0..LOGS {
+            assert_eq!(produced(&mut rig, index, flushed(index), &records), (0, 0));
+        }
+        for index in 0..LOGS / 2 {
+            assert_eq!(produced(&mut rig, index, 1, &records), (0, 1));
+        }
+        rig.world.break_shutdown(mutations).expect("a start");
+        for index in 0..LOGS {
+            let (error, bytes) = held(&mut rig, index);
+            let kept = bytes / records.len();
+            assert!(error == 0 && bytes % records.len() == 0 && kept <= 2, "partition {index}: {bytes}");
+            assert!(kept > 0 || flushed(index) == 1, "partition {index} lost what was acknowledged");
+            assert_eq!(produced(&mut rig, index, 1, &records), (0, kept as i64), "partition {index}");
+        }
     }
 }

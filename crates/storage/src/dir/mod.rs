@@ -135,7 +135,15 @@ impl fmt::Display for LogDirError {
     }
 }
 
-impl std::error::Error for LogDirError {}
+impl std::error::Error for LogDirError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LogDirError::Io(_, error) => Some(error),
+            LogDirError::Identity(_, error) => Some(error),
+            LogDirError::Locked(_) => None,
+        }
+    }
+}
 
 /// A locked log directory.
 #[derive(Debug)]

@@ -116,17 +116,31 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 /// Replaces a file so that after power loss either the old or the new content is found, and after return the new one:
 /// write `<path>.tmp`, sync it, rename it over `path`, sync the directory.
 pub fn write_atomic(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(disk, path, content, |file| file.sync_data())?;
+    match path.parent() {
+        Some(parent) => disk.sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// As [`write_atomic`], but what the file holds after a crash is known only once its directory tree was synced.
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(disk, path, content, |_| Ok(()))
+}
+
+fn replace_with(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+    settle: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
     let file = disk.open(temporary, OpenMode::Truncate)?;
     file.write_all_at(&[IoSlice::new(content)], 0)?;
-    file.sync_data()?;
-    disk.rename(temporary, path)?;
-    match path.parent() {
-        Some(parent) => disk.sync_dir(parent),
-        None => Ok(()),
-    }
+    settle(&*file)?;
+    disk.rename(temporary, path)
 }
 
 /// Creates a directory and its parents so that they survive power loss. Costs nothing but a look if it exists.

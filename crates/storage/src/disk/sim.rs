@@ -187,7 +187,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let OpenFiles { count, limit } = self.open_files();
         if count >= 2 * limit {
-            return Err(io::Error::other("too many open files"));
+            return Err(io::Error::from_raw_os_error(24)); // EMFILE
         }
         let mut state = self.lock();
         state.admit(Operation::Open, path)?;

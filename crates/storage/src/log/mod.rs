@@ -43,7 +43,7 @@ use crate::config::LogConfig;
 use crate::disk::{Disk, File};
 use crate::epochs::{EpochEntry, LeaderEpochs};
 use crate::error::{AppendError, ReadError, StorageError};
-use crate::flush::{FlushDone, FlushJob};
+use crate::flush::{CloseSync, FlushDone, FlushJob};
 use crate::names;
 use crate::place::Place;
 use crate::producer::{Admission, ProducerSummary, Producers};
@@ -484,9 +484,19 @@ impl Log {
         }
     }
 
+    /// Whether closing the log writes anything.
+    pub fn is_changed(&self) -> bool {
+        self.changed || self.log_end_offset > self.synced_offset || self.epochs.is_dirty()
+    }
+
     /// Writes everything out, durably, so that the log can be opened without recovery. Waits for the disk. No [`FlushJob`] of this log
     /// may be running meanwhile.
     pub fn close(&mut self) -> Result<(), StorageError> {
+        self.close_with(CloseSync::Files)
+    }
+
+    /// As [`Log::close`]; how it becomes durable is for the caller to say.
+    pub fn close_with(&mut self, sync: CloseSync) -> Result<(), StorageError> {
         self.check_healthy()?;
         if self.flushing.is_some() {
             // What the flush took with it is not known to be on disk: this log was not left in order.
@@ -494,8 +504,8 @@ impl Log {
             return Err(StorageError::at(&self.place.dir, &error));
         }
         self.finish_swap().map_err(|error| self.fail(error))?;
-        if self.changed || self.log_end_offset > self.synced_offset || self.epochs.is_dirty() {
-            self.close_changed().map_err(|error| self.fail(error))?;
+        if self.is_changed() {
+            self.close_changed(sync).map_err(|error| self.fail(error))?;
         }
         self.tail.clear();
         self.active.files = None;
@@ -505,7 +515,7 @@ impl Log {
         Ok(())
     }
 
-    fn close_changed(&mut self) -> io::Result<()> {
+    fn close_changed(&mut self, sync: CloseSync) -> io::Result<()> {
         if self.active.size > 0 {
             self.active.load(&self.place, &self.config)?;
             self.active.trim()?;
@@ -520,7 +530,11 @@ impl Log {
         }
         let files = std::mem::take(&mut self.unsynced);
         let epochs = self.epochs.take_dirty();
-        FlushJob { place: self.place.clone(), files, sync_dir: true, epochs }.sync()?;
+        let job = FlushJob { place: self.place.clone(), files, sync_dir: true, epochs };
+        match sync {
+            CloseSync::Files => job.sync()?,
+            CloseSync::Tree => job.write()?,
+        }
         self.unsynced_dir = false;
         self.unsynced_segment = false;
         self.changed = false;
