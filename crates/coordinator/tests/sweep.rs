@@ -13,6 +13,19 @@ mod consumer_random;
 #[allow(dead_code)]
 #[path = "groups/consumer_rig.rs"]
 mod consumer_rig;
+#[path = "groups/dice.rs"]
+mod dice;
+#[allow(dead_code)]
+#[path = "groups/holdings.rs"]
+mod holdings;
+#[allow(dead_code)]
+#[path = "groups/ledger.rs"]
+mod ledger;
+#[allow(dead_code)]
+#[path = "groups/offset_rig.rs"]
+mod offset_rig;
+#[path = "groups/offsets_random.rs"]
+mod offsets_random;
 #[path = "groups/random.rs"]
 mod random;
 #[allow(dead_code)]

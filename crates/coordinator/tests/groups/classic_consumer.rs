@@ -74,7 +74,15 @@ impl Rig {
             consumer.owned.clear();
         }
         consumer.subscribe(self);
-        let waiter = self.join_parked(&mut consumer.client);
+        if consumer.client.member_id.is_empty() && consumer.client.instance.is_none() {
+            let waiter = self.join(&consumer.client);
+            let told = self.joined(waiter);
+            if error(told.error_code) != ErrorCode::MemberIdRequired {
+                return error(told.error_code);
+            }
+            consumer.client.member_id = told.member_id.to_string();
+        }
+        let waiter = self.join(&consumer.client);
         if self.is_waiting(waiter) {
             return ErrorCode::RebalanceInProgress;
         }

@@ -4,34 +4,22 @@
 //! - No partition is worked on by two members that the coordinator counts as members.
 //! - No partition is held by two members in the coordinator's own books.
 //! - Epochs of a group, and of a member while it is one, never go back.
-//! - A commit with an old member epoch is accepted only for a partition that the member holds.
+//! - A heartbeat that was sent before the last one of its member is fenced, unless it may have missed one answer.
+//! - A member commits in its epoch, and if it is behind, for what it has held since; nobody else does while there are members. What was
+//!   committed is there, whatever becomes of the group, and nothing else.
 //! - At every point of the log, replay makes the state that the coordinator had then.
 //!
 //! And when the weather clears, the group comes to rest with every partition in somebody's hands.
 
 use crate::classic_consumer::ClassicConsumer;
 use crate::consumer_rig::{Consumer, Owned, flat};
+use crate::dice::Dice;
+use crate::holdings::{Holdings, Verdict};
+use crate::ledger::Ledger;
 use crate::rig::{Client, Rig, error, topic_id};
 use ottla_coordinator::GroupOverrides;
 use ottla_protocol::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A splitmix64 generator.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % below as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 #[derive(Debug)]
 enum Member {
@@ -71,6 +59,11 @@ struct Story {
     next_id: usize,
     group_epoch: i32,
     member_epochs: BTreeMap<String, i32>,
+    holdings: Holdings,
+    ledger: Ledger,
+    next_offset: i64,
+    /// What members were once: id, member epoch, and what they owned. Requests come late.
+    past: Vec<Consumer>,
     /// Length of the log and the state then.
     snapshots: Vec<(usize, String)>,
 }
@@ -90,6 +83,10 @@ impl Story {
             next_id: 0,
             group_epoch: 0,
             member_epochs: BTreeMap::new(),
+            holdings: Holdings::default(),
+            ledger: Ledger::default(),
+            next_offset: 0,
+            past: Vec::new(),
             snapshots: Vec::new(),
         };
         // One consumer stays, so that the group does not become a classic one.
@@ -149,6 +146,7 @@ impl Story {
             7 => self.comes_and_resubscribes(),
             8..=10 => self.commits(),
             11 => self.impostor(),
+            12 => self.late(),
             _ => {
                 let index = self.dice.below(self.members.len());
                 self.beat(index);
@@ -202,18 +200,34 @@ impl Story {
             let request = consumer.full_request();
             let response = self.rig.consumer_request(&request, 1);
             hear(consumer, &response);
+            let begins = request.member_epoch == 0 && response.error_code == 0;
+            self.note_life(begins.then(|| request.member_id.to_string()));
+        }
+    }
+
+    /// A member with this id joined: it has dropped what it held, and what it said before is not what it says now.
+    fn note_life(&mut self, joined: Option<String>) {
+        if let Some(id) = joined {
+            self.holdings.forget(&id);
+            self.past.retain(|past| past.id != id);
         }
     }
 
     fn beat(&mut self, index: usize) {
         let is_lost = self.dice.one_in(8);
         let lags = self.dice.one_in(2);
+        let mut joined = None;
         match &mut self.members[index] {
             Member::New { is_up: false, .. } | Member::Old { is_up: false, .. } => {}
             Member::New { consumer, is_slow, is_stuck, .. } => {
-                let response = self.rig.consumer_request(&consumer.next_request(), 1);
+                let request = consumer.next_request();
+                let response = self.rig.consumer_request(&request, 1);
+                if request.member_epoch == 0 && response.error_code == 0 {
+                    joined = Some(consumer.id.clone());
+                }
                 if is_lost {
                     consumer.is_unsure = true;
+                    self.note_life(joined);
                     return;
                 }
                 let before = consumer.owned.clone();
@@ -228,13 +242,15 @@ impl Story {
                 self.rig.classic_beat(consumer);
             }
         }
+        self.note_life(joined);
     }
 
     /// Somebody else comes with the instance id of a member that has not left, or under a member id that was replaced.
     fn impostor(&mut self) {
         let index = self.dice.below(self.members.len());
         let Member::New { consumer, is_up: true, .. } = &self.members[index] else { return };
-        if consumer.instance.is_none() {
+        // One that has dropped everything joins next, and does not speak as a member.
+        if consumer.instance.is_none() || consumer.member_epoch == 0 {
             return;
         }
         let described = self.rig.coordinator.describe_consumer_group("g", &self.rig.cluster);
@@ -251,26 +267,69 @@ impl Story {
         assert_eq!(error(refused.error_code), ErrorCode::FencedInstanceId);
     }
 
+    /// A member commits, or one who was a member, or somebody who does not say who it is.
     fn commits(&mut self) {
-        let index = self.dice.below(self.members.len());
-        let Member::New { consumer, .. } = &self.members[index] else { return };
-        let late = self.dice.below(3) as i32;
-        let client = Client {
-            member_id: consumer.id.clone(),
-            generation: consumer.member_epoch - late,
-            ..Client::new("committer")
+        let (member_id, generation) = match self.dice.below(6) {
+            0 => (String::new(), -1),
+            1..=2 if !self.past.is_empty() => {
+                let past = self.dice.pick(&self.past);
+                (past.id.clone(), past.member_epoch)
+            }
+            _ => match self.dice.pick(&self.members) {
+                Member::New { consumer, .. } => (consumer.id.clone(), consumer.member_epoch),
+                Member::Old { consumer, .. } => {
+                    (consumer.client.member_id.clone(), consumer.client.generation)
+                }
+            },
         };
-        if client.generation < 1 {
+        // One that has not joined yet has nothing to commit.
+        if generation == 0 || generation < 0 && !member_id.is_empty() {
             return;
         }
         let partition = self.dice.below(8) as i32;
-        let described = self.rig.coordinator.describe_consumer_group("g", &self.rig.cluster);
-        let errors = self.rig.commit(&client, &[("t", partition, 1)]);
-        let known = described.members.iter().find(|member| *member.member_id == *client.member_id);
-        if errors[0] == ErrorCode::None && known.is_some_and(|known| known.member_epoch > client.generation) {
-            let held = &known.expect("it is known").assignment.topic_partitions;
-            let holds = held.iter().any(|t| t.topic_name == "t" && t.partitions.contains(&partition));
-            assert!(holds, "an old epoch commits only for what the member holds");
+        self.next_offset += 1;
+        let offsets = [("t", partition, self.next_offset)];
+        let client = Client { member_id, generation, ..Client::new("committer") };
+        let fails = self.rig.fail_next.is_some();
+        let answers = self.rig.commit(&client, &offsets);
+        let is_accepted = answers[0] == ErrorCode::None;
+        // Of a group that is a classic one for a while, others tell.
+        if self.holdings.members().is_some() {
+            let verdict = self.holdings.verdict(&client.member_id, generation, "t", partition);
+            let is_expected = match verdict {
+                Verdict::Accepted => is_accepted != fails,
+                Verdict::Refused => !is_accepted,
+                Verdict::Open => !(is_accepted && fails),
+            };
+            assert!(is_expected, "{} at {generation}: {answers:?}", client.member_id);
+        }
+        self.ledger.commit(&self.rig, "g", &offsets, &answers, None);
+    }
+
+    /// A heartbeat that was sent long ago arrives: its sender has moved on, or is not a member any more.
+    fn late(&mut self) {
+        if self.past.is_empty() {
+            return;
+        }
+        let late = self.dice.pick(&self.past).clone();
+        let Some(epoch) = self.holdings.epoch_of(&late.id) else {
+            let refused = self.rig.consumer_request(&late.request(), 1);
+            assert_ne!(refused.error_code, 0, "{} is not a member", late.id);
+            return;
+        };
+        let was_there_since = self
+            .past
+            .iter()
+            .any(|p| p.id == late.id && (late.member_epoch + 1..epoch).contains(&p.member_epoch));
+        if late.member_epoch < epoch && was_there_since {
+            let refused = self.rig.consumer_request(&late.request(), 1);
+            assert_eq!(
+                error(refused.error_code),
+                ErrorCode::FencedMemberEpoch,
+                "{} at {}",
+                late.id,
+                late.member_epoch
+            );
         }
     }
 
@@ -296,6 +355,19 @@ impl Story {
             }
         }
         self.member_epochs = epochs;
+        self.holdings.look(&self.rig, "g");
+        for member in &self.members {
+            if let Member::New { consumer, .. } = member
+                && consumer.member_epoch > 0
+                && self
+                    .past
+                    .last()
+                    .is_none_or(|last| last.id != consumer.id || last.member_epoch != consumer.member_epoch)
+                && !self.past.iter().any(|p| p.id == consumer.id && p.member_epoch == consumer.member_epoch)
+            {
+                self.past.push(consumer.clone());
+            }
+        }
         let mut worked_on: BTreeMap<(u8, i32), &str> = BTreeMap::new();
         for member in &self.members {
             if self.member_epochs.get(member.id()).is_none_or(|epoch| *epoch < 0) {
@@ -307,10 +379,12 @@ impl Story {
             }
         }
         let at = self.rig.log.len();
+        self.ledger.check(&self.rig);
         if self.snapshots.last().is_none_or(|(last, _)| *last < at) {
             let state = self.rig.coordinator.hard_state();
-            // Of a classic group between two generations nothing is written yet.
-            if at > 0 && !state.contains("rebalancing") {
+            // Of a classic group between two generations nothing is written yet; and that one is empty is written if it can be.
+            let is_written = !state.contains("rebalancing") && self.rig.state("g") != "Empty";
+            if at > 0 && is_written {
                 self.snapshots.push((at, state));
             }
         }

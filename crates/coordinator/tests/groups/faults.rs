@@ -77,9 +77,7 @@ fn leaving_and_deleting_report_failure() {
     assert_eq!(error(response.error_code), ErrorCode::NotCoordinator);
     assert_eq!(rig.state("g"), "Empty", "who left has left");
     rig.fail_next = Some(ErrorCode::NotLeaderOrFollower);
-    let waiter = rig.request("admin", 2, |c, context| c.handle_delete_groups(&["g"], context));
-    let ottla_coordinator::Response::DeleteGroups(response) = rig.answer(waiter) else { panic!() };
-    assert_eq!(error(response.results[0].error_code), ErrorCode::NotCoordinator);
+    assert_eq!(rig.delete_group("g"), ErrorCode::NotCoordinator);
     assert_eq!(rig.state("g"), "Empty");
 }
 

@@ -368,17 +368,12 @@ fn an_empty_consumer_group_serves_operators() {
     rig.beat(&mut a);
     let member = Client { member_id: "a".into(), generation: 2, ..Client::new("a") };
     rig.commit(&member, &[("t", 0, 5), ("u", 0, 6)]);
-    let delete = |rig: &mut Rig| {
-        let waiter = rig.request("admin", 2, |c, context| c.handle_delete_groups(&["g"], context));
-        let Response::DeleteGroups(response) = rig.answer(waiter) else { panic!("another response") };
-        error(response.results[0].error_code)
-    };
-    assert_eq!(delete(&mut rig), ErrorCode::NonEmptyGroup);
+    assert_eq!(rig.delete_group("g"), ErrorCode::NonEmptyGroup);
     assert_eq!(rig.leave_consumer(&a, -1), ErrorCode::None);
     let simple = Client { generation: -1, ..Client::new("admin") };
     assert_eq!(rig.commit(&simple, &[("t", 0, 3)]), [ErrorCode::None], "offsets are reset");
     assert_eq!(rig.fetch_all("g").len(), 2);
-    assert_eq!(delete(&mut rig), ErrorCode::None);
+    assert_eq!(rig.delete_group("g"), ErrorCode::None);
     assert_eq!(rig.coordinator.hard_state(), "");
     rig.check_replay();
 }

@@ -1,16 +1,10 @@
 //! Committing, fetching, expiring and deleting offsets.
 
 use crate::rig::{Client, Logged, REBALANCE, Rig, START, error, subscription, topic_id};
-use ottla_coordinator::{Config, Response, offset_fetch_error, offset_fetch_groups, offset_fetch_response};
+use ottla_coordinator::{Config, offset_fetch_error, offset_fetch_groups, offset_fetch_response};
 use ottla_protocol::messages::offset_commit_request::OffsetCommitRequest;
-use ottla_protocol::messages::offset_delete_request::{
-    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
-};
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-};
-use ottla_protocol::messages::txn_offset_commit_request::{
-    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use ottla_protocol::{ErrorCode, Uuid};
 
@@ -278,59 +272,17 @@ fn offsets_are_deleted_one_by_one_unless_in_use() {
     let mut clients = [Client::new("a").with_topics(&["t"])];
     rig.stabilize(&mut clients);
     rig.commit(&clients[0], &[("t", 0, 1), ("u", 0, 1), ("u", 1, 1)]);
-    let delete = |rig: &mut Rig, group: &str, partitions: &[(&str, i32)]| {
-        let topic = |(name, partition_index): &(&str, i32)| OffsetDeleteRequestTopic {
-            name: name.to_string().into(),
-            partitions: vec![OffsetDeleteRequestPartition { partition_index: *partition_index }],
-        };
-        let topics = partitions.iter().map(topic).collect();
-        let request = OffsetDeleteRequest { group_id: group.to_string().into(), topics };
-        let waiter = rig.request("admin", 0, |c, context| c.handle_offset_delete(&request, context));
-        let Response::OffsetDelete(response) = rig.answer(waiter) else { panic!() };
-        let errors = response.topics.iter().map(|topic| error(topic.partitions[0].error_code));
-        (error(response.error_code), errors.collect::<Vec<_>>())
-    };
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let asked = [("t", 0), ("u", 0), ("u", 3), ("gone", 0), ("t", 99)];
     let expected = vec![ErrorCode::GroupSubscribedToTopic, OK, OK, unknown, unknown];
-    assert_eq!(delete(&mut rig, "g", &asked), (OK, expected));
+    assert_eq!(rig.delete_offsets("g", &asked), (OK, expected));
     assert_eq!(rig.fetch_all("g"), [row("t", 0, 1), row("u", 1, 1)]);
-    assert_eq!(delete(&mut rig, "nowhere", &asked), (ErrorCode::GroupIdNotFound, vec![]));
-    assert_eq!(delete(&mut rig, "", &asked), (ErrorCode::InvalidGroupId, vec![]));
+    assert_eq!(rig.delete_offsets("nowhere", &asked), (ErrorCode::GroupIdNotFound, vec![]));
+    assert_eq!(rig.delete_offsets("", &asked), (ErrorCode::InvalidGroupId, vec![]));
     let mut connect = [Client { protocol_type: "connect".into(), ..Client::new("w").in_group("c") }];
     rig.stabilize(&mut connect);
-    assert_eq!(delete(&mut rig, "c", &asked), (ErrorCode::NonEmptyGroup, vec![]));
+    assert_eq!(rig.delete_offsets("c", &asked), (ErrorCode::NonEmptyGroup, vec![]));
     rig.check_replay();
-}
-
-fn txn_commit(
-    rig: &mut Rig,
-    producer_id: i64,
-    client: &Client,
-    offsets: &[(&str, i32, i64)],
-) -> Vec<ErrorCode> {
-    let topic = |(name, partition_index, committed_offset): &(&str, i32, i64)| TxnOffsetCommitRequestTopic {
-        name: name.to_string().into(),
-        partitions: vec![TxnOffsetCommitRequestPartition {
-            partition_index: *partition_index,
-            committed_offset: *committed_offset,
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let request = TxnOffsetCommitRequest {
-        transactional_id: "tx".into(),
-        group_id: client.group.clone().into(),
-        producer_id,
-        producer_epoch: 0,
-        generation_id_or_member_epoch: client.generation,
-        member_id: client.member_id.clone().into(),
-        topics: offsets.iter().map(topic).collect(),
-        ..Default::default()
-    };
-    let waiter = rig.request("tx", 5, |c, context| c.handle_txn_offset_commit(&request, context));
-    let Response::TxnOffsetCommit(response) = rig.answer(waiter) else { panic!() };
-    response.topics.iter().map(|topic| error(topic.partitions[0].error_code)).collect()
 }
 
 #[test]
@@ -338,7 +290,7 @@ fn offsets_of_a_transaction_are_seen_when_it_commits() {
     let mut rig = Rig::new();
     let simple = Client::new("simple");
     assert_eq!(
-        txn_commit(&mut rig, 77, &simple, &[("t", 0, 5), ("gone", 0, 1)]),
+        rig.txn_commit(77, &simple, &[("t", 0, 5), ("gone", 0, 1)]),
         [OK, ErrorCode::UnknownTopicOrPartition]
     );
     assert!(matches!(rig.log.last(), Some(Logged::Record { producer_id: 77, .. })));
@@ -365,7 +317,7 @@ fn offsets_of_a_transaction_are_seen_when_it_commits() {
     rig.check_replay();
     rig.end_transaction(77, true);
     assert_eq!(errors(&rig, true), [(5, OK), (-1, OK)]);
-    txn_commit(&mut rig, 77, &simple, &[("t", 0, 6)]);
+    rig.txn_commit(77, &simple, &[("t", 0, 6)]);
     rig.end_transaction(77, false);
     assert_eq!(errors(&rig, true), [(5, OK), (-1, OK)]);
     rig.check_replay();
@@ -377,18 +329,18 @@ fn a_transaction_names_its_member_or_nobody() {
     let mut clients = [Client::new("a")];
     rig.stabilize(&mut clients);
     let offsets = [("t", 0, 1)];
-    assert_eq!(txn_commit(&mut rig, 1, &clients[0], &offsets), [OK]);
+    assert_eq!(rig.txn_commit(1, &clients[0], &offsets), [OK]);
     assert_eq!(
-        txn_commit(&mut rig, 1, &Client::new("old"), &offsets),
+        rig.txn_commit(1, &Client::new("old"), &offsets),
         [OK],
         "old producers can not say who they are"
     );
     let stale = Client { generation: 9, ..clients[0].clone() };
-    assert_eq!(txn_commit(&mut rig, 1, &stale, &offsets), [ErrorCode::IllegalGeneration]);
+    assert_eq!(rig.txn_commit(1, &stale, &offsets), [ErrorCode::IllegalGeneration]);
     let stranger = Client { member_id: "x".into(), ..clients[0].clone() };
-    assert_eq!(txn_commit(&mut rig, 1, &stranger, &offsets), [ErrorCode::UnknownMemberId]);
+    assert_eq!(rig.txn_commit(1, &stranger, &offsets), [ErrorCode::UnknownMemberId]);
     let nameless = Client::new("x").in_group("");
-    assert_eq!(txn_commit(&mut rig, 1, &nameless, &offsets), [ErrorCode::InvalidGroupId]);
+    assert_eq!(rig.txn_commit(1, &nameless, &offsets), [ErrorCode::InvalidGroupId]);
 }
 
 #[test]
@@ -396,12 +348,10 @@ fn pending_offsets_do_not_expire_and_are_deleted_with_their_group() {
     let mut rig = Rig::with_config(Config { offsets_retention_ms: 1_000, ..Config::default() });
     let simple = Client::new("simple");
     rig.commit(&simple, &[("t", 0, 1)]);
-    txn_commit(&mut rig, 5, &simple, &[("t", 0, 2), ("t", 1, 2)]);
+    rig.txn_commit(5, &simple, &[("t", 0, 2), ("t", 1, 2)]);
     rig.advance(REBALANCE * 20);
     assert_eq!(rig.state("g"), "Empty");
-    let waiter = rig.request("admin", 2, |c, context| c.handle_delete_groups(&["g"], context));
-    let Response::DeleteGroups(response) = rig.answer(waiter) else { panic!() };
-    assert_eq!(response.results[0].error_code, 0);
+    assert_eq!(rig.delete_group("g"), OK);
     rig.end_transaction(5, true);
     assert_eq!((rig.fetch_all("g"), rig.state("g")), (vec![], "Dead".into()));
     rig.check_replay();

@@ -8,10 +8,6 @@ use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRe
 use ottla_protocol::messages::join_group_response::JoinGroupResponse;
 use ottla_protocol::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
 use ottla_protocol::messages::leave_group_response::LeaveGroupResponse;
-use ottla_protocol::messages::offset_commit_request::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use ottla_protocol::messages::sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment};
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
 use ottla_protocol::{ErrorCode, Uuid};
@@ -22,6 +18,8 @@ pub const START: i64 = 1_700_000_000_000;
 pub const INITIAL_DELAY: i64 = 3_000;
 pub const SESSION: i64 = 10_000;
 pub const REBALANCE: i64 = 60_000;
+/// What the member ids of the first coordinator are made of.
+const SEED: u64 = 42;
 
 /// Topics of the test cluster: name → (id, partitions).
 #[derive(Clone, Default)]
@@ -158,6 +156,8 @@ pub struct Rig {
     pub log: Vec<Logged>,
     pub fail_next: Option<ErrorCode>,
     next_waiter: u128,
+    /// How many coordinators there were before this one: no two of them make up the same member ids.
+    fail_overs: u64,
     answers: BTreeMap<Waiter, Reply>,
 }
 
@@ -167,7 +167,7 @@ impl Rig {
     }
 
     pub fn with_config(config: Config) -> Rig {
-        let mut coordinator = GroupCoordinator::new(config.clone(), 42);
+        let mut coordinator = GroupCoordinator::new(config.clone(), SEED);
         let topics = [("t", 1, 8), ("u", 2, 4), ("v", 3, 1)];
         let topics =
             topics.into_iter().map(|(name, id, count)| (name.to_string(), (topic_id(id), count))).collect();
@@ -181,6 +181,7 @@ impl Rig {
             log: Vec::new(),
             fail_next: None,
             next_waiter: 0,
+            fail_overs: 0,
             answers: BTreeMap::new(),
         }
     }
@@ -394,71 +395,16 @@ impl Rig {
         }
     }
 
-    // ---- offsets
-
-    pub fn commit_request(
-        &self,
-        client: &Client,
-        offsets: &[(&str, i32, i64)],
-    ) -> OffsetCommitRequest<'static> {
-        let topic = |(topic, partition, offset): &(&str, i32, i64)| OffsetCommitRequestTopic {
-            name: topic.to_string().into(),
-            topic_id: self.cluster.id_of(topic).unwrap_or(Uuid::ZERO),
-            partitions: vec![OffsetCommitRequestPartition {
-                partition_index: *partition,
-                committed_offset: *offset,
-                committed_leader_epoch: 7,
-                committed_metadata: Some("note".into()),
-            }],
-        };
-        OffsetCommitRequest {
-            group_id: client.group.clone().into(),
-            generation_id_or_member_epoch: client.generation,
-            member_id: client.member_id.clone().into(),
-            group_instance_id: client.instance.clone().map(Into::into),
-            topics: offsets.iter().map(topic).collect(),
-            ..Default::default()
-        }
-    }
-
-    pub fn commit_with(&mut self, request: &OffsetCommitRequest<'_>, version: i16) -> Vec<ErrorCode> {
-        let waiter =
-            self.request("committer", version, |c, context| c.handle_offset_commit(request, context));
-        match self.answer(waiter) {
-            Response::OffsetCommit(response) => {
-                let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-                partitions.map(|partition| error(partition.error_code)).collect()
-            }
-            other => panic!("not an OffsetCommit response: {other:?}"),
-        }
-    }
-
-    pub fn commit(&mut self, client: &Client, offsets: &[(&str, i32, i64)]) -> Vec<ErrorCode> {
-        let request = self.commit_request(client, offsets);
-        self.commit_with(&request, 9)
-    }
-
-    /// (topic, partition, offset or -1, error) of everything that the group has committed.
-    pub fn fetch_all(&self, group: &str) -> Vec<(String, i32, i64, ErrorCode)> {
-        let asked = OffsetFetchRequestGroup { group_id: group.into(), topics: None, ..Default::default() };
-        let fetched = self.coordinator.fetch_offsets(&asked, true, 9, &self.cluster);
-        assert_eq!(fetched.error_code, 0);
-        let mut all = Vec::new();
-        for topic in &fetched.topics {
-            for p in &topic.partitions {
-                all.push((
-                    topic.name.to_string(),
-                    p.partition_index,
-                    p.committed_offset,
-                    error(p.error_code),
-                ));
-            }
-        }
-        all
-    }
-
     pub fn state(&self, group: &str) -> String {
         self.coordinator.describe_group(group, 6).group_state.to_string()
+    }
+
+    /// The generation of a classic group that is not in the middle of a rebalance.
+    pub fn generation(&self, group: &str) -> Option<i32> {
+        let state = self.coordinator.hard_state();
+        let words = state.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mut found = words.filter(|words| words.len() > 3 && words[..2] == ["group", group]);
+        found.next()?[3].parse().ok()
     }
 
     // ---- the log
@@ -470,7 +416,7 @@ impl Rig {
 
     /// The same, shown after each record (how many there were, the coordinator).
     pub fn replay_watched(&self, mut watch: impl FnMut(usize, &GroupCoordinator)) -> GroupCoordinator {
-        let mut fresh = GroupCoordinator::new(self.config.clone(), 43);
+        let mut fresh = GroupCoordinator::new(self.config.clone(), SEED + 1 + self.fail_overs);
         for (offset, logged) in self.log.iter().enumerate() {
             match logged {
                 Logged::Record { key, value, producer_id } => {
@@ -497,13 +443,9 @@ impl Rig {
             self.answers.insert(reply.waiter, reply);
         }
         self.coordinator = self.replayed();
+        self.fail_overs += 1;
         let outcome = self.coordinator.on_loaded(self.now, &self.cluster);
         self.settle(outcome);
-    }
-
-    pub fn end_transaction(&mut self, producer_id: i64, commit: bool) {
-        self.log.push(Logged::Marker { producer_id, commit });
-        self.coordinator.replay_end_transaction(producer_id, commit);
     }
 }
 

@@ -1,16 +1,17 @@
 //! The random stories of groups by one number, and the first of them that misses a rule.
 
-use crate::{consumer_random, random};
+use crate::{consumer_random, offsets_random, random};
 
-/// Steps of a story with members of the consumer protocol.
+/// Steps of a story of offsets, or with members of the consumer protocol.
 const STEPS: usize = 150;
 
-/// Every seed is a story of one of three kinds.
+/// Every seed is a story of one of four kinds.
 pub fn run(seed: u64) {
-    match seed % 3 {
-        0 => drop(random::run(seed / 3, random::Weather::Fair)),
-        1 => drop(random::run(seed / 3, random::Weather::Foul)),
-        _ => consumer_random::tell(seed / 3, STEPS),
+    match seed % 4 {
+        0 => drop(random::run(seed / 4, random::Weather::Fair)),
+        1 => drop(random::run(seed / 4, random::Weather::Foul)),
+        2 => drop(offsets_random::tell(seed / 4, STEPS)),
+        _ => consumer_random::tell(seed / 4, STEPS),
     }
 }
 
