@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flags, Request};
+use crate::dev::{self, DevArgs};
+use crate::start::{self, Company};
 use crate::storage;
 
 /// An event-streaming server that speaks Apache Kafka's protocol.
@@ -26,6 +28,8 @@ struct CommandLine {
 enum Command {
     /// Start a node
     Serve(ServeArgs),
+    /// Start a cluster of several nodes on this machine, to develop against
+    Dev(DevArgs),
     /// Print the configuration that `serve` would use, and where each value comes from
     Config(ServeArgs),
     /// Look at log directories and format them, as kafka-storage.sh does
@@ -40,6 +44,9 @@ struct ServeArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: FlagArgs,
+    /// One of the nodes of `ottla dev`: the end of the process that started it, or an interrupt, ends the whole cluster
+    #[arg(long = "one-of-many", hide = true)]
+    is_one_of_many: bool,
 }
 
 /// A flag wins over the environment (KAFKA_*), which wins over the file.
@@ -70,9 +77,16 @@ pub fn main() -> ExitCode {
     let CommandLine { command, flags } = CommandLine::parse();
     let request = |file, flags: FlagArgs| Request { file, variables: variables(), flags: flags.into() };
     match command {
-        None => crate::start::serve(request(None, flags)),
-        Some(Command::Serve(args)) => crate::start::serve(request(args.file, args.flags)),
-        Some(Command::Config(args)) => crate::start::print_config(request(args.file, args.flags)),
+        None => start::serve(request(None, flags), Company::Others),
+        Some(Command::Serve(args)) => {
+            let company = if args.is_one_of_many { Company::Nobody } else { Company::Others };
+            if args.is_one_of_many {
+                start::end_with_parent();
+            }
+            start::serve(request(args.file, args.flags), company)
+        }
+        Some(Command::Dev(args)) => dev::run(args),
+        Some(Command::Config(args)) => start::print_config(request(args.file, args.flags)),
         Some(Command::Storage(verb)) => storage::run(verb),
     }
 }
@@ -84,7 +98,8 @@ fn variables() -> Vec<(String, String)> {
         .collect()
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+/// `key=value`.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("write it as key=value, for example --set num.partitions=3".to_owned()),

@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod crew;
 mod data_dir;
+mod dev;
 mod listeners;
 mod logging;
 mod metrics_page;

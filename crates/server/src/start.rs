@@ -41,8 +41,17 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// A second signal ended a node that was stopping (128 + SIGINT).
 const EXIT_INTERRUPTED: i32 = 130;
 
+/// Whom a node that is interrupted leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// A cluster that goes on, as after SIGTERM.
+    Others,
+    /// Nobody: the whole cluster stops, and there is no use in handing anything over.
+    Nobody,
+}
+
 /// Starts a node and runs it to its end.
-pub fn serve(request: Request) -> ExitCode {
+pub fn serve(request: Request, interrupted: Company) -> ExitCode {
     abort_on_panic();
     let clock = Arc::new(Clock::default());
     let mut configured = match config::load(&request) {
@@ -51,7 +60,7 @@ pub fn serve(request: Request) -> ExitCode {
     };
     speak_up(&configured);
     allow_many_files();
-    match start(&mut configured, &clock).and_then(run) {
+    match start(&mut configured, &clock).and_then(|running| run(running, interrupted)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(EXIT_FAILURE, &[error]),
     }
@@ -255,32 +264,51 @@ pub fn print(text: &str) {
 }
 
 /// The signals that end a node. Before they are listened to, they end the process as it stands, which recovery survives.
-struct Signals {
+pub struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> io::Result<Signals> {
+    /// Begins to listen.
+    pub fn listen() -> io::Result<Signals> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         drop(context);
         Ok(Signals { runtime, terminate, interrupt })
     }
+
+    /// Calls `told` for every signal, until it returns false.
+    pub fn each(self, mut told: impl FnMut() -> bool) {
+        let Signals { runtime, mut terminate, mut interrupt } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if !told() {
+                    return;
+                }
+            }
+        });
+    }
 }
 
 /// Waits for the end: a signal, or a broker that can not go on.
-fn run(Running { node, threads, signals }: Running) -> Result<(), String> {
+fn run(Running { node, threads, signals }: Running, interrupted: Company) -> Result<(), String> {
     let Signals { runtime, mut terminate, mut interrupt } = signals;
     runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let company = tokio::select! {
+            _ = terminate.recv() => Company::Others,
+            _ = interrupt.recv() => interrupted,
             reason = node.halted() => return Err(reason),
+        };
+        if company == Company::Others {
+            leave(&node, &mut terminate, &mut interrupt).await;
         }
-        leave(&node, &mut terminate, &mut interrupt).await;
         let (sender, stopped) = tokio::sync::oneshot::channel();
         let stop = move || {
             threads.stop();
@@ -327,6 +355,14 @@ fn abort_on_panic() {
         }
         std::process::abort();
     }));
+}
+
+/// Has the kernel interrupt this process when its parent is gone, however that came about.
+pub fn end_with_parent() {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::INT)) {
+        crate::warn!("this node will not notice the end of the process that started it: {error}");
+    }
 }
 
 /// Raises the limit of open files as far as this user may.

@@ -101,6 +101,15 @@ impl Line {
     pub fn lose(&mut self) -> Vec<u64> {
         self.in_flight.drain(..).filter_map(|request| request.ticket).collect()
     }
+
+    /// The peer can not be reached: nothing that waits will be answered either. Returns the tickets. Whoever asked may know better by now
+    /// where to ask: the peer may have come back under another address, or another node may lead.
+    pub fn abandon(&mut self) -> Vec<u64> {
+        let waiting: Vec<u64> = self.waiting.drain(..).map(|(_, outgoing)| outgoing.ticket).collect();
+        let mut lost = self.lose();
+        lost.extend(waiting);
+        lost
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +157,16 @@ mod tests {
         assert_eq!(line.next_request_deadline(), Some(2_000));
         assert_eq!(line.expire(2_000), [1]);
         assert!(!line.is_idle());
+    }
+
+    #[test]
+    fn a_peer_that_can_not_be_reached_keeps_nobody_waiting() {
+        let mut line = Line::default();
+        line.push(outgoing(1, 30_000), 0).expect("there is room");
+        line.push(outgoing(2, 30_000), 0).expect("there is room");
+        assert_eq!(line.abandon(), [1, 2]);
+        assert!(line.is_idle());
+        assert_eq!(line.next_request_deadline(), None);
     }
 
     #[test]

@@ -85,14 +85,16 @@ async fn keep(event_loop: Rc<EventLoop>, peer: Peer, connection: Rc<Connection>)
             connection.arrived.notified().await;
         }
         connection.was_useful.set(false);
-        let ended = match connect(&peer).await {
-            Ok(stream) => exchange(&event_loop, stream, peer.lane, &connection).await,
-            Err(error) => Err(error),
+        let (ended, lost) = match connect(&peer).await {
+            Ok(stream) => {
+                let ended = exchange(&event_loop, stream, peer.lane, &connection).await;
+                (ended, connection.line.borrow_mut().lose())
+            }
+            Err(error) => (Err(error), connection.line.borrow_mut().abandon()),
         };
         if let Err(error) = ended {
             crate::debug!("{}:{} ({:?}): {error}", peer.host, peer.port, peer.lane);
         }
-        let lost = connection.line.borrow_mut().lose();
         lost.into_iter().for_each(|ticket| answer(&event_loop, ticket, None));
         backoff = if connection.was_useful.get() { BACKOFF_MS } else { (backoff * 2).min(BACKOFF_MS_MAX) };
         tokio::time::sleep(Duration::from_millis(backoff)).await;

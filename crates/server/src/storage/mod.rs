@@ -110,7 +110,7 @@ impl ConfigArgs {
 }
 
 /// Like Kafka's, one that no command line takes for a flag.
-fn random_uuid() -> Uuid {
+pub fn random_uuid() -> Uuid {
     loop {
         if let Some(uuid) = Uuid::from_random(rand::random(), rand::random()) {
             return uuid;

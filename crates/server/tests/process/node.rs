@@ -45,7 +45,7 @@ pub fn run(mut command: Command) -> Ended {
 }
 
 /// Waits for the end of a process, though not for ever.
-fn wait(child: &mut Child) -> Option<ExitStatus> {
+pub fn wait(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().expect("waited for") {
