@@ -15,6 +15,7 @@ mod groups;
 mod hostile;
 mod kafka_log;
 mod members;
+mod nemesis;
 mod players;
 mod quotas;
 mod schema;
@@ -52,6 +53,8 @@ enum Chore {
     Groups(groups::Options),
     /// Groups of real clients that grow, shrink and restart, with their histories checked
     Members(members::Options),
+    /// A cluster of real processes under real clients, while its nodes are killed, paused, cut off, and run out of disk
+    Nemesis(nemesis::Options),
     /// Frames that no client would send, while others are served
     Hostile(hostile::Options),
     /// A producer quota measured with Kafka's perf tool, and a client beside it that must not notice
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Chore::Compat(options) => compat::run(options),
         Chore::Groups(options) => groups::run(options),
         Chore::Members(options) => members::run(options),
+        Chore::Nemesis(options) => nemesis::run(options),
         Chore::Hostile(options) => hostile::run(options),
         Chore::Quotas(options) => quotas::run(&options),
         Chore::Telemetry(options) => telemetry::run(&options),

@@ -10,6 +10,7 @@ use crate::fixtures;
 use crate::hostile;
 use crate::kafka_log;
 use crate::members;
+use crate::nemesis;
 use crate::players::Protocol;
 use crate::quotas;
 use crate::steps::{self, Trouble, fresh_dir};
@@ -63,6 +64,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("from Apache Kafka to Ottla and back", exchange::check));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
+            add(part("a cluster under faults", with_nemesis));
             add(part("quotas", with_quotas));
             add(part("metrics of clients", with_telemetry));
             add(part("hostile frames", with_hostility));
@@ -130,6 +132,10 @@ fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {
 
 fn with_transactions() -> Result<(u32, u32), Trouble> {
     Ok(counted("eos", eos::kill_and_check(&eos::Options::smoke())?))
+}
+
+fn with_nemesis() -> Result<(u32, u32), Trouble> {
+    Ok(counted("nemesis", nemesis::plague_and_check(&nemesis::Options::smoke())?))
 }
 
 fn with_quotas() -> Result<(u32, u32), Trouble> {

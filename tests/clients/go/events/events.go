@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -64,3 +65,6 @@ func Must(err error, doing string) {
 		os.Exit(1)
 	}
 }
+
+// Seeds are the addresses of a list of bootstrap servers.
+func Seeds(bootstrap string) []string { return strings.Split(bootstrap, ",") }

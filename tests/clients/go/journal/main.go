@@ -1,7 +1,7 @@
 // A producer with a memory, for `cargo xtask crash`: what was acknowledged must be in the log, once, there, in order.
 //
-// Called as `journal BOOTSTRAP RATE`. Idempotent, acks=all, never giving up, it writes numbered records to eight partitions and
-// prints `acked N` as acknowledgements arrive. A line on its input stops it: it flushes, reads everything back and compares.
+// Called as `journal BOOTSTRAP RATE [BYTES]`. Idempotent, acks=all, never giving up, it writes numbered records (of 256 bytes, or as many
+// as it is told) to eight partitions and prints `acked N` as acknowledgements arrive, and `waited TIME MS` if one took long. A line on its input stops it: it flushes, reads everything back and compares.
 package main
 
 import (
@@ -18,13 +18,18 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"ottla/tests/clients/go/events"
 )
 
 const (
 	topic      = "journal"
 	partitions = 8
-	valueBytes = 256
+	// An acknowledgement that takes longer is told.
+	longWait = 500 * time.Millisecond
 )
+
+var valueBytes = 256
 
 // A ledger remembers one partition: the offset at which each number was acknowledged. Acknowledgements of one partition
 // come from one goroutine at a time, but not always the same one, hence the lock.
@@ -47,16 +52,20 @@ func main() {
 	bootstrap := os.Args[1]
 	rate, err := strconv.Atoi(os.Args[2])
 	must(err, "rate")
+	if len(os.Args) > 3 {
+		valueBytes, err = strconv.Atoi(os.Args[3])
+		must(err, "bytes")
+	}
 	ctx := context.Background()
 
 	plain := producer(bootstrap, kgo.NoCompression())
 	packed := producer(bootstrap, kgo.Lz4Compression())
 	admin := kadm.NewClient(plain)
-	_, err = admin.CreateTopic(ctx, partitions, 1, map[string]*string{"segment.bytes": ptr("33554432")}, topic)
+	_, err = admin.CreateTopic(ctx, partitions, -1, map[string]*string{"segment.bytes": ptr("33554432")}, topic)
 	must(err, "creating the topic")
 
 	var ledgers [partitions]ledger
-	var acked atomic.Int64
+	var acked, waited atomic.Int64
 	stop := make(chan struct{})
 	go func() {
 		bufio.NewReader(os.Stdin).ReadString('\n')
@@ -65,13 +74,16 @@ func main() {
 	go func() {
 		for last := int64(0); ; time.Sleep(5 * time.Millisecond) {
 			if now := acked.Load(); now != last {
+				if wait := time.Duration(waited.Swap(0)); wait > longWait {
+					fmt.Println("waited", events.Now(), wait.Milliseconds())
+				}
 				fmt.Println("acked", now)
 				last = now
 			}
 		}
 	}()
 
-	sent := write(ctx, rate, stop, [2]*kgo.Client{plain, packed}, &ledgers, &acked)
+	sent := write(ctx, rate, stop, [2]*kgo.Client{plain, packed}, &ledgers, &acked, &waited)
 	must(plain.Flush(ctx), "flush")
 	must(packed.Flush(ctx), "flush")
 	if !compare(ctx, bootstrap, sent, &ledgers) {
@@ -81,7 +93,7 @@ func main() {
 
 func producer(bootstrap string, codec kgo.CompressionCodec) *kgo.Client {
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap),
+		kgo.SeedBrokers(events.Seeds(bootstrap)...),
 		kgo.DefaultProduceTopic(topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(codec),
@@ -98,7 +110,7 @@ func producer(bootstrap string, codec kgo.CompressionCodec) *kgo.Client {
 
 // write offers records at the rate until it is told to stop, and returns how many went to each partition. When the broker
 // is away, Produce blocks at the bound of buffered records.
-func write(ctx context.Context, rate int, stop chan struct{}, clients [2]*kgo.Client, ledgers *[partitions]ledger, acked *atomic.Int64) [partitions]int {
+func write(ctx context.Context, rate int, stop chan struct{}, clients [2]*kgo.Client, ledgers *[partitions]ledger, acked, waited *atomic.Int64) [partitions]int {
 	var sent [partitions]int
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -113,6 +125,7 @@ func write(ctx context.Context, rate int, stop chan struct{}, clients [2]*kgo.Cl
 			number := sent[partition]
 			sent[partition]++
 			record := &kgo.Record{Partition: int32(partition), Value: value(partition, number)}
+			begun := time.Now()
 			clients[partition%2].Produce(ctx, record, func(record *kgo.Record, err error) {
 				ledger := &ledgers[record.Partition]
 				if err != nil {
@@ -123,6 +136,11 @@ func write(ctx context.Context, rate int, stop chan struct{}, clients [2]*kgo.Cl
 					return
 				}
 				ledger.acknowledged(number, record.Offset)
+				for took := int64(time.Since(begun)); ; {
+					if before := waited.Load(); took <= before || waited.CompareAndSwap(before, took) {
+						break
+					}
+				}
 				acked.Add(1)
 			})
 		}
@@ -142,7 +160,7 @@ func value(partition, number int) []byte {
 
 // compare consumes all partitions to their ends. Every complaint is one line; the last line is the summary.
 func compare(ctx context.Context, bootstrap string, sent [partitions]int, ledgers *[partitions]ledger) bool {
-	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topic),
+	client, err := kgo.NewClient(kgo.SeedBrokers(events.Seeds(bootstrap)...), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxPartitionBytes(8<<20))
 	must(err, "new client")
 	defer client.Close()

@@ -28,7 +28,7 @@ func main() {
 		}
 	}
 	options := []kgo.Opt{
-		kgo.SeedBrokers(bootstrap), kgo.ClientID(client), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.SeedBrokers(events.Seeds(bootstrap)...), kgo.ClientID(client), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(ownership("assigned")), kgo.OnPartitionsRevoked(ownership("revoked")),
 		kgo.OnPartitionsLost(ownership("lost")), kgo.MetadataMinAge(10 * time.Millisecond), kgo.MetadataMaxAge(500 * time.Millisecond),

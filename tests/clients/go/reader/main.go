@@ -21,7 +21,7 @@ func main() {
 	bootstrap, client, mode, topics := os.Args[1], os.Args[2], os.Args[3], os.Args[4:]
 	log := events.New(client)
 	reader, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap), kgo.ClientID(client), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords(),
+		kgo.SeedBrokers(events.Seeds(bootstrap)...), kgo.ClientID(client), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords(),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(100*time.Millisecond),
 	)

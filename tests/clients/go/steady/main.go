@@ -29,7 +29,7 @@ func main() {
 	events.Must(err, "rate")
 	log, finish := events.New(client), events.Finish()
 	producer, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap), kgo.ClientID(client), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.SeedBrokers(events.Seeds(bootstrap)...), kgo.ClientID(client), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(2000), kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.StopProducerOnDataLossDetected(),
 		kgo.UnknownTopicRetries(-1),
@@ -72,7 +72,7 @@ func create(client *kgo.Client, pairs []string) []place {
 		partitions, err := strconv.Atoi(pairs[i+1])
 		events.Must(err, "partitions")
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		_, err = kadm.NewClient(client).CreateTopic(ctx, int32(partitions), 1, nil, pairs[i])
+		_, err = kadm.NewClient(client).CreateTopic(ctx, int32(partitions), -1, nil, pairs[i])
 		cancel()
 		if !errors.Is(err, kerr.TopicAlreadyExists) {
 			events.Must(err, "creating "+pairs[i])
