@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long the group is left alone before one leaves: new assignments of a KIP-848 group are a second apart, whoever asks for them.
 const REST: Duration = Duration::from_millis(1500);
-/// How much less than the broker the members count for the scheduler.
-const MEEKNESS: i32 = 5;
+/// How little the members count for the scheduler (`nice`).
+const MEEKNESS: i32 = 19;
 /// How long the group may take to settle.
 const SETTLE: Duration = Duration::from_secs(120);
 
@@ -77,7 +77,6 @@ impl Load {
             for index in 0..count {
                 let table = &table;
                 let member = move || {
-                    // They stand for programs on other machines: the broker and the producer that is watched come first.
                     let meek = rustix::process::nice(MEEKNESS).map_err(io::Error::from);
                     let outcome = meek.and_then(|_| match protocol {
                         Protocol::Classic => classic(bootstrap, index, table),

@@ -1,10 +1,14 @@
-//! Every deadline of the coordinator in one ordered set. A key has at most one deadline; scheduling again moves it.
+//! Every deadline of the coordinator in the order of time. A key has at most one deadline; scheduling again moves it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
 /// What happens at a deadline.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum TimerKey {
     /// Look for offsets that may go: expired ones and those of deleted topics.
     CleanUp,
@@ -37,21 +41,34 @@ impl TimerKey {
     }
 }
 
+/// Keys are only ever looked up, so no order of theirs is observed; of those that are due at the same time the first is who was there first.
+type ByKey = HashMap<TimerKey, Place, BuildHasherDefault<DefaultHasher>>;
+
+/// Where a deadline stands: when it is, and how many were set before it.
+type Place = (i64, u64);
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timers {
-    by_key: BTreeMap<TimerKey, i64>,
-    by_time: BTreeSet<(i64, TimerKey)>,
+    by_key: ByKey,
+    by_time: BTreeMap<Place, TimerKey>,
+    count: u64,
 }
 
 impl Timers {
     pub(crate) fn schedule(&mut self, key: TimerKey, at: i64) {
-        if let Some(old) = self.by_key.insert(key.clone(), at) {
-            if old == at {
-                return;
+        let place = (at, self.count);
+        match self.by_key.entry(key) {
+            Entry::Occupied(entry) if entry.get().0 == at => return,
+            Entry::Occupied(mut entry) => {
+                let key = self.by_time.remove(&entry.insert(place));
+                self.by_time.insert(place, key.expect("each key has one deadline"));
             }
-            self.by_time.remove(&(old, key.clone()));
+            Entry::Vacant(entry) => {
+                self.by_time.insert(place, entry.key().clone());
+                entry.insert(place);
+            }
         }
-        self.by_time.insert((at, key));
+        self.count += 1;
     }
 
     /// Lets a deadline that is set already stand.
@@ -62,8 +79,8 @@ impl Timers {
     }
 
     pub(crate) fn cancel(&mut self, key: &TimerKey) {
-        if let Some(at) = self.by_key.remove(key) {
-            self.by_time.remove(&(at, key.clone()));
+        if let Some(place) = self.by_key.remove(key) {
+            self.by_time.remove(&place);
         }
     }
 
@@ -72,7 +89,7 @@ impl Timers {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<i64> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.by_time.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Takes the earliest timer whose time has come.
@@ -88,7 +105,7 @@ impl Timers {
 
     /// Takes the earliest timer if its time has come and `wanted` says so.
     pub(crate) fn pop_due_if(&mut self, now: i64, wanted: impl Fn(&TimerKey) -> bool) -> Option<TimerKey> {
-        let (_, key) = self.by_time.first()?;
+        let (_, key) = self.by_time.first_key_value()?;
         if wanted(key) { self.pop_due(now) } else { None }
     }
 

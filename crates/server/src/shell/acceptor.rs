@@ -58,6 +58,8 @@ pub async fn accept(event_loop: Rc<EventLoop>, listening: Listening) {
                 } else if let Err(error) = place(&event_loop, stream, peer, &listening.name) {
                     crate::debug!("a connection of {peer} ended while it was accepted: {error}");
                 }
+                // However many knock at once, those who are in are served between them.
+                tokio::task::yield_now().await;
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {

@@ -22,6 +22,7 @@ use super::frames::{FrameError, FrameReader, Next};
 use super::outbox::{NextRead, Outbox};
 use super::pipeline::Pipeline;
 use super::slab::Key;
+use super::turnstile;
 
 /// Bytes of answers that may wait, for their turn or for the socket, before requests are no longer handled.
 const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -63,6 +64,8 @@ struct Task {
     connection: Connection,
     reader: FrameReader,
     outbox: Outbox,
+    /// Whether others go first, as its last request has it.
+    gives_way: bool,
     /// Whether the connection ends as soon as the answers before the refused request are sent.
     is_refused: bool,
     /// Since when the large request that is on its way is.
@@ -85,6 +88,7 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
         connection,
         reader,
         outbox: Outbox::default(),
+        gives_way: false,
         is_refused: false,
         large_since: None,
         waits_for_peer: false,
@@ -97,6 +101,9 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
 impl Task {
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<End> {
         self.pipeline.set_waker(context.waker());
+        if self.gives_way && !self.pipeline.passes(|| self.event_loop.queue(self.key)) {
+            return Poll::Pending;
+        }
         self.waits_for_peer = false;
         let pipeline = Rc::clone(&self.pipeline);
         // What arises in a turn is seen by this turn.
@@ -184,6 +191,7 @@ impl Task {
         let token =
             Token { shard: self.event_loop.index, connection, generation, slot: self.pipeline.open() };
         self.large_since = None;
+        self.gives_way = turnstile::gives_way(&frame);
         self.event_loop.on_frame(&mut self.connection, frame, token);
     }
 

@@ -29,6 +29,7 @@ use super::peers::Peers;
 use super::pipeline::{Meter, Pipeline};
 use super::slab::{Key, Slab};
 use super::timers::{Timer, Timers};
+use super::turnstile::Turnstile;
 
 /// How long a peer may leave a request half sent, or an answer not taken, before its connection is closed.
 const STUCK_MS_MAX: Millis = 30_000;
@@ -45,6 +46,7 @@ pub struct EventLoop {
     gather: RefCell<Gather>,
     /// Something is gathered.
     gathered: Notify,
+    turnstile: Turnstile,
     timers: RefCell<Timers>,
     /// An earlier deadline came up than the one that is waited for.
     rearm: Notify,
@@ -69,6 +71,7 @@ pub fn run(node: Arc<Node>, index: u16, listening: Vec<Listening>) {
             connections: RefCell::default(),
             gather: RefCell::default(),
             gathered: Notify::new(),
+            turnstile: Turnstile::default(),
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),
@@ -88,6 +91,7 @@ pub fn run(node: Arc<Node>, index: u16, listening: Vec<Listening>) {
         }
         spawn_local(Rc::clone(&event_loop).keep_time());
         spawn_local(Rc::clone(&event_loop).append_at_ends());
+        spawn_local(Rc::clone(&event_loop).let_in());
         event_loop.receive().await;
     });
 }
@@ -176,6 +180,25 @@ impl EventLoop {
             }
         }
         self.node.perform(effects, Some(self));
+    }
+
+    /// Has a connection stand in line that lets others go first.
+    pub fn queue(&self, key: Key) {
+        self.turnstile.queue(key, self.node.clock.now());
+    }
+
+    /// Lets in those who stand in line, and between them looks at the sockets and serves everybody else.
+    async fn let_in(self: Rc<Self>) {
+        loop {
+            self.turnstile.wait().await;
+            for key in self.turnstile.take(self.node.clock.now()) {
+                if let Some(pipeline) = self.pipeline(key) {
+                    pipeline.let_in();
+                }
+            }
+            // Goes on when the sockets were polled and whoever was ready has had a turn.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Calls what is due, and sleeps until the next deadline.
@@ -457,6 +480,7 @@ mod tests {
             connections: RefCell::default(),
             gather: RefCell::default(),
             gathered: Notify::new(),
+            turnstile: Turnstile::default(),
             timers: RefCell::default(),
             rearm: Notify::new(),
             is_stopping: Cell::new(false),

@@ -29,6 +29,7 @@ mod pool;
 mod slab;
 mod slots;
 mod timers;
+mod turnstile;
 
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -27,6 +27,7 @@ pub struct Pipeline {
     is_closing: Cell<bool>,
     is_refusing: Cell<bool>,
     is_held: Cell<bool>,
+    passage: Cell<Passage>,
     muted_until: Cell<Option<Millis>>,
     has_unsent: Cell<bool>,
     waits_for_peer: Cell<bool>,
@@ -35,6 +36,18 @@ pub struct Pipeline {
     last_progress: Cell<Millis>,
     /// Requests in flight whose time counts, in their order.
     meters: RefCell<VecDeque<Meter>>,
+}
+
+/// How a connection that gives way stands to the turnstile.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    /// It has to queue before its next turn.
+    #[default]
+    Outside,
+    /// It stands in line.
+    Queueing,
+    /// Its next turn may be had.
+    LetIn,
 }
 
 /// How long the broker worked on a request.
@@ -146,6 +159,22 @@ impl Pipeline {
     /// Has requests handed over again.
     pub fn resume(&self) {
         self.is_held.set(false);
+        self.wake();
+    }
+
+    /// Whether a connection that gives way may have its turn now. If not it has to stand in line, and `queue` is called unless it does.
+    pub fn passes(&self, queue: impl FnOnce()) -> bool {
+        let passage = self.passage.get();
+        self.passage.set(if passage == Passage::LetIn { Passage::Outside } else { Passage::Queueing });
+        if passage == Passage::Outside {
+            queue();
+        }
+        passage == Passage::LetIn
+    }
+
+    /// Lets a connection that stands in line have its turn.
+    pub fn let_in(&self) {
+        self.passage.set(Passage::LetIn);
         self.wake();
     }
 
