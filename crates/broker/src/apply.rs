@@ -37,6 +37,8 @@ impl Broker {
         self.image.store(Arc::new(image.clone()));
         self.serve_if_unfenced(image, out);
         self.advance_fetchers(now, out);
+        // Who died is not waited for.
+        self.advance_deletions(out);
         self.tell_groups_of_topics(image, delta, now, out);
         // Groups first: transactions that end may have offsets to decide.
         let group = |index| self.group_coordinator(index, now);

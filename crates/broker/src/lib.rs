@@ -4,7 +4,7 @@
 //! looks at a clock. What has to wait (a flush, a cold read, a deadline) leaves as an effect and comes back as a call. The same object
 //! runs in the simulator, where the effects are performed on a simulated disk and clock.
 //!
-//! Locks, from the outermost: the quorum, a group coordinator, a partition, the purgatory. None is held while another thread is
+//! Locks, from the outermost: the quorum, a group coordinator, a deletion that waits, a partition, the purgatory. None is held while another thread is
 //! waited for, and waiters are woken outside all of them.
 
 mod api;

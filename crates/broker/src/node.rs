@@ -12,6 +12,7 @@ use ottla_metadata::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_metadata::{Delta, Image};
 use ottla_protocol::ErrorCode;
 
+use crate::api::delete_records::Deletions;
 use crate::api::produce::Gather;
 use crate::api::{self, Circumstance};
 use crate::call::Deferred;
@@ -58,6 +59,8 @@ pub struct Broker {
     pub(crate) coordinator_seed: u64,
     pub(crate) sessions: Sessions,
     pub(crate) purgatory: Purgatory,
+    /// Deletions of records that wait for followers.
+    pub(crate) deletions: Deletions,
     pub(crate) quotas: ClientQuotas,
     /// Who wants to hear what this node has to say.
     pub(crate) loggers: Arc<Loggers>,
@@ -118,6 +121,7 @@ impl Broker {
         match self.purgatory.find(token) {
             Some(Waiting::Fetch(fetch)) => api::fetch::advance(self, &fetch, false, now, out),
             Some(Waiting::Produce(produce)) => produce.on_timed_out(self, out),
+            Some(Waiting::Deletion(deletion)) => deletion.on_timed_out(self, out),
             None => {}
         }
     }
@@ -243,6 +247,7 @@ impl Broker {
             match waiting {
                 Waiting::Fetch(fetch) => fetch.forget(),
                 Waiting::Produce(produce) => produce.forget(),
+                Waiting::Deletion(deletion) => deletion.forget(),
             }
         }
     }

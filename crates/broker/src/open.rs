@@ -134,6 +134,7 @@ impl Broker {
                 dice.roll(),
             ),
             purgatory: Purgatory::new(),
+            deletions: Default::default(),
             quotas: ClientQuotas::new(Windows::of(config.quotas.clients)),
             loggers,
             telemetry: config.telemetry.listen.as_ref().map(|_| {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_protocol::records::BatchHeader;
-use ottla_protocol::{Chain, ErrorCode, Uuid};
+use ottla_protocol::{ErrorCode, Uuid};
 use ottla_storage::{Admission, AppendError, AppendOrigin, CloseSync, FlushDone, Log};
 
 use crate::api::fetch::PendingFetch;
@@ -25,10 +25,12 @@ mod append;
 mod disk;
 mod following;
 mod leading;
+mod reading;
 mod upkeep;
 
 use leading::Leading;
 pub(crate) use leading::{FollowerFetch, Proposal};
+pub(crate) use reading::{PartitionRead, ReadRequest};
 
 /// What all partitions of a topic share.
 #[derive(Debug)]
@@ -182,33 +184,8 @@ pub(crate) struct Positions {
     pub log_start_offset: i64,
     pub log_end_offset: i64,
     pub leader_epoch: i32,
-}
-
-/// What one partition gives to a fetch.
-#[derive(Debug)]
-pub(crate) struct PartitionRead {
-    pub error: ErrorCode,
-    pub positions: Option<Positions>,
-    pub records: Chain,
-    pub aborted: Vec<(i64, i64)>,
-    pub diverging: Option<(i32, i64)>,
-    /// Who is woken by what a follower's fetch says, and whether that follower should be in the ISR.
-    pub wakes: Wakes,
-    pub has_proposal: bool,
-}
-
-impl PartitionRead {
-    pub fn failed(error: ErrorCode) -> Self {
-        PartitionRead {
-            error,
-            positions: None,
-            records: Chain::default(),
-            aborted: Vec::new(),
-            diverging: None,
-            wakes: Wakes::default(),
-            has_proposal: false,
-        }
-    }
+    /// Where the records of this leader's epoch begin; 0 where nobody leads.
+    pub epoch_start_offset: i64,
 }
 
 /// Why an append was refused.
@@ -218,24 +195,6 @@ pub(crate) enum AppendRefusal {
     /// The coordinator of its transaction did not agree.
     Unverified(ErrorCode),
     Invalid(AppendError),
-}
-
-/// A request to read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadRequest {
-    pub offset: i64,
-    pub max_bytes: usize,
-    pub current_leader_epoch: i32,
-    pub last_fetched_epoch: i32,
-    pub committed_only: bool,
-    /// The first batch comes whole even if it is larger than `max_bytes` (KIP-74).
-    pub at_least_one: bool,
-    /// Whether the caller may wait for the disk.
-    pub may_wait: bool,
-    /// A follower reads up to the log's end.
-    pub by_follower: bool,
-    /// Who it is, when its fetch is looked at for the first time: a fetch is a receipt once.
-    pub receipt: Option<FollowerFetch>,
 }
 
 impl Partition {
@@ -383,124 +342,6 @@ impl Partition {
             }
         }
         (settled, wakes)
-    }
-
-    /// Reads committed records. `None`: the disk is needed and the caller may not wait for it.
-    pub(crate) fn read(&self, request: ReadRequest, now: Millis) -> Option<PartitionRead> {
-        let mut core = self.lock();
-        if let Err(error) = core.check_leader(request.current_leader_epoch) {
-            return Some(PartitionRead::failed(error));
-        }
-        if !core.is_at_hand() {
-            if !request.may_wait {
-                return None;
-            }
-            drop(core);
-            if let Err(error) = self.settle(now) {
-                return Some(PartitionRead::failed(error));
-            }
-            core = self.lock();
-        }
-        core.used = true;
-        let positions = match core.positions() {
-            Ok(positions) => positions,
-            Err(error) => return Some(PartitionRead::failed(error)),
-        };
-        let mut read = PartitionRead { positions: Some(positions), ..PartitionRead::failed(ErrorCode::None) };
-        if request.last_fetched_epoch >= 0 {
-            let log = core.log(self, now);
-            let log = match log {
-                Ok(log) => log,
-                Err(error) => return Some(PartitionRead::failed(error)),
-            };
-            match log.end_offset_for_epoch(request.last_fetched_epoch) {
-                Some((epoch, end)) if epoch < request.last_fetched_epoch || end < request.offset => {
-                    read.diverging = Some((epoch, end));
-                    return Some(read);
-                }
-                Some(_) => {}
-                None => return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange)),
-            }
-        }
-        if request.offset < positions.log_start_offset || request.offset > positions.log_end_offset {
-            return Some(PartitionRead::failed(ErrorCode::OffsetOutOfRange));
-        }
-        let bound = match request.by_follower {
-            true => positions.log_end_offset,
-            false if request.committed_only => positions.last_stable_offset,
-            false => positions.high_watermark,
-        };
-        if request.offset >= bound {
-            if let Some(log) = core.log.as_mut() {
-                log.expect_reader();
-            }
-            core.take_receipt(&request, &mut read, now);
-            return Some(read);
-        }
-        let (offset, max_bytes, one) = (request.offset, request.max_bytes, request.at_least_one);
-        let log = core.log.as_mut().expect("what is committed is in an open log");
-        let cached = log.read_now(offset, max_bytes, bound, one);
-        if cached.as_ref().is_some_and(|slice| slice.next_offset >= bound) {
-            log.expect_reader();
-        }
-        let slice = match cached {
-            Some(slice) => slice,
-            None if !request.may_wait => return None,
-            None => loop {
-                let swaps = core.log.as_ref().map(Log::swaps);
-                drop(core);
-                let slice = match self.read_disk(offset, max_bytes, bound, one) {
-                    Ok(slice) => slice,
-                    Err(error) => return Some(PartitionRead::failed(error)),
-                };
-                core = self.lock();
-                // With a segment that was compacted meanwhile, the list of its aborted transactions went as well.
-                if swaps == core.log.as_ref().map(Log::swaps) {
-                    break slice;
-                }
-            },
-        };
-        if let (true, Some(log)) = (request.committed_only, core.log.as_ref()) {
-            read.aborted = log.aborted_transactions(offset, slice.next_offset);
-        }
-        read.records = slice.records;
-        core.take_receipt(&request, &mut read, now);
-        Some(read)
-    }
-
-    /// Parks a fetch here, unless the high watermark is no longer the one that the fetch saw. Data that waits for a flush is hurried.
-    pub(crate) fn park(
-        self: &Arc<Self>,
-        fetch: &Arc<PendingFetch>,
-        seen: Positions,
-        by_follower: bool,
-        now: Millis,
-        out: &mut Effects,
-    ) -> bool {
-        let mut core = self.lock();
-        if by_follower {
-            // It is woken by the append itself, not by a timer.
-            let end = core.log.as_ref().map_or(0, Log::log_end_offset);
-            if end == seen.log_end_offset && core.role == Role::Leader {
-                core.replica_fetches.retain(|fetch| !fetch.is_answered());
-                core.replica_fetches.push(fetch.clone());
-                return true;
-            }
-            return false;
-        }
-        if core.high_watermark != seen.high_watermark {
-            return false;
-        }
-        if core.fetches.len() >= 2 * core.fetches_purged_len.max(8) {
-            core.fetches.retain(|fetch| !fetch.is_answered());
-            core.fetches_purged_len = core.fetches.len();
-        }
-        core.fetches.push(fetch.clone());
-        if let Some(log) = core.log.as_mut() {
-            log.expect_reader();
-        }
-        core.plan_flush(self, true, now, out);
-        true
     }
 
     /// Positions for ListOffsets and friends. Waits for the disk unless the log [is at hand](Partition::is_at_hand).
@@ -691,9 +532,11 @@ impl Core {
                 log_start_offset: 0,
                 log_end_offset: 0,
                 leader_epoch: self.leader_epoch,
+                epoch_start_offset: 0,
             });
         }
         let (high_watermark, leader_epoch) = (self.high_watermark, self.leader_epoch);
+        let epoch_start_offset = self.leading.as_ref().map_or(0, |leading| leading.epoch_start_offset);
         let log = self.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
         Ok(Positions {
             high_watermark,
@@ -701,6 +544,7 @@ impl Core {
             log_start_offset: log.log_start_offset(),
             log_end_offset: log.log_end_offset(),
             leader_epoch,
+            epoch_start_offset,
         })
     }
 

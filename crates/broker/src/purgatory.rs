@@ -1,11 +1,12 @@
 //! Requests that wait, findable by their token: for the deadline that the shell brings, and for the connection that goes away.
 //!
-//! The waiting things themselves sit where their condition is (a fetch on its partitions, a produce on its high watermarks); this is
+//! The waiting things themselves sit where their condition is (a fetch on its partitions, a produce on its high watermarks, a deletion among the node's); this is
 //! only the index over them, one short lock for each loop of the shell.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use crate::api::delete_records::PendingDeletion;
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::PendingProduce;
 use crate::effect::Token;
@@ -15,6 +16,7 @@ use crate::sessions::lock;
 pub(crate) enum Waiting {
     Fetch(Arc<PendingFetch>),
     Produce(Arc<PendingProduce>),
+    Deletion(Arc<PendingDeletion>),
 }
 
 #[derive(Debug)]
@@ -45,6 +47,11 @@ impl Purgatory {
     pub fn enter_produce(&self, produce: &Arc<PendingProduce>) {
         let token = produce.reply().token;
         lock(self.stripe(token)).insert(token, Waiting::Produce(produce.clone()));
+    }
+
+    pub fn enter_deletion(&self, deletion: &Arc<PendingDeletion>) {
+        let token = deletion.reply().token;
+        lock(self.stripe(token)).insert(token, Waiting::Deletion(deletion.clone()));
     }
 
     pub fn leave(&self, token: Token) {

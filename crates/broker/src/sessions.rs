@@ -23,6 +23,8 @@ pub(crate) struct Wanted {
     pub topic_id: Uuid,
     pub index: i32,
     pub fetch_offset: i64,
+    /// Where the log of a follower begins.
+    pub log_start_offset: i64,
     pub max_bytes: i32,
     pub current_leader_epoch: i32,
     pub last_fetched_epoch: i32,
@@ -250,6 +252,7 @@ mod tests {
             topic_id: Uuid::ZERO,
             index,
             fetch_offset: offset,
+            log_start_offset: -1,
             max_bytes: 1 << 20,
             current_leader_epoch: -1,
             last_fetched_epoch: -1,

@@ -95,6 +95,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
                 topic_id: topic.topic_id,
                 index: partition.partition,
                 fetch_offset: partition.fetch_offset,
+                log_start_offset: partition.log_start_offset,
                 max_bytes: partition.partition_max_bytes,
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
@@ -162,7 +163,7 @@ pub(crate) fn follower_of(broker: &Broker, request: &FetchRequest<'_>) -> Option
         let known = image.broker(NodeId(id));
         let is_eligible =
             known.is_some_and(|it| it.is_active() && (broker_epoch < 0 || it.broker_epoch == broker_epoch));
-        FollowerFetch { id, broker_epoch, is_eligible }
+        FollowerFetch { id, broker_epoch, log_start_offset: -1, is_eligible }
     })
 }
 
@@ -184,7 +185,7 @@ pub(crate) fn advance(
             return;
         };
         let bytes: usize = reads.iter().map(|read| read.records.len()).sum();
-        let notable = reads.iter().any(|read| read.error != ErrorCode::None || read.diverging.is_some());
+        let notable = fetch.targets.iter().zip(&reads).any(|(target, read)| is_notable(fetch, target, read));
         let enough = i64::try_from(bytes).unwrap_or(i64::MAX) >= fetch.min_bytes;
         if enough || notable || reads.is_empty() || now >= fetch.deadline {
             return answer(broker, fetch, reads, now, out);
@@ -207,6 +208,17 @@ pub(crate) fn advance(
     }
 }
 
+/// Whether there is something to tell other than records.
+fn is_notable(fetch: &PendingFetch, target: &Target, read: &PartitionRead) -> bool {
+    let Some(positions) = read.positions.filter(|_| read.error == ErrorCode::None) else { return true };
+    // A follower's log shall begin where the leader's does, and can: all that goes is committed, and it has it.
+    let (theirs, ours) = (target.wanted.log_start_offset, positions.log_start_offset);
+    let is_left_behind = fetch.follower.is_some()
+        && (0..ours).contains(&theirs)
+        && ours <= positions.high_watermark.min(target.wanted.fetch_offset);
+    read.diverging.is_some() || is_left_behind
+}
+
 /// Reads every partition once. `None`: a reader thread is needed.
 fn look(
     broker: &Broker,
@@ -221,6 +233,7 @@ fn look(
     let receipt = fetch.follower.filter(|_| !fetch.was_receipted.load(Ordering::Acquire));
     let mut left = fetch.max_bytes;
     let mut at_least_one = true;
+    let mut has_later_start = false;
     let mut reads = Vec::with_capacity(fetch.targets.len());
     for target in &fetch.targets {
         let mut read = match &target.partition {
@@ -235,7 +248,10 @@ fn look(
                     at_least_one,
                     may_wait,
                     by_follower: fetch.follower.is_some(),
-                    receipt,
+                    receipt: receipt.map(|from| FollowerFetch {
+                        log_start_offset: target.wanted.log_start_offset,
+                        ..from
+                    }),
                 },
                 now,
             )?,
@@ -245,12 +261,16 @@ fn look(
             if read.has_proposal {
                 broker.propose_isr(partition, now, out);
             }
+            has_later_start |= read.begins_later;
         }
         left = left.saturating_sub(read.records.len());
         at_least_one &= read.records.is_empty();
         reads.push(read);
     }
     fetch.was_receipted.store(true, Ordering::Release);
+    if has_later_start {
+        broker.advance_deletions(out);
+    }
     Some(reads)
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Special timestamps: -1 latest, -2 earliest, -3 of the largest timestamp (v7, KIP-734), -4 earliest on local disk (v8), -5 latest in
 //! remote storage (v9), -6 earliest not yet in remote storage (v11). Without remote storage the last two are unknown: offset -1.
+//!
+//! A leader that was just elected does not know yet what is committed: until it does, consumers that ask for the end are told to come again
+//! (v5, KIP-207).
 
 use std::collections::BTreeSet;
 
@@ -25,6 +28,10 @@ const UNKNOWN: (i64, i64, i32) = (-1, -1, -1);
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// `replica_id` of a consumer.
+const CONSUMER: i32 = -1;
+/// First version whose clients know OFFSET_NOT_AVAILABLE.
+const FIRST_NOT_AVAILABLE_VERSION: i16 = 5;
 /// First version whose answer carries leader epochs.
 const FIRST_EPOCH_VERSION: i16 = 4;
 
@@ -44,7 +51,11 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ListOffsetsR
         return call.on_reader_thread();
     }
     let table = broker.topics();
-    let committed_only = request.isolation_level == 1;
+    let reader = match (request.replica_id, request.isolation_level) {
+        (CONSUMER, 1) => Reader::OfCommitted,
+        (CONSUMER, _) => Reader::OfAll,
+        _ => Reader::Replica,
+    };
     let mut seen = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -53,7 +64,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ListOffsetsR
                 return failed(asked, ErrorCode::InvalidRequest);
             }
             match table.partition_by_name(&topic.name, asked.partition_index) {
-                Ok(partition) => list(&partition, asked, committed_only, call.reply.version, call.now),
+                Ok(partition) => list(&partition, asked, reader, call.reply.version, call.now),
                 Err(error) => failed(asked, error),
             }
         };
@@ -66,7 +77,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ListOffsetsR
 fn list(
     partition: &Partition,
     asked: &ListOffsetsPartition,
-    committed_only: bool,
+    reader: Reader,
     version: i16,
     now: i64,
 ) -> ListOffsetsPartitionResponse {
@@ -81,17 +92,22 @@ fn list(
         return failed(asked, ErrorCode::UnsupportedVersion);
     }
     let found = match asked.timestamp {
-        MAX_TIMESTAMP => look_up(partition, asked, Lookup::MaxTimestamp, committed_only, now),
-        timestamp @ 0.. => look_up(partition, asked, Lookup::Timestamp(timestamp), committed_only, now),
-        _ => partition.with_log(asked.current_leader_epoch, now, |log, positions| match asked.timestamp {
-            LATEST => (bound(positions, committed_only), -1, log.latest_epoch().unwrap_or(-1)),
-            EARLIEST | EARLIEST_LOCAL => {
-                let start = positions.log_start_offset;
-                (start, -1, log.epoch_at(start).unwrap_or(-1))
-            }
-            // Nothing is in remote storage.
-            _ => UNKNOWN,
-        }),
+        MAX_TIMESTAMP => look_up(partition, asked, Lookup::MaxTimestamp, reader, now),
+        timestamp @ 0.. => look_up(partition, asked, Lookup::Timestamp(timestamp), reader, now),
+        _ => partition
+            .with_log(asked.current_leader_epoch, now, |log, positions| match asked.timestamp {
+                LATEST => {
+                    reader.check(positions)?;
+                    Ok((reader.bound(positions), -1, log.latest_epoch().unwrap_or(-1)))
+                }
+                EARLIEST | EARLIEST_LOCAL => {
+                    let start = positions.log_start_offset;
+                    Ok((start, -1, log.epoch_at(start).unwrap_or(-1)))
+                }
+                // Nothing is in remote storage.
+                _ => Ok(UNKNOWN),
+            })
+            .flatten(),
     };
     match found {
         Ok((offset, timestamp, leader_epoch)) => ListOffsetsPartitionResponse {
@@ -101,6 +117,9 @@ fn list(
             offset,
             leader_epoch: if version >= FIRST_EPOCH_VERSION { leader_epoch } else { -1 },
         },
+        Err(ErrorCode::OffsetNotAvailable) if version < FIRST_NOT_AVAILABLE_VERSION => {
+            failed(asked, ErrorCode::LeaderNotAvailable)
+        }
         Err(error) => failed(asked, error),
     }
 }
@@ -110,16 +129,44 @@ fn look_up(
     partition: &Partition,
     asked: &ListOffsetsPartition,
     lookup: Lookup,
-    committed_only: bool,
+    reader: Reader,
     now: i64,
 ) -> Result<(i64, i64, i32), ErrorCode> {
     let (found, positions) = partition.lookup(asked.current_leader_epoch, lookup, now)?;
-    let found = found.filter(|found| found.offset < bound(positions, committed_only));
+    let is_beyond = found.as_ref().is_some_and(|found| found.offset >= reader.bound(positions));
+    if is_beyond {
+        reader.check(positions)?;
+    }
+    let found = found.filter(|_| !is_beyond);
     Ok(found.map_or(UNKNOWN, |found| (found.offset, found.timestamp, found.leader_epoch)))
 }
 
-fn bound(positions: Positions, committed_only: bool) -> i64 {
-    if committed_only { positions.last_stable_offset } else { positions.high_watermark }
+/// Who asks, and so what there is for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// A consumer, of decided transactions only.
+    OfCommitted,
+    /// A consumer.
+    OfAll,
+    /// A follower, or a tool that looks at replicas.
+    Replica,
+}
+
+impl Reader {
+    fn bound(self, positions: Positions) -> i64 {
+        match self {
+            Reader::OfCommitted => positions.last_stable_offset,
+            Reader::OfAll => positions.high_watermark,
+            Reader::Replica => positions.log_end_offset,
+        }
+    }
+
+    /// What a leader knows to be committed may be old when it is elected: a consumer that was told of more by its predecessor must not be
+    /// told less now (KIP-207).
+    fn check(self, positions: Positions) -> Result<(), ErrorCode> {
+        let is_known = positions.high_watermark >= positions.epoch_start_offset;
+        if is_known || self == Reader::Replica { Ok(()) } else { Err(ErrorCode::OffsetNotAvailable) }
+    }
 }
 
 fn failed(asked: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse {

@@ -169,6 +169,20 @@ impl Partition {
         log.advance_log_start_offset(to).ok()
     }
 
+    /// Below it no living replica has a record, if this node leads.
+    pub(crate) fn low_watermark(&self, is_alive: impl Fn(i32) -> bool) -> Result<i64, ErrorCode> {
+        let core = self.lock();
+        core.check_leader(-1)?;
+        let start = core.log.as_ref().map_or(0, Log::log_start_offset);
+        let leading = core.leading.as_ref().ok_or(ErrorCode::NotLeaderOrFollower)?;
+        Ok(leading.low_watermark(start, is_alive))
+    }
+
+    /// Fetches of followers that wait here for records look again: there is something else to tell them.
+    pub(crate) fn wake_followers(&self) -> Wakes {
+        Wakes { fetches: std::mem::take(&mut self.lock().replica_fetches), ..Wakes::default() }
+    }
+
     /// Cuts off what the leader of that epoch does not have. Returns whether the recovery point fell. Waits for the disk.
     pub(crate) fn cut_off(&self, leader_epoch: i32, theirs: (i32, i64), now: Millis) -> Result<bool, ()> {
         let core = &mut *self.lock();
@@ -257,7 +271,11 @@ impl Core {
     /// one that has to be repeated on another thread.
     pub(super) fn take_receipt(&mut self, request: &ReadRequest, read: &mut PartitionRead, now: Millis) {
         if let Some(from) = request.receipt {
+            let start_of =
+                |core: &Core| core.leading.as_ref().map_or(-1, |leading| leading.start_of(from.id));
+            let before = start_of(self);
             read.has_proposal = self.on_receipt(from, request.offset, now, &mut read.wakes);
+            read.begins_later = start_of(self) > before;
             read.positions = self.positions().ok();
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Leading {
 #[derive(Debug, Clone, Copy)]
 struct Progress {
     log_end_offset: i64,
+    /// Where its log begins; -1 until it said so in this epoch.
+    log_start_offset: i64,
     broker_epoch: i64,
     fetched_at: Millis,
     /// The end of the leader's log then.
@@ -55,6 +57,8 @@ pub(crate) struct Proposal {
 pub(crate) struct FollowerFetch {
     pub id: i32,
     pub broker_epoch: i64,
+    /// Where its log of the partition begins.
+    pub log_start_offset: i64,
     /// Whether the broker may be in an ISR: it is alive, stays, and this is its present life.
     pub is_eligible: bool,
 }
@@ -93,6 +97,7 @@ impl Leading {
         for id in replicas.iter().filter(|id| **id != me) {
             self.followers.entry(*id).or_insert(Progress {
                 log_end_offset: -1,
+                log_start_offset: -1,
                 broker_epoch: -1,
                 fetched_at: now,
                 leader_end: i64::MAX,
@@ -151,6 +156,7 @@ impl Leading {
         }
         *progress = Progress {
             log_end_offset: offset,
+            log_start_offset: from.log_start_offset,
             broker_epoch: from.broker_epoch,
             fetched_at: now,
             leader_end: log_end_offset,
@@ -159,6 +165,18 @@ impl Leading {
         let has_all = offset >= high_watermark && offset >= self.epoch_start_offset;
         let may_join = from.is_eligible && self.proposed.is_none() && !self.is_in_maximal_isr(from.id);
         has_all && may_join
+    }
+
+    /// Where a follower's log begins, as far as it is known.
+    pub fn start_of(&self, id: i32) -> i64 {
+        self.followers.get(&id).map_or(-1, |progress| progress.log_start_offset)
+    }
+
+    /// Below it no living replica has a record: where this log begins, or that of a follower which has not come that far or did not say yet
+    /// (Kafka: `Partition.lowWatermarkIfLeader`).
+    pub fn low_watermark(&self, own_start: i64, is_alive: impl Fn(i32) -> bool) -> i64 {
+        let living = self.followers.iter().filter(|(id, _)| is_alive(**id));
+        living.map(|(_, progress)| progress.log_start_offset).fold(own_start, i64::min)
     }
 
     /// Proposes that a follower joins the ISR.
@@ -232,7 +250,7 @@ mod tests {
     }
 
     fn from(id: i32) -> FollowerFetch {
-        FollowerFetch { id, broker_epoch: 7, is_eligible: true }
+        FollowerFetch { id, broker_epoch: 7, log_start_offset: 0, is_eligible: true }
     }
 
     #[test]
@@ -283,6 +301,20 @@ mod tests {
         assert_eq!(leading.committed(10, 1, 40_000), Some(10));
         leading.follow_image(&described(&[1], 2), 30_003);
         assert!(!leading.admits(2));
+    }
+
+    #[test]
+    fn the_low_watermark_waits_for_every_replica_that_lives() {
+        let mut leading = Leading::new(1, &described(&EVERYBODY, 0), 10, 0);
+        let everybody = |_| true;
+        assert_eq!(leading.low_watermark(5, everybody), -1, "nobody said anything");
+        leading.on_fetch(FollowerFetch { log_start_offset: 5, ..from(2) }, 10, (10, 10), 1);
+        assert_eq!(leading.low_watermark(5, everybody), -1);
+        assert_eq!(leading.low_watermark(5, |id| id == 2), 5, "the third is dead");
+        leading.on_fetch(FollowerFetch { log_start_offset: 3, ..from(3) }, 10, (10, 10), 2);
+        assert_eq!(leading.low_watermark(5, everybody), 3);
+        leading.on_fetch(FollowerFetch { log_start_offset: 7, ..from(3) }, 10, (10, 10), 3);
+        assert_eq!(leading.low_watermark(5, everybody), 5);
     }
 
     #[test]

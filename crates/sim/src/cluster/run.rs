@@ -239,7 +239,16 @@ impl Run {
     }
 
     fn create_topic(&mut self, name: &'static str, num_partitions: i32) -> Result<(), String> {
-        let config = CreatableTopicConfig { name: "min.insync.replicas".into(), value: Some("2".into()) };
+        self.create_topic_with(name, num_partitions, ("min.insync.replicas", "2"))
+    }
+
+    fn create_topic_with(
+        &mut self,
+        name: &'static str,
+        num_partitions: i32,
+        (key, value): (&'static str, &'static str),
+    ) -> Result<(), String> {
+        let config = CreatableTopicConfig { name: key.into(), value: Some(value.into()) };
         let topic = CreatableTopic {
             name: name.into(),
             num_partitions,
@@ -262,7 +271,7 @@ impl Run {
 
     /// Every producer has one record under way; what is not acknowledged is sent anew, so that it may be there twice.
     fn produce(&mut self) -> Result<(), String> {
-        for partition in 0..PARTITIONS {
+        for partition in 0..self.producers.len() as i32 {
             let index = partition as usize;
             if let Some((request, value)) = self.producers[index].in_flight {
                 let Some(answer) = self.cluster.take_answer(request) else { continue };
@@ -380,6 +389,9 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod replication;
 
 #[cfg(test)]
 mod tests {
