@@ -29,7 +29,7 @@ mod reading;
 mod upkeep;
 
 use leading::Leading;
-pub(crate) use leading::{FollowerFetch, Proposal};
+pub(crate) use leading::{FollowerFetch, Proposal, Readable};
 pub(crate) use reading::{PartitionRead, ReadRequest};
 
 /// What all partitions of a topic share.
@@ -494,6 +494,10 @@ impl Core {
             Role::Follower | Role::Idle => return Err(ErrorCode::NotLeaderOrFollower),
             Role::Leader => {}
         }
+        self.check_epoch(current_leader_epoch)
+    }
+
+    fn check_epoch(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
         if current_leader_epoch >= 0 && current_leader_epoch < self.leader_epoch {
             return Err(ErrorCode::FencedLeaderEpoch);
         }
@@ -556,11 +560,7 @@ impl Core {
         let end = self.log.as_ref().map_or(0, Log::log_end_offset);
         assert!(to <= end, "nothing beyond the log end is committed");
         self.high_watermark = to;
-        let mut bytes = 0;
-        while let Some(&(_, size)) = self.uncommitted.front().filter(|(end, _)| *end <= to) {
-            bytes += size;
-            self.uncommitted.pop_front();
-        }
+        let bytes = self.take_committed();
         while let Some(ack) = self.acks.pop_front_if(|ack| ack.required <= to) {
             match ack.waiter {
                 Committed::Produce(produce, entry) => wakes.produces.push((produce, entry)),
@@ -572,6 +572,20 @@ impl Core {
                 }
             }
         }
+        self.wake_fetches(bytes, wakes);
+    }
+
+    /// Takes out what is committed by now. Returns how many bytes that are.
+    fn take_committed(&mut self) -> u64 {
+        let (mut bytes, committed) = (0, self.high_watermark);
+        while let Some((_, size)) = self.uncommitted.pop_front_if(|(end, _)| *end <= committed) {
+            bytes += size;
+        }
+        bytes
+    }
+
+    /// So many bytes more are committed: takes out the fetches for which that is enough.
+    fn wake_fetches(&mut self, bytes: u64, wakes: &mut Wakes) {
         self.fetches.retain(|fetch| {
             let satisfied = fetch.gain(bytes);
             if satisfied {

@@ -102,6 +102,7 @@ impl Session {
         let changed = news.has_records
             || news.error != 0
             || news.diverges
+            || news.is_redirected
             || followed.high_watermark != news.high_watermark
             || followed.log_start_offset != news.log_start_offset;
         // After an error the next answer must be told in full.
@@ -121,6 +122,8 @@ pub(crate) struct News {
     pub has_records: bool,
     pub error: i16,
     pub diverges: bool,
+    /// The client is sent to another replica.
+    pub is_redirected: bool,
     pub high_watermark: i64,
     pub log_start_offset: i64,
 }
@@ -260,7 +263,14 @@ mod tests {
     }
 
     fn quiet(high_watermark: i64) -> News {
-        News { has_records: false, error: 0, diverges: false, high_watermark, log_start_offset: 0 }
+        News {
+            has_records: false,
+            error: 0,
+            diverges: false,
+            is_redirected: false,
+            high_watermark,
+            log_start_offset: 0,
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Fetch 4-18: reads committed records for consumers, waiting for `min_bytes` up to `max_wait_ms`.
 //!
+//! - v11 consumers read from a replica in their rack, if brokers are told to send them there (KIP-392, `fetch/nearest.rs`).
 //! - v7 incremental sessions (KIP-227), v9 leader-epoch fencing (KIP-320), v12 diverging epochs, v13 topic ids (KIP-516).
 //! - At least one batch comes whole, even above the limits (KIP-74).
 //!
 //! One function, [`advance`], carries a fetch from any point: it looks, and then either answers, or parks the fetch on its partitions,
 //! or sends it to a reader thread because the disk is needed. It runs on whatever thread has news for the fetch.
+
+mod nearest;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -22,9 +25,12 @@ use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::partition::{FollowerFetch, Partition, PartitionRead, ReadRequest};
 use crate::quotas::Flow;
 use crate::sessions::{Footing, Key, News, Wanted, lock};
+use nearest::Near;
 
 /// First version that names topics by id.
 const FIRST_TOPIC_ID_VERSION: i16 = 13;
+/// First version whose consumers may read from followers.
+const FIRST_RACK_VERSION: i16 = 11;
 
 /// A fetch under way.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct PendingFetch {
     committed_only: bool,
     /// The broker that fetches as a follower, if one does.
     follower: Option<FollowerFetch>,
+    /// Where the consumer is, if it may be sent to a replica there.
+    near: Option<Near>,
     /// Whether what a follower says of itself was taken note of.
     was_receipted: AtomicBool,
     min_bytes: i64,
@@ -144,6 +152,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         client_id: call.client_id.into(),
         committed_only: request.isolation_level == 1,
         follower,
+        near: Near::of(broker, call, &request),
         was_receipted: AtomicBool::new(false),
         min_bytes: i64::from(request.min_bytes),
         max_bytes: usize::try_from(request.max_bytes.clamp(0, limit)).unwrap_or(0).min(granted),
@@ -216,7 +225,7 @@ fn is_notable(fetch: &PendingFetch, target: &Target, read: &PartitionRead) -> bo
     let is_left_behind = fetch.follower.is_some()
         && (0..ours).contains(&theirs)
         && ours <= positions.high_watermark.min(target.wanted.fetch_offset);
-    read.diverging.is_some() || is_left_behind
+    read.diverging.is_some() || read.preferred.is_some() || is_left_behind
 }
 
 /// Reads every partition once. `None`: a reader thread is needed.
@@ -248,6 +257,7 @@ fn look(
                     at_least_one,
                     may_wait,
                     by_follower: fetch.follower.is_some(),
+                    from_any_replica: fetch.follower.is_none() && fetch.reply.version >= FIRST_RACK_VERSION,
                     receipt: receipt.map(|from| FollowerFetch {
                         log_start_offset: target.wanted.log_start_offset,
                         ..from
@@ -257,6 +267,9 @@ fn look(
             )?,
         };
         if let Ok(partition) = &target.partition {
+            if let Some(near) = fetch.near.as_ref().filter(|_| read.error == ErrorCode::None) {
+                near.redirect(broker, partition, target.wanted.fetch_offset, &mut read);
+            }
             broker.wake(partition, std::mem::take(&mut read.wakes), now, out);
             if read.has_proposal {
                 broker.propose_isr(partition, now, out);
@@ -293,6 +306,7 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, now:
             has_records: !read.records.is_empty(),
             error: read.error.code(),
             diverges: read.diverging.is_some(),
+            is_redirected: read.preferred.is_some(),
             high_watermark: read.positions.map_or(-1, |positions| positions.high_watermark),
             log_start_offset: read.positions.map_or(-1, |positions| positions.log_start_offset),
         };
@@ -341,6 +355,9 @@ fn partition_data<'r>(index: i32, read: PartitionRead) -> PartitionData<'r> {
                 .map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset })
                 .collect(),
         );
+    }
+    if let Some(replica) = read.preferred {
+        data.preferred_read_replica = replica;
     }
     if let Some((epoch, end_offset)) = read.diverging {
         data.diverging_epoch = EpochEndOffset { epoch, end_offset };

@@ -11,7 +11,9 @@ use ottla_metadata::config::Durability;
 use ottla_protocol::{ErrorCode, records};
 use ottla_storage::{AppendOrigin, DeleteJob, Log};
 
-use super::{Core, FollowerFetch, Leading, Partition, PartitionRead, Proposal, ReadRequest, Role, Wakes};
+use super::{
+    Core, FollowerFetch, Leading, Partition, PartitionRead, Proposal, ReadRequest, Readable, Role, Wakes,
+};
 use crate::effect::{Effects, Millis};
 
 /// Where a follower's log stands.
@@ -40,6 +42,10 @@ impl Partition {
                 let end = core.log.as_ref().map_or(0, Log::log_end_offset);
                 *leading = Some(Leading::new(me, described, end, now));
             }
+        }
+        if !goes_on {
+            // Consumers that read from a follower find a leader.
+            wakes.fetches.append(&mut core.fetches);
         }
         core.role = Role::Leader;
         if leader_epoch > core.leader_epoch
@@ -116,7 +122,8 @@ impl Partition {
         ))
     }
 
-    /// Appends what was fetched in that epoch, and takes over what the leader says is committed. `Err`: it does not fit; it is dropped.
+    /// Appends what was fetched in that epoch, and takes over what the leader says is committed, which wakes consumers that read here.
+    /// `Err`: it does not fit; it is dropped.
     pub(crate) fn append_fetched(
         self: &Arc<Self>,
         leader_epoch: i32,
@@ -124,7 +131,7 @@ impl Partition {
         leader_high_watermark: i64,
         now: Millis,
         out: &mut Effects,
-    ) -> Result<(), ()> {
+    ) -> Result<Wakes, ()> {
         let core = &mut *self.lock();
         if !core.follows_in(leader_epoch) {
             return Err(());
@@ -149,11 +156,14 @@ impl Partition {
         }
         let end = core.log.as_ref().map_or(0, Log::log_end_offset);
         // It may be less than what was known of an earlier leader.
-        core.high_watermark = leader_high_watermark.clamp(0, end);
-        let committed = core.high_watermark;
-        while core.uncommitted.pop_front_if(|(end, _)| *end <= committed).is_some() {}
+        let before = std::mem::replace(&mut core.high_watermark, leader_high_watermark.clamp(0, end));
+        let bytes = core.take_committed();
+        let mut wakes = Wakes::default();
+        if core.high_watermark > before {
+            core.wake_fetches(bytes, &mut wakes);
+        }
         core.plan_flush(self, true, now, out);
-        Ok(())
+        Ok(wakes)
     }
 
     /// The leader's log begins there: this one does too, as far as it knows it to be committed. Returns what has to be removed by that, after
@@ -167,6 +177,11 @@ impl Partition {
         let log = core.log.as_mut().filter(|log| to > log.log_start_offset())?;
         // A log that is not healthy says so when it is appended to.
         log.advance_log_start_offset(to).ok()
+    }
+
+    /// The followers from which a consumer could read on at `offset`, if this node leads.
+    pub(crate) fn readable(&self, offset: i64) -> Vec<Readable> {
+        self.lock().leading.as_ref().map_or(Vec::new(), |leading| leading.readable(offset))
     }
 
     /// Below it no living replica has a record, if this node leads.

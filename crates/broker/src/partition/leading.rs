@@ -63,6 +63,15 @@ pub(crate) struct FollowerFetch {
     pub is_eligible: bool,
 }
 
+/// A follower that consumers may read from; the greatest is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Readable {
+    pub log_end_offset: i64,
+    /// When it last had everything that the leader had.
+    pub caught_up_at: Millis,
+    pub id: i32,
+}
+
 impl Leading {
     /// Takes the lead, as the image says; nothing is known of the followers in this epoch. `now` is when they were last heard of.
     pub fn new(me: i32, described: &Described, log_end_offset: i64, now: Millis) -> Leading {
@@ -165,6 +174,21 @@ impl Leading {
         let has_all = offset >= high_watermark && offset >= self.epoch_start_offset;
         let may_join = from.is_eligible && self.proposed.is_none() && !self.is_in_maximal_isr(from.id);
         has_all && may_join
+    }
+
+    /// The followers in the ISR from which a consumer could read on at `offset` (Kafka: `ReplicaManager.findPreferredReadReplica`).
+    pub fn readable(&self, offset: i64) -> Vec<Readable> {
+        let has = |(id, progress): &(&i32, &Progress)| {
+            self.isr.contains(id) && progress.log_end_offset >= offset && progress.log_start_offset <= offset
+        };
+        let readable = self.followers.iter().filter(has);
+        readable
+            .map(|(&id, progress)| Readable {
+                log_end_offset: progress.log_end_offset,
+                caught_up_at: progress.caught_up_at,
+                id,
+            })
+            .collect()
     }
 
     /// Where a follower's log begins, as far as it is known.

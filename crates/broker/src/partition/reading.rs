@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ottla_protocol::{Chain, ErrorCode};
 use ottla_storage::Log;
 
-use super::{FollowerFetch, Partition, Positions, Role, Wakes};
+use super::{Core, FollowerFetch, Partition, Positions, Role, Wakes};
 use crate::api::fetch::PendingFetch;
 use crate::effect::{Effects, Millis};
 
@@ -20,6 +20,8 @@ pub(crate) struct PartitionRead {
     pub records: Chain,
     pub aborted: Vec<(i64, i64)>,
     pub diverging: Option<(i32, i64)>,
+    /// The replica that the consumer should read from instead.
+    pub preferred: Option<i32>,
     /// Who is woken by what a follower's fetch says, and whether that follower should be in the ISR.
     pub wakes: Wakes,
     pub has_proposal: bool,
@@ -35,6 +37,7 @@ impl PartitionRead {
             records: Chain::default(),
             aborted: Vec::new(),
             diverging: None,
+            preferred: None,
             wakes: Wakes::default(),
             has_proposal: false,
             begins_later: false,
@@ -56,6 +59,8 @@ pub(crate) struct ReadRequest {
     pub may_wait: bool,
     /// A follower reads up to the log's end.
     pub by_follower: bool,
+    /// Consumers that know of KIP-392 may read from followers.
+    pub from_any_replica: bool,
     /// Who it is, when its fetch is looked at for the first time: a fetch is a receipt once.
     pub receipt: Option<FollowerFetch>,
 }
@@ -64,7 +69,7 @@ impl Partition {
     /// Reads committed records. `None`: the disk is needed and the caller may not wait for it.
     pub(crate) fn read(&self, request: ReadRequest, now: Millis) -> Option<PartitionRead> {
         let mut core = self.lock();
-        if let Err(error) = core.check_leader(request.current_leader_epoch) {
+        if let Err(error) = core.check_readable(&request) {
             return Some(PartitionRead::failed(error));
         }
         if !core.is_at_hand() {
@@ -177,5 +182,15 @@ impl Partition {
         }
         core.plan_flush(self, true, now, out);
         true
+    }
+}
+
+impl Core {
+    /// Followers serve consumers what they know to be committed.
+    fn check_readable(&self, request: &ReadRequest) -> Result<(), ErrorCode> {
+        if self.role == Role::Follower && request.from_any_replica {
+            return self.check_epoch(request.current_leader_epoch);
+        }
+        self.check_leader(request.current_leader_epoch)
     }
 }

@@ -301,7 +301,10 @@ impl Broker {
             _ => Bytes::new(),
         };
         match partition.append_fetched(*leader_epoch, &records, data.high_watermark, now, out) {
-            Ok(()) => self.after_fetch(followed, data.log_start_offset, now, out),
+            Ok(wakes) => {
+                self.wake(partition, wakes, now, out);
+                self.after_fetch(followed, data.log_start_offset, now, out)
+            }
             Err(()) => Outcome::Pause,
         }
     }

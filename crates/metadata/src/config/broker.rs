@@ -204,6 +204,8 @@ pub struct ReplicationSettings {
     pub lag_time_max_ms: i64,
     /// Time between two checkpoints of the high watermarks.
     pub high_watermark_checkpoint_interval_ms: i64,
+    /// Whether consumers are sent to replicas in their own rack (`replica.selector.class`, KIP-392).
+    pub reads_by_rack: bool,
 }
 
 /// Classic groups.

@@ -27,6 +27,10 @@ const FOREIGN_PREFIXES: [&str; 6] =
 /// Keys outside the table that Kafka or its authorizers read.
 const FOREIGN_KEYS: [&str; 4] =
     ["super.users", "allow.everyone.if.no.acl.found", "inter.broker.protocol.version", "zookeeper.connect"];
+/// What `replica.selector.class` may name: consumers read from a replica in their rack, or from the leader.
+const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+
 /// The only class that `authorizer.class.name` may name.
 const STANDARD_AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 /// What `group.consumer.assignors` may name.
@@ -105,6 +109,7 @@ impl BrokerConfig {
                 lag_time_max_ms: layers.long("replica.lag.time.max.ms")?,
                 high_watermark_checkpoint_interval_ms: layers
                     .long("replica.high.watermark.checkpoint.interval.ms")?,
+                reads_by_rack: resolve_replica_selector(&layers)?,
             },
             groups: resolve_groups(&layers)?,
             consumer_groups: resolve_consumer_groups(&layers)?,
@@ -236,6 +241,19 @@ fn unify_node_id(layers: &mut Layers) -> Result<(), ConfigError> {
             Ok(())
         }
         (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+/// Whether consumers are sent to replicas in their own rack. Classes of others can not be loaded here.
+fn resolve_replica_selector(layers: &Layers) -> Result<bool, ConfigError> {
+    const KEY: &str = "replica.selector.class";
+    match layers.text_if_any(KEY)?.as_deref() {
+        None | Some(LEADER_SELECTOR) => Ok(false),
+        Some(RACK_SELECTOR) => Ok(true),
+        Some(class) => {
+            let reason = format!("is not possible here: there are {RACK_SELECTOR} and {LEADER_SELECTOR}");
+            Err(ConfigError::new(KEY, Some(class), reason))
+        }
     }
 }
 

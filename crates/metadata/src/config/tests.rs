@@ -213,6 +213,7 @@ fn mistakes_name_key_value_and_reason() {
     check(&[("process.roles", "broker,observer")], &["has no observer"]);
     check(&[("log.retention.ms", "0")], &["-1 to keep"]);
     check(&[("authorizer.class.name", "org.acme.Authorizer")], &["only authorizer is org.apache.kafka"]);
+    check(&[("replica.selector.class", "org.acme.Nearest")], &["RackAwareReplicaSelector"]);
     let standard = ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
     check(&[standard], &["not enforced", "ottla.authorizer.enforce=false"]);
     check(&[("remote.log.storage.system.enable", "true")], &["not possible here", "not served yet"]);

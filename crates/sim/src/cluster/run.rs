@@ -74,8 +74,12 @@ pub fn run_cluster_transactions(seed: u64) -> Result<ClusterReport, String> {
 }
 
 fn new(seed: u64, with_transactions: bool) -> Run {
+    new_with(seed, with_transactions, &[])
+}
+
+fn new_with(seed: u64, with_transactions: bool, settings: &[(&'static str, &'static str)]) -> Run {
     let lost_one_in = [u64::MAX, 200, 40][(seed % 3) as usize];
-    let mut cluster = Cluster::new(seed, NODES, lost_one_in);
+    let mut cluster = Cluster::new(seed, NODES, lost_one_in, settings);
     let ledger = with_transactions.then(|| Ledger::new(&mut cluster));
     Run {
         cluster,

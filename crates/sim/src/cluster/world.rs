@@ -37,6 +37,8 @@ pub(super) struct Cluster {
     agenda: BTreeMap<(Millis, u64), Todo>,
     arisen: u64,
     connections: u32,
+    /// Settings beside the usual ones; `{node}` stands for the node's number.
+    settings: Vec<(&'static str, &'static str)>,
     /// Whom a request that is being handled came from.
     origins: BTreeMap<(usize, Token), Origin>,
     /// Requests between nodes that have not ended: (node, life, ticket).
@@ -86,7 +88,12 @@ impl Pace for Unhurried {
 }
 
 impl Cluster {
-    pub fn new(seed: u64, nodes: usize, lost_one_in: u64) -> Cluster {
+    pub fn new(
+        seed: u64,
+        nodes: usize,
+        lost_one_in: u64,
+        settings: &[(&'static str, &'static str)],
+    ) -> Cluster {
         let new = |index: usize| Node {
             disk: SimDisk::new(seed ^ (index as u64 + 1).wrapping_mul(0x9e37)),
             broker: None,
@@ -101,6 +108,7 @@ impl Cluster {
             agenda: BTreeMap::new(),
             arisen: 0,
             connections: 0,
+            settings: settings.to_vec(),
             origins: BTreeMap::new(),
             open: BTreeSet::new(),
             cut_off: BTreeSet::new(),
@@ -136,7 +144,10 @@ impl Cluster {
             ("transaction.state.log.num.partitions", "2".to_owned()),
             ("leader.imbalance.check.interval.seconds", "30".to_owned()),
         ];
-        let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let number = (node + 1).to_string();
+        let further = self.settings.iter().map(|(key, value)| (*key, value.replace("{node}", &number)));
+        let settings = settings.into_iter().chain(further);
+        let settings = settings.map(|(key, value)| (key.to_owned(), value)).collect();
         let (broker, _) = BrokerConfig::resolve(&settings).expect("a sound configuration");
         NodeConfig { broker, cluster_id: Some(CLUSTER_ID.to_owned()), loggers: Arc::default() }
     }

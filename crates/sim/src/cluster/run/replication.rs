@@ -9,6 +9,8 @@ use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use ottla_protocol::messages::delete_records_response::DeleteRecordsResponse;
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -18,14 +20,23 @@ use ottla_protocol::messages::produce_response::ProduceResponse;
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
 use ottla_protocol::{ErrorCode, Records, Request};
 
-use super::{HEAL_MS, NODES, Run, TOPIC, new};
+use super::{HEAL_MS, NODES, Run, TOPIC, new_with};
 use crate::client::{frame, read};
 
 const MIN_ISR: &str = "min.insync.replicas";
 
 /// A cluster with a topic of one partition.
 fn cluster_with_topic(seed: u64, config: (&'static str, &'static str)) -> Run {
-    let mut run = new(seed, false);
+    cluster_with(seed, config, &[])
+}
+
+/// A cluster whose nodes have further settings, with a topic of one partition.
+fn cluster_with(
+    seed: u64,
+    config: (&'static str, &'static str),
+    settings: &[(&'static str, &'static str)],
+) -> Run {
+    let mut run = new_with(seed, false, settings);
     run.begin().expect("a cluster that serves");
     run.create_topic_with(TOPIC, 1, config).expect("a topic");
     run.producers.truncate(1);
@@ -204,4 +215,122 @@ fn the_end_of_a_log_never_goes_back_when_another_node_leads() {
     }
     assert!(errors.contains(&(ErrorCode::OffsetNotAvailable, 9)), "nobody had to wait: {errors:?}");
     assert!(errors.contains(&(ErrorCode::LeaderNotAvailable, 4)), "nobody had to wait: {errors:?}");
+}
+
+/// What a consumer asks for.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    offset: i64,
+    rack: &'static str,
+    leader_epoch: i32,
+    max_wait_ms: i32,
+    version: i16,
+}
+
+const WISH: Wish = Wish { offset: 0, rack: "", leader_epoch: -1, max_wait_ms: 5_000, version: 12 };
+
+/// What it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Got {
+    error: ErrorCode,
+    has_records: bool,
+    preferred: i32,
+    high_watermark: i64,
+}
+
+fn consumer_fetch(wish: Wish) -> Bytes {
+    let wanted = FetchPartition {
+        partition: 0,
+        fetch_offset: wish.offset,
+        current_leader_epoch: wish.leader_epoch,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![wanted], ..Default::default() };
+    let request = FetchRequest {
+        max_wait_ms: wish.max_wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        rack_id: wish.rack.into(),
+        topics: vec![topic],
+        ..Default::default()
+    };
+    frame(&request, wish.version)
+}
+
+fn got(body: &[u8], version: i16) -> Got {
+    let response: FetchResponse<'_> = read(body, version).expect("a response");
+    let data = &response.responses[0].partitions[0];
+    Got {
+        error: ErrorCode::from_code(data.error_code),
+        has_records: matches!(&data.records, Some(Records::Slice(bytes)) if !bytes.is_empty()),
+        preferred: data.preferred_read_replica,
+        high_watermark: data.high_watermark,
+    }
+}
+
+impl Run {
+    fn consume(&mut self, node: usize, wish: Wish) -> Got {
+        let answer = self.ask::<FetchRequest<'_>>(node, consumer_fetch(wish), wish.version);
+        got(&answer.expect("an answer"), wish.version)
+    }
+}
+
+#[test]
+fn consumers_read_from_the_replica_in_their_rack() {
+    let settings = [
+        ("broker.rack", "rack-{node}"),
+        ("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector"),
+    ];
+    let mut run = cluster_with(31, (MIN_ISR, "2"), &settings);
+    let newest = run.acknowledge(10);
+    let leader = run.leader_now();
+    let follower = (leader + 1) % NODES;
+    let racks = ["rack-1", "rack-2", "rack-3"];
+    let near = Wish { rack: racks[follower], ..WISH };
+
+    // The leader sends away who is elsewhere, at once, and nobody else.
+    let begun = run.cluster.now;
+    let sent = run.consume(leader, near);
+    assert_eq!((sent.error, sent.has_records, sent.preferred), (ErrorCode::None, false, follower as i32 + 1));
+    assert!(run.cluster.now - begun < 100);
+    let at_end = Wish { offset: newest + 1, ..near };
+    assert_eq!(run.consume(leader, at_end).preferred, follower as i32 + 1);
+    for rack in ["", racks[leader], "rack-4"] {
+        let served = run.consume(leader, Wish { rack, ..WISH });
+        assert!(served.has_records && served.preferred == -1, "{rack}: {served:?}");
+    }
+    let older = Wish { version: 10, ..near };
+    assert!(run.consume(leader, older).has_records, "version 10 has no racks");
+
+    // The follower serves what it knows to be committed.
+    run.wait_for("a follower that knows", HEAL_MS, |run| {
+        (run.consume(follower, near).high_watermark == newest + 1).then_some(())
+    })
+    .expect("it hears of it");
+    let served = run.consume(follower, near);
+    assert!(served.has_records && served.preferred == -1, "{served:?}");
+    let beyond = Wish { offset: newest + 1_000, ..near };
+    assert_eq!(run.consume(follower, beyond).error, ErrorCode::OffsetOutOfRange);
+    assert_eq!(run.consume(follower, older).error, ErrorCode::NotLeaderOrFollower);
+    let later = Wish { leader_epoch: 1_000, ..near };
+    assert_eq!(run.consume(follower, later).error, ErrorCode::UnknownLeaderEpoch);
+
+    // Who waits at a follower is woken when it hears that something is committed.
+    let begun = run.cluster.now;
+    let waiting = run.cluster.ask(follower, consumer_fetch(Wish { max_wait_ms: 50_000, ..at_end }));
+    run.acknowledge(12);
+    let answer = run.wait_for("a fetch that is woken", HEAL_MS, |run| run.cluster.take_answer(waiting));
+    let answer = answer.expect("it is answered").expect("by a living node");
+    assert!(got(&answer[5..], 12).has_records);
+    assert!(run.cluster.now - begun < 2_000, "{} ms", run.cluster.now - begun);
+
+    // Nobody is sent to a node that is dead.
+    run.cluster.kill(follower, false, 60_000);
+    run.wait_for("a leader that serves", HEAL_MS, |run| {
+        let leader = run.leader_now();
+        (leader != follower && run.consume(leader, near).has_records).then_some(())
+    })
+    .expect("the leader serves everybody");
 }
