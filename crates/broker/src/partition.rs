@@ -573,6 +573,9 @@ impl Core {
             }
         }
         self.wake_fetches(bytes, wakes);
+        if self.replica_fetches.iter().any(|fetch| fetch.hears_commits()) {
+            wakes.fetches.append(&mut self.replica_fetches);
+        }
     }
 
     /// Takes out what is committed by now. Returns how many bytes that are.

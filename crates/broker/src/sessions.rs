@@ -28,6 +28,8 @@ pub(crate) struct Wanted {
     pub max_bytes: i32,
     pub current_leader_epoch: i32,
     pub last_fetched_epoch: i32,
+    /// The high watermark that the last answer of the session told; -1 if none did.
+    pub told_high_watermark: i64,
 }
 
 impl Wanted {
@@ -93,7 +95,11 @@ impl Session {
     fn in_turn(&self) -> Vec<Wanted> {
         let mut all: Vec<&Followed> = self.partitions.values().collect();
         all.sort_by_key(|followed| followed.turn);
-        all.into_iter().map(|followed| followed.wanted.clone()).collect()
+        let wanted = |followed: &Followed| Wanted {
+            told_high_watermark: followed.high_watermark,
+            ..followed.wanted.clone()
+        };
+        all.into_iter().map(wanted).collect()
     }
 
     /// Whether a result has to be told to the client, remembering what it is told (Kafka: `CachedPartition.maybeUpdateResponseData`).
@@ -158,8 +164,16 @@ pub(crate) struct Sessions {
 
 #[derive(Debug)]
 struct State {
-    sessions: BTreeMap<i32, (Arc<Mutex<Session>>, Millis)>,
+    sessions: BTreeMap<i32, Kept>,
     seed: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    session: Arc<Mutex<Session>>,
+    used_at: Millis,
+    /// Whether it is a follower's.
+    is_privileged: bool,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -172,13 +186,15 @@ impl Sessions {
         Sessions { slots, state: Mutex::new(State { sessions: BTreeMap::new(), seed }) }
     }
 
-    /// Reads a request into its session: the partitions to look at, and how to answer.
+    /// Reads a request into its session: the partitions to look at, and how to answer. A follower's session (`is_privileged`) is kept rather
+    /// than a consumer's.
     pub fn enter(
         &self,
         (id, epoch): (i32, i32),
         by_topic_id: bool,
         wanted: Vec<Wanted>,
         forgotten: &[Key],
+        is_privileged: bool,
         now: Millis,
     ) -> Result<(Footing, Vec<Wanted>), ErrorCode> {
         let mut state = lock(&self.state);
@@ -186,17 +202,17 @@ impl Sessions {
             if id != 0 {
                 state.sessions.remove(&id);
             }
-            if epoch == FINAL_EPOCH || wanted.is_empty() || !state.make_room(self.slots, now) {
+            if epoch == FINAL_EPOCH || wanted.is_empty() || !state.make_room(self.slots, is_privileged, now) {
                 return Ok((Footing::Sessionless, wanted));
             }
             let id = state.fresh_id();
             let mut session = Session { id, epoch: 1, by_topic_id, partitions: BTreeMap::new(), turns: 0 };
             session.merge(wanted.clone(), &[]);
             let session = Arc::new(Mutex::new(session));
-            state.sessions.insert(id, (session.clone(), now));
+            state.sessions.insert(id, Kept { session: session.clone(), used_at: now, is_privileged });
             return Ok((Footing::Begun(session, id), wanted));
         }
-        let Some((session, last_used)) = state.sessions.get_mut(&id) else {
+        let Some(Kept { session, used_at, .. }) = state.sessions.get_mut(&id) else {
             return Err(ErrorCode::FetchSessionIdNotFound);
         };
         let session = session.clone();
@@ -208,7 +224,7 @@ impl Sessions {
         if inner.epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
-        *last_used = now;
+        *used_at = now;
         inner.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
         inner.merge(wanted, forgotten);
         let all = inner.in_turn();
@@ -218,19 +234,18 @@ impl Sessions {
 }
 
 impl State {
-    fn make_room(&mut self, slots: usize, now: Millis) -> bool {
+    fn make_room(&mut self, slots: usize, is_privileged: bool, now: Millis) -> bool {
         if self.sessions.len() < slots {
             return true;
         }
-        let stale =
-            self.sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(id, (_, used))| (*id, *used));
-        match stale {
-            Some((id, used)) if now - used > EVICTABLE_AFTER_MS => {
-                self.sessions.remove(&id);
-                true
-            }
-            _ => false,
-        }
+        let stalest = |among: &dyn Fn(&Kept) -> bool| {
+            let kept = self.sessions.iter().filter(|(_, kept)| among(kept));
+            kept.min_by_key(|(_, kept)| kept.used_at).map(|(id, _)| *id)
+        };
+        let is_stale = |kept: &Kept| now - kept.used_at > EVICTABLE_AFTER_MS;
+        let evicted = stalest(&is_stale);
+        let evicted = evicted.or_else(|| stalest(&|kept: &Kept| is_privileged && !kept.is_privileged));
+        evicted.is_some_and(|id| self.sessions.remove(&id).is_some())
     }
 
     /// A positive id that no session has. Ids are drawn, not counted: a client of a former process must not hit a session by luck.
@@ -259,6 +274,7 @@ mod tests {
             max_bytes: 1 << 20,
             current_leader_epoch: -1,
             last_fetched_epoch: -1,
+            told_high_watermark: -1,
         }
     }
 
@@ -276,12 +292,12 @@ mod tests {
     #[test]
     fn an_idle_partition_is_told_once() {
         let sessions = Sessions::new(10, 7);
-        let (footing, all) = sessions.enter((0, 0), false, vec![wanted("t", 0, 5)], &[], 0).unwrap();
+        let (footing, all) = sessions.enter((0, 0), false, vec![wanted("t", 0, 5)], &[], false, 0).unwrap();
         let Footing::Begun(session, id) = footing else { panic!("a full fetch begins a session") };
         assert_eq!(all.len(), 1);
         let key = all[0].key();
         assert!(lock(&session).worth_telling(&key, &quiet(5)));
-        let (footing, all) = sessions.enter((id, 1), false, vec![], &[], 1).unwrap();
+        let (footing, all) = sessions.enter((id, 1), false, vec![], &[], false, 1).unwrap();
         assert!(matches!(footing, Footing::Continued(..)));
         assert_eq!(all.len(), 1, "an incremental request that names nothing asks for everything followed");
         assert!(!lock(&session).worth_telling(&key, &quiet(5)));
@@ -292,31 +308,31 @@ mod tests {
     fn forgotten_partitions_are_no_longer_read() {
         let sessions = Sessions::new(10, 7);
         let (footing, _) =
-            sessions.enter((0, 0), false, vec![wanted("t", 0, 0), wanted("t", 1, 0)], &[], 0).unwrap();
+            sessions.enter((0, 0), false, vec![wanted("t", 0, 0), wanted("t", 1, 0)], &[], false, 0).unwrap();
         let gone = wanted("t", 0, 0).key();
-        let (_, all) = sessions.enter((footing.session_id(), 1), false, vec![], &[gone], 1).unwrap();
+        let (_, all) = sessions.enter((footing.session_id(), 1), false, vec![], &[gone], false, 1).unwrap();
         assert_eq!(all.iter().map(|w| w.index).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
     fn wrong_sessions_are_refused() {
         let sessions = Sessions::new(10, 7);
-        let (footing, _) = sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], 0).unwrap();
+        let (footing, _) = sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], false, 0).unwrap();
         let id = footing.session_id();
         assert_eq!(
-            sessions.enter((id ^ 1, 1), false, vec![], &[], 1).unwrap_err(),
+            sessions.enter((id ^ 1, 1), false, vec![], &[], false, 1).unwrap_err(),
             ErrorCode::FetchSessionIdNotFound
         );
         assert_eq!(
-            sessions.enter((id, 5), false, vec![], &[], 1).unwrap_err(),
+            sessions.enter((id, 5), false, vec![], &[], false, 1).unwrap_err(),
             ErrorCode::InvalidFetchSessionEpoch
         );
         assert_eq!(
-            sessions.enter((id, 1), true, vec![], &[], 1).unwrap_err(),
+            sessions.enter((id, 1), true, vec![], &[], false, 1).unwrap_err(),
             ErrorCode::FetchSessionTopicIdError
         );
         assert!(
-            sessions.enter((id, 1), false, vec![], &[], 1).is_ok(),
+            sessions.enter((id, 1), false, vec![], &[], false, 1).is_ok(),
             "a refused request leaves the session as it was"
         );
     }
@@ -324,12 +340,28 @@ mod tests {
     #[test]
     fn a_full_cache_serves_without_a_session_until_one_is_stale() {
         let sessions = Sessions::new(1, 7);
-        sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], 0).unwrap();
+        sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], false, 0).unwrap();
         let (footing, _) =
-            sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], EVICTABLE_AFTER_MS).unwrap();
+            sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], false, EVICTABLE_AFTER_MS).unwrap();
         assert_eq!(footing.session_id(), 0);
-        let (footing, _) =
-            sessions.enter((0, 0), false, vec![wanted("t", 0, 0)], &[], EVICTABLE_AFTER_MS + 1).unwrap();
+        let (footing, _) = sessions
+            .enter((0, 0), false, vec![wanted("t", 0, 0)], &[], false, EVICTABLE_AFTER_MS + 1)
+            .unwrap();
         assert_ne!(footing.session_id(), 0);
+    }
+
+    #[test]
+    fn a_follower_finds_a_place_where_a_consumer_had_one() {
+        let sessions = Sessions::new(2, 7);
+        let enter = |is_privileged, now| {
+            let wanted = vec![wanted("t", 0, 0)];
+            sessions.enter((0, 0), false, wanted, &[], is_privileged, now).unwrap().0.session_id()
+        };
+        let (consumer, follower) = (enter(false, 0), enter(true, 1));
+        assert_eq!(enter(false, 2), 0, "consumers do not drive each other out");
+        assert_ne!(enter(true, 3), 0);
+        let known = |id| sessions.enter((id, 1), false, vec![], &[], false, 4).is_ok();
+        assert!(known(follower) && !known(consumer));
+        assert_eq!(enter(true, 5), 0, "nor do followers");
     }
 }

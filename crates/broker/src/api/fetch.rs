@@ -45,6 +45,8 @@ pub struct PendingFetch {
     follower: Option<FollowerFetch>,
     /// Where the consumer is, if it may be sent to a replica there.
     near: Option<Near>,
+    /// A follower whose consumers shall not have to wait hears at once of what is committed.
+    hears_commits: bool,
     /// Whether what a follower says of itself was taken note of.
     was_receipted: AtomicBool,
     min_bytes: i64,
@@ -79,6 +81,10 @@ impl PendingFetch {
         self.answered.store(true, Ordering::Release);
     }
 
+    pub(crate) fn hears_commits(&self) -> bool {
+        self.hears_commits
+    }
+
     pub(crate) fn reply(&self) -> ReplyTo {
         self.reply
     }
@@ -107,6 +113,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
                 max_bytes: partition.partition_max_bytes,
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
+                told_high_watermark: -1,
             })
         })
         .collect();
@@ -119,8 +126,10 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         })
         .collect();
     let session = (request.session_id, request.session_epoch);
-    let (footing, wanted) = match broker.sessions().enter(session, by_topic_id, wanted, &forgotten, call.now)
-    {
+    let follower = follower_of(broker, &request);
+    let entered =
+        broker.sessions().enter(session, by_topic_id, wanted, &forgotten, follower.is_some(), call.now);
+    let (footing, wanted) = match entered {
         Ok(entered) => entered,
         Err(error) => {
             let response = FetchResponse { error_code: error.code(), ..Default::default() };
@@ -140,7 +149,6 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         })
         .collect();
     let limit = broker.config().requests.fetch_max_bytes;
-    let follower = follower_of(broker, &request);
     let granted = match follower {
         Some(_) => usize::MAX,
         None => broker.quotas.fetch_bytes_max(&broker.image(), call.client_id),
@@ -152,6 +160,7 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: FetchRequest
         client_id: call.client_id.into(),
         committed_only: request.isolation_level == 1,
         follower,
+        hears_commits: follower.is_some() && broker.config().replication.reads_by_rack,
         near: Near::of(broker, call, &request),
         was_receipted: AtomicBool::new(false),
         min_bytes: i64::from(request.min_bytes),
@@ -225,7 +234,10 @@ fn is_notable(fetch: &PendingFetch, target: &Target, read: &PartitionRead) -> bo
     let is_left_behind = fetch.follower.is_some()
         && (0..ours).contains(&theirs)
         && ours <= positions.high_watermark.min(target.wanted.fetch_offset);
-    read.diverging.is_some() || read.preferred.is_some() || is_left_behind
+    let is_news = fetch.hears_commits
+        && matches!(fetch.footing, Footing::Continued(..))
+        && target.wanted.told_high_watermark < positions.high_watermark;
+    read.diverging.is_some() || read.preferred.is_some() || is_left_behind || is_news
 }
 
 /// Reads every partition once. `None`: a reader thread is needed.

@@ -1,18 +1,20 @@
 //! This node as a follower: what it fetches from the leaders of its partitions (Kafka: `ReplicaFetcherThread`, `AbstractFetcherThread`).
 //!
-//! One fetch at a time goes to each leader, for all partitions that follow it. The one tricky idea: a fetch is a receipt. It says up to
+//! One fetch at a time goes to each leader, for all partitions that follow it, and names those of which it has something new to say
+//! (`session`). The one tricky idea: a fetch is a receipt. It says up to
 //! where this replica has everything, so it is not sent before what came with the last one is on disk, where the topic wants that; and it
 //! names the epoch of the last record, so that the leader sees where the two logs part (KIP-320, KIP-595), and nothing has to be cut off
 //! on suspicion.
 
 mod isr;
+mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use ottla_protocol::ids::NodeId;
-use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic, ReplicaState};
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, ReplicaState};
 use ottla_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use ottla_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -28,15 +30,11 @@ use crate::peers::{Awaited, Lane, Peer, peer};
 use crate::sessions::lock;
 
 pub(crate) use isr::IsrChanges;
+use session::{Said, Session};
 
-/// How long a fetch waits at the leader for records (`replica.fetch.wait.max.ms`).
-const WAIT_MS: i32 = 500;
-/// The most bytes of one partition, and of one answer (`replica.fetch.max.bytes`, `replica.fetch.response.max.bytes`).
-const PARTITION_BYTES_MAX: i32 = 1 << 20;
-const ANSWER_BYTES_MAX: i32 = 10 << 20;
-/// Pause of a partition that was refused (`replica.fetch.backoff.ms`), and of a leader that did not answer.
-const REFUSED_MS: Millis = 200;
-const UNANSWERED_MS: Millis = 100;
+/// First pause of a partition that was refused, or of a leader that did not answer: often another node is to be asked a moment later. Each
+/// further one is twice as long, up to `replica.fetch.backoff.ms`.
+const PAUSE_MS: Millis = 50;
 /// The version of the fetches of followers: topics by id, the epoch of the broker (KIP-903), no more than an older release knows.
 const FETCH_VERSION: i16 = 17;
 const LIST_OFFSETS_VERSION: i16 = 9;
@@ -56,6 +54,10 @@ pub(crate) struct Fetchers {
 #[derive(Debug, Default)]
 struct Fetcher {
     followed: BTreeMap<PartitionKey, Followed>,
+    /// What the leader was told.
+    session: Session,
+    /// Fetches in a row that were not answered.
+    unanswered: u32,
     /// A fetch is under way, or its answer is being worked upon.
     is_busy: bool,
     /// When the next may be sent.
@@ -68,6 +70,13 @@ struct Followed {
     leader_epoch: i32,
     /// It is left out until then.
     until: Millis,
+    /// Fetches in a row that were refused.
+    refused: u32,
+}
+
+/// How long to wait after so many failures in a row.
+fn pause_ms(failures: u32, longest: Millis) -> Millis {
+    (PAUSE_MS << failures.min(16)).min(longest.max(1))
 }
 
 /// What became of the part of an answer that concerns one partition.
@@ -89,7 +98,7 @@ impl Fetchers {
                 fetcher.followed.remove(&key);
             }
         }
-        let followed = Followed { partition: partition.clone(), leader_epoch, until: now };
+        let followed = Followed { partition: partition.clone(), leader_epoch, until: now, refused: 0 };
         leaders.entry(leader).or_default().followed.insert(key, followed);
     }
 
@@ -130,16 +139,42 @@ impl Fetchers {
         Some(due)
     }
 
-    /// A fetch is over; the next may be sent at `at`. Those that were refused rest.
-    fn end(&self, leader: i32, at: Millis, resting: &[PartitionKey], until: Millis) {
+    /// What has to be said to a leader, if these partitions are wanted from it.
+    fn say(&self, leader: i32, wanted: BTreeMap<PartitionKey, FetchPartition>) -> Option<Said> {
+        lock(&self.leaders).get_mut(&leader).map(|fetcher| fetcher.session.say(wanted))
+    }
+
+    /// The leader answered; it has a session of that id, or none.
+    fn on_answer(&self, leader: i32, error: ErrorCode, session_id: i32) {
+        if let Some(fetcher) = lock(&self.leaders).get_mut(&leader) {
+            fetcher.session.on_answer(error, session_id);
+        }
+    }
+
+    /// The work on an answer is over. Those that were refused rest.
+    fn end(&self, leader: i32, resting: &[PartitionKey], longest: Millis, now: Millis) {
         let mut leaders = lock(&self.leaders);
         let Some(fetcher) = leaders.get_mut(&leader) else { return };
-        (fetcher.is_busy, fetcher.at) = (false, at);
-        for key in resting {
-            if let Some(followed) = fetcher.followed.get_mut(key) {
-                followed.until = until;
+        (fetcher.is_busy, fetcher.at, fetcher.unanswered) = (false, now, 0);
+        let resting: BTreeSet<&PartitionKey> = resting.iter().collect();
+        for (key, followed) in &mut fetcher.followed {
+            if resting.contains(key) {
+                followed.until = now + pause_ms(followed.refused, longest);
+                followed.refused += 1;
+            } else if followed.until <= now {
+                followed.refused = 0;
             }
         }
+    }
+
+    /// There was no answer, or nobody who could be asked. Returns when the next fetch may be sent.
+    fn end_unanswered(&self, leader: i32, longest: Millis, now: Millis) -> Millis {
+        let mut leaders = lock(&self.leaders);
+        let Some(fetcher) = leaders.get_mut(&leader) else { return now };
+        fetcher.session.on_lost();
+        (fetcher.is_busy, fetcher.at) = (false, now + pause_ms(fetcher.unanswered, longest));
+        fetcher.unanswered += 1;
+        fetcher.at
     }
 
     fn release(&self, leader: i32) {
@@ -170,11 +205,10 @@ impl Broker {
     fn fetch_from(&self, leader: i32, may_wait: bool, now: Millis, out: &mut Effects) {
         let Some(due) = self.fetchers.begin(leader, may_wait, now, out) else { return };
         let Some(to) = self.broker_peer(leader, Lane::Replication) else {
-            self.fetchers.end(leader, now + REFUSED_MS, &[], now);
-            out.push(Effect::Tick { at: now + REFUSED_MS });
-            return;
+            return self.pause_fetcher(leader, now, out);
         };
-        let mut topics: Vec<FetchTopic<'_>> = Vec::new();
+        let settings = self.config.replication.fetch;
+        let mut wanted = BTreeMap::new();
         for followed in &due {
             let Ok(position) = followed.partition.follow_position(followed.leader_epoch, now) else {
                 continue;
@@ -185,34 +219,38 @@ impl Broker {
                 fetch_offset: position.log_end_offset,
                 last_fetched_epoch: position.last_epoch,
                 log_start_offset: position.log_start_offset,
-                partition_max_bytes: PARTITION_BYTES_MAX,
+                partition_max_bytes: settings.partition_max_bytes,
                 ..Default::default()
             };
-            let topic_id = followed.partition.topic.id;
-            match topics.last_mut().filter(|topic| topic.topic_id == topic_id) {
-                Some(topic) => topic.partitions.push(asked),
-                None => topics.push(FetchTopic { topic_id, partitions: vec![asked], ..Default::default() }),
-            }
+            wanted.insert((followed.partition.topic.id, followed.partition.index), asked);
         }
-        if topics.is_empty() {
-            self.fetchers.end(leader, now + REFUSED_MS, &[], now);
-            out.push(Effect::Tick { at: now + REFUSED_MS });
-            return;
+        if wanted.is_empty() {
+            return self.pause_fetcher(leader, now, out);
         }
+        let Some(said) = self.fetchers.say(leader, wanted) else { return };
         let request = FetchRequest {
             replica_state: ReplicaState {
                 replica_id: self.config.node_id,
                 replica_epoch: self.broker_epoch(),
             },
-            max_wait_ms: WAIT_MS,
-            min_bytes: 1,
-            max_bytes: ANSWER_BYTES_MAX,
-            session_epoch: -1,
-            topics,
+            max_wait_ms: settings.wait_max_ms,
+            min_bytes: settings.min_bytes,
+            max_bytes: settings.response_max_bytes,
+            session_id: said.session.0,
+            session_epoch: said.session.1,
+            topics: said.topics,
+            forgotten_topics_data: said.forgotten,
             ..Default::default()
         };
-        let timeout_ms = i64::from(self.config.network.request_timeout_ms);
+        let timeout_ms = i64::from(settings.timeout_ms);
         self.peers.send(to, (&request, FETCH_VERSION), Awaited::ReplicaFetch { leader }, timeout_ms, out);
+    }
+
+    /// Nothing can be fetched from a leader right now.
+    fn pause_fetcher(&self, leader: i32, now: Millis, out: &mut Effects) {
+        let longest = i64::from(self.config.replication.fetch.backoff_ms);
+        let at = self.fetchers.end_unanswered(leader, longest, now);
+        out.push(Effect::Tick { at });
     }
 
     /// Another broker, at the listener of brokers.
@@ -234,16 +272,21 @@ impl Broker {
     ) {
         let read = |frame: &Bytes| {
             let response = FetchResponse::decode(&mut Reader::new(frame), version).ok()?;
-            (response.error_code == ErrorCode::None.code())
-                .then(|| self.take_answer(leader, frame, response, now, out))
+            let error = ErrorCode::from_code(response.error_code);
+            self.fetchers.on_answer(leader, error, response.session_id);
+            match error {
+                ErrorCode::None => Some(self.take_answer(leader, frame, response, now, out)),
+                // Everything is said anew, at once.
+                ErrorCode::FetchSessionIdNotFound
+                | ErrorCode::InvalidFetchSessionEpoch
+                | ErrorCode::FetchSessionTopicIdError => Some(Vec::new()),
+                _ => None,
+            }
         };
+        let longest = i64::from(self.config.replication.fetch.backoff_ms);
         match body.and_then(read) {
-            Some(resting) => {
-                self.fetchers.end(leader, now, &resting, now + REFUSED_MS);
-            }
-            None => {
-                self.fetchers.end(leader, now + UNANSWERED_MS, &[], now);
-            }
+            Some(resting) => self.fetchers.end(leader, &resting, longest, now),
+            None => drop(self.fetchers.end_unanswered(leader, longest, now)),
         }
         self.fetch_from(leader, true, now, out);
     }
@@ -346,8 +389,8 @@ impl Broker {
             ..Default::default()
         };
         let key = (partition.topic.id, partition.index);
-        let timeout_ms = i64::from(self.config.network.request_timeout_ms);
         let awaited = Awaited::LeaderStart { leader, key };
+        let timeout_ms = i64::from(self.config.replication.fetch.timeout_ms);
         self.peers.send(to, (&request, LIST_OFFSETS_VERSION), awaited, timeout_ms, out);
     }
 

@@ -204,8 +204,27 @@ pub struct ReplicationSettings {
     pub lag_time_max_ms: i64,
     /// Time between two checkpoints of the high watermarks.
     pub high_watermark_checkpoint_interval_ms: i64,
+    /// How followers fetch.
+    pub fetch: ReplicaFetchSettings,
     /// Whether consumers are sent to replicas in their own rack (`replica.selector.class`, KIP-392).
     pub reads_by_rack: bool,
+}
+
+/// How a follower fetches (`replica.fetch.*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaFetchSettings {
+    /// Most bytes of one partition.
+    pub partition_max_bytes: i32,
+    /// Most bytes of one answer.
+    pub response_max_bytes: i32,
+    /// Bytes that the leader waits for.
+    pub min_bytes: i32,
+    /// Longest time that the leader waits.
+    pub wait_max_ms: i32,
+    /// Longest pause after a fetch that failed.
+    pub backoff_ms: i32,
+    /// Longest wait for an answer (`replica.socket.timeout.ms`).
+    pub timeout_ms: i32,
 }
 
 /// Classic groups.

@@ -25,8 +25,9 @@ mod topic;
 
 pub use broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows, ReplicationSettings,
-    RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings, TransactionSettings,
+    NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows, ReplicaFetchSettings,
+    ReplicationSettings, RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings,
+    TransactionSettings,
 };
 pub use definition::{Allowed, ConfigType, Definition, Effect, Importance, Update, Value};
 pub use describe::{

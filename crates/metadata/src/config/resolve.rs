@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicationSettings, RequestSettings,
-    RetentionSettings, Roles, TelemetrySettings, TokenSettings, TransactionSettings,
+    OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicaFetchSettings, ReplicationSettings,
+    RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings, TransactionSettings,
 };
 use super::definition::Effect;
 use super::endpoint::parse_address;
@@ -109,6 +109,7 @@ impl BrokerConfig {
                 lag_time_max_ms: layers.long("replica.lag.time.max.ms")?,
                 high_watermark_checkpoint_interval_ms: layers
                     .long("replica.high.watermark.checkpoint.interval.ms")?,
+                fetch: resolve_replica_fetch(&layers)?,
                 reads_by_rack: resolve_replica_selector(&layers)?,
             },
             groups: resolve_groups(&layers)?,
@@ -242,6 +243,27 @@ fn unify_node_id(layers: &mut Layers) -> Result<(), ConfigError> {
         }
         (Some(_), Some(_)) => Ok(()),
     }
+}
+
+/// A leader that waits longer than a follower may be silent, or than its follower waits for it, would be taken for dead, or take it for dead.
+fn resolve_replica_fetch(layers: &Layers) -> Result<ReplicaFetchSettings, ConfigError> {
+    const WAIT: &str = "replica.fetch.wait.max.ms";
+    let fetch = ReplicaFetchSettings {
+        partition_max_bytes: layers.int("replica.fetch.max.bytes")?,
+        response_max_bytes: layers.int("replica.fetch.response.max.bytes")?,
+        min_bytes: layers.int("replica.fetch.min.bytes")?,
+        wait_max_ms: layers.int(WAIT)?,
+        backoff_ms: layers.int("replica.fetch.backoff.ms")?,
+        timeout_ms: layers.int("replica.socket.timeout.ms")?,
+    };
+    for key in ["replica.socket.timeout.ms", "replica.lag.time.max.ms"] {
+        let limit = layers.long(key)?;
+        if i64::from(fetch.wait_max_ms) > limit {
+            let reason = format!("must not be more than {key}, which is {limit}");
+            return Err(ConfigError::new(WAIT, Some(&fetch.wait_max_ms.to_string()), reason));
+        }
+    }
+    Ok(fetch)
 }
 
 /// Whether consumers are sent to replicas in their own rack. Classes of others can not be loaded here.

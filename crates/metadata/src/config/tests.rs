@@ -214,6 +214,9 @@ fn mistakes_name_key_value_and_reason() {
     check(&[("log.retention.ms", "0")], &["-1 to keep"]);
     check(&[("authorizer.class.name", "org.acme.Authorizer")], &["only authorizer is org.apache.kafka"]);
     check(&[("replica.selector.class", "org.acme.Nearest")], &["RackAwareReplicaSelector"]);
+    let slow = ("replica.fetch.wait.max.ms", "5000");
+    check(&[slow, ("replica.lag.time.max.ms", "4999")], &["more than replica.lag.time.max.ms"]);
+    check(&[slow, ("replica.socket.timeout.ms", "4999")], &["more than replica.socket.timeout.ms"]);
     let standard = ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
     check(&[standard], &["not enforced", "ottla.authorizer.enforce=false"]);
     check(&[("remote.log.storage.system.enable", "true")], &["not possible here", "not served yet"]);

@@ -51,6 +51,9 @@ pub(super) struct Cluster {
     requests: u64,
     /// A fingerprint of everything that happened.
     pub trace: u64,
+    /// What followers asked leaders for.
+    #[cfg(test)]
+    pub follower_fetches: Vec<Bytes>,
     pub reports: Vec<String>,
 }
 
@@ -116,6 +119,8 @@ impl Cluster {
             answers: BTreeMap::new(),
             requests: 0,
             trace: seed,
+            #[cfg(test)]
+            follower_fetches: Vec::new(),
             reports: Vec::new(),
         };
         for node in 0..nodes {
@@ -389,6 +394,10 @@ impl Cluster {
             return Ok(());
         }
         let frame = frame.read().map_err(|error| error.to_string())?;
+        #[cfg(test)]
+        if to.lane == ottla_broker::Lane::Replication {
+            self.follower_fetches.push(frame.clone());
+        }
         if self.is_lost(target, origin) {
             self.plan(at, Todo::Answer { node, life, ticket, frame: None });
         } else {
