@@ -29,7 +29,7 @@ use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Purgatory, Waiting};
 use crate::quorum::Quorum;
 use crate::quotas::{ClientQuotas, ConnectionQuotas, MutationQuotas};
-use crate::replication::{Fetchers, IsrChanges};
+use crate::replication::{Fetchers, IsrChanges, Throttles};
 use crate::sessions::{Sessions, lock};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -75,6 +75,8 @@ pub struct Broker {
     pub(crate) peers: Arc<Peers>,
     pub(crate) fetchers: Fetchers,
     pub(crate) isr_changes: IsrChanges,
+    /// What throttled replicas moved lately.
+    pub(crate) throttles: Throttles,
     pub(crate) lifecycle: Lifecycle,
     /// What the controller has to be told of the directories of replicas.
     pub(crate) assignments: Assignments,

@@ -148,6 +148,7 @@ impl Broker {
             peers,
             fetchers: Fetchers::default(),
             isr_changes: IsrChanges::default(),
+            throttles: crate::replication::Throttles::new(config.quotas.replication),
             lifecycle: Lifecycle::new(identity),
             assignments: Assignments::default(),
             forwards: Mutex::default(),

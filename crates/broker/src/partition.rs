@@ -28,6 +28,7 @@ mod leading;
 mod reading;
 mod upkeep;
 
+pub(crate) use following::Fetched;
 use leading::Leading;
 pub(crate) use leading::{FollowerFetch, Proposal, Readable};
 pub(crate) use reading::{PartitionRead, ReadRequest};

@@ -252,6 +252,11 @@ fn look(
         broker.make_room_for_logs(fetch.targets.len(), now, out);
     }
     let receipt = fetch.follower.filter(|_| !fetch.was_receipted.load(Ordering::Acquire));
+    let me = broker.config.node_id;
+    let is_exceeded = fetch.follower.is_some() && {
+        let limit = broker.live_config().replication.leader_throttle_bytes;
+        broker.throttles.leader.is_exceeded(limit, now)
+    };
     let mut left = fetch.max_bytes;
     let mut at_least_one = true;
     let mut has_later_start = false;
@@ -269,6 +274,8 @@ fn look(
                     at_least_one,
                     may_wait,
                     by_follower: fetch.follower.is_some(),
+                    is_throttled: is_exceeded
+                        && fetch.follower.is_some_and(|from| partition.throttles(me, from.id)),
                     from_any_replica: fetch.follower.is_none() && fetch.reply.version >= FIRST_RACK_VERSION,
                     receipt: receipt.map(|from| FollowerFetch {
                         log_start_offset: target.wanted.log_start_offset,
@@ -306,6 +313,7 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, now:
     broker.purgatory().leave(fetch.reply.token);
     let bytes = reads.iter().map(|read| read.records.len()).sum();
     let charged = if fetch.follower.is_some() { 0 } else { bytes };
+    note_throttled(broker, fetch, &reads, now);
     let throttle_time_ms = broker.charge(Flow::Fetch, &fetch.client_id, charged, fetch.reply.token, now, out);
     let mut session = match &fetch.footing {
         Footing::Sessionless => None,
@@ -346,6 +354,29 @@ fn answer(broker: &Broker, fetch: &PendingFetch, reads: Vec<PartitionRead>, now:
         ..Default::default()
     };
     fetch.reply.send(&response, out);
+}
+
+/// What goes to throttled followers counts.
+fn note_throttled(broker: &Broker, fetch: &PendingFetch, reads: &[PartitionRead], now: Millis) {
+    let is_limited = || broker.live_config().replication.leader_throttle_bytes < i64::MAX;
+    if fetch.follower.is_none() || !is_limited() {
+        return;
+    }
+    let me = broker.config.node_id;
+    let bytes: usize = fetch
+        .targets
+        .iter()
+        .zip(reads)
+        .filter(|(target, read)| {
+            let settings = target.partition.as_ref().ok().filter(|_| !read.records.is_empty());
+            let settings = settings.map(|partition| partition.settings());
+            settings.is_some_and(|settings| settings.leader_throttled.include(target.wanted.index, me))
+        })
+        .map(|(_, read)| read.records.len())
+        .sum();
+    if bytes > 0 {
+        broker.throttles.leader.note(bytes, now);
+    }
 }
 
 fn partition_data<'r>(index: i32, read: PartitionRead) -> PartitionData<'r> {

@@ -25,6 +25,14 @@ pub(crate) struct FollowPosition {
     pub last_epoch: i32,
 }
 
+/// What an answer of the leader brought.
+#[must_use]
+pub(crate) struct Fetched {
+    pub wakes: Wakes,
+    /// The leader has more that is committed.
+    pub is_behind: bool,
+}
+
 impl Partition {
     /// Leads, as the image says. Returns who is woken by that: with other members of the ISR other things are committed.
     pub(crate) fn become_leader(&self, me: i32, described: &Described, now: Millis) -> Wakes {
@@ -131,7 +139,7 @@ impl Partition {
         leader_high_watermark: i64,
         now: Millis,
         out: &mut Effects,
-    ) -> Result<Wakes, ()> {
+    ) -> Result<Fetched, ()> {
         let core = &mut *self.lock();
         if !core.follows_in(leader_epoch) {
             return Err(());
@@ -163,7 +171,7 @@ impl Partition {
             core.wake_fetches(bytes, &mut wakes);
         }
         core.plan_flush(self, true, now, out);
-        Ok(wakes)
+        Ok(Fetched { wakes, is_behind: leader_high_watermark > end })
     }
 
     /// The leader's log begins there: this one does too, as far as it knows it to be committed. Returns what has to be removed by that, after
@@ -177,6 +185,13 @@ impl Partition {
         let log = core.log.as_mut().filter(|log| to > log.log_start_offset())?;
         // A log that is not healthy says so when it is appended to.
         log.advance_log_start_offset(to).ok()
+    }
+
+    /// Whether a follower has to wait when too much goes to throttled replicas.
+    pub(crate) fn throttles(&self, me: i32, follower: i32) -> bool {
+        let core = self.lock();
+        let is_in_sync = core.leading.as_ref().is_some_and(|leading| leading.is_in_sync(follower));
+        !is_in_sync && core.settings.leader_throttled.include(self.index, me)
     }
 
     /// The followers from which a consumer could read on at `offset`, if this node leads.

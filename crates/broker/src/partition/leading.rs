@@ -130,6 +130,11 @@ impl Leading {
         self.isr.len() >= self.min_isr(min_insync_replicas)
     }
 
+    /// Whether a follower is in the ISR, as it is committed.
+    pub fn is_in_sync(&self, id: i32) -> bool {
+        self.isr.contains(&id)
+    }
+
     fn is_in_maximal_isr(&self, id: i32) -> bool {
         self.isr.contains(&id)
             || self.proposed.as_ref().is_some_and(|proposed| proposed.iter().any(|(member, _)| *member == id))

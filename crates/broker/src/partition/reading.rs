@@ -59,6 +59,8 @@ pub(crate) struct ReadRequest {
     pub may_wait: bool,
     /// A follower reads up to the log's end.
     pub by_follower: bool,
+    /// Nothing is to be had now, although there may be something.
+    pub is_throttled: bool,
     /// Consumers that know of KIP-392 may read from followers.
     pub from_any_replica: bool,
     /// Who it is, when its fetch is looked at for the first time: a fetch is a receipt once.
@@ -111,7 +113,7 @@ impl Partition {
             false if request.committed_only => positions.last_stable_offset,
             false => positions.high_watermark,
         };
-        if request.offset >= bound {
+        if request.offset >= bound || request.is_throttled {
             if let Some(log) = core.log.as_mut() {
                 log.expect_reader();
             }

@@ -40,11 +40,7 @@ pub(crate) struct Rate {
 impl Rate {
     /// Adds what was used now. Returns the pause in milliseconds that brings the rate back to `limit` per second; 0 if it is kept.
     pub(crate) fn charge(&mut self, used: f64, limit: f64, windows: Windows, now: Millis) -> Millis {
-        self.forget(windows, now);
-        match self.windows.back_mut() {
-            Some((begun, sum)) if now - *begun < windows.length_ms => *sum += used,
-            _ => self.windows.push_back((now, used)),
-        }
+        self.add(used, windows, now);
         let begun = self.windows.front().map_or(now, |(begun, _)| *begun);
         let full = (now - begun) / windows.length_ms;
         let missing = (windows.count - 1 - full).max(0) * windows.length_ms;
@@ -52,6 +48,24 @@ impl Rate {
         let sum: f64 = self.windows.iter().map(|(_, sum)| sum).sum();
         // The time in which that much would have been allowed, less the time that it took. A float becomes an integer by saturation.
         (sum / limit * 1000.0 - elapsed_ms).round().max(0.0) as Millis
+    }
+
+    /// Adds what was used now.
+    pub(crate) fn add(&mut self, used: f64, windows: Windows, now: Millis) {
+        self.forget(windows, now);
+        match self.windows.back_mut() {
+            Some((begun, sum)) if now - *begun < windows.length_ms => *sum += used,
+            _ => self.windows.push_back((now, used)),
+        }
+    }
+
+    /// What was used in a second, on average over the windows that are kept, of which one counts in full (Kafka: `SimpleRate`).
+    pub(crate) fn per_second(&mut self, windows: Windows, now: Millis) -> f64 {
+        self.forget(windows, now);
+        let begun = self.windows.front().map_or(now, |(begun, _)| *begun);
+        let elapsed_ms = (now - begun).max(windows.length_ms).max(1) as f64;
+        let sum: f64 = self.windows.iter().map(|(_, sum)| sum).sum();
+        sum / elapsed_ms * 1000.0
     }
 
     /// Whether nothing is remembered any more.

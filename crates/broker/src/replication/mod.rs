@@ -8,6 +8,7 @@
 
 mod isr;
 mod session;
+mod throttle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -25,16 +26,19 @@ use ottla_protocol::{ErrorCode, Message, Reader, Records, Uuid};
 use crate::Broker;
 use crate::checkpoints::Unwritten;
 use crate::effect::{Effect, Effects, Millis, ReadTask};
-use crate::partition::Partition;
+use crate::partition::{Fetched, Partition};
 use crate::peers::{Awaited, Lane, Peer, peer};
 use crate::sessions::lock;
 
 pub(crate) use isr::IsrChanges;
 use session::{Said, Session};
+pub(crate) use throttle::Throttles;
 
 /// First pause of a partition that was refused, or of a leader that did not answer: often another node is to be asked a moment later. Each
 /// further one is twice as long, up to `replica.fetch.backoff.ms`.
 const PAUSE_MS: Millis = 50;
+/// How long a partition is left out when throttled replicas had too much.
+const THROTTLED_MS: Millis = 200;
 /// The version of the fetches of followers: topics by id, the epoch of the broker (KIP-903), no more than an older release knows.
 const FETCH_VERSION: i16 = 17;
 const LIST_OFFSETS_VERSION: i16 = 9;
@@ -72,6 +76,8 @@ struct Followed {
     until: Millis,
     /// Fetches in a row that were refused.
     refused: u32,
+    /// The leader has more that is committed, as far as is known.
+    is_behind: bool,
 }
 
 /// How long to wait after so many failures in a row.
@@ -98,7 +104,8 @@ impl Fetchers {
                 fetcher.followed.remove(&key);
             }
         }
-        let followed = Followed { partition: partition.clone(), leader_epoch, until: now, refused: 0 };
+        let followed =
+            Followed { partition: partition.clone(), leader_epoch, until: now, refused: 0, is_behind: true };
         leaders.entry(leader).or_default().followed.insert(key, followed);
     }
 
@@ -114,11 +121,24 @@ impl Fetchers {
     }
 
     /// What is to be fetched from a leader now; it is busy from then on.
-    fn begin(&self, leader: i32, may_wait: bool, now: Millis, out: &mut Effects) -> Option<Vec<Followed>> {
+    /// `is_throttled`: who waits, unless it is in sync.
+    fn begin(
+        &self,
+        leader: i32,
+        may_wait: bool,
+        is_throttled: impl Fn(&Partition) -> bool,
+        now: Millis,
+        out: &mut Effects,
+    ) -> Option<Vec<Followed>> {
         let mut leaders = lock(&self.leaders);
         let fetcher = leaders.get_mut(&leader)?;
         if fetcher.is_busy || fetcher.followed.is_empty() {
             return None;
+        }
+        for followed in fetcher.followed.values_mut() {
+            if followed.until <= now && followed.is_behind && is_throttled(&followed.partition) {
+                followed.until = now + THROTTLED_MS;
+            }
         }
         let next = fetcher.followed.values().map(|followed| followed.until).min()?.max(fetcher.at);
         if next > now {
@@ -183,6 +203,15 @@ impl Fetchers {
         }
     }
 
+    /// Whether the leader has more that is committed.
+    fn note_lag(&self, leader: i32, key: PartitionKey, is_behind: bool) {
+        let mut leaders = lock(&self.leaders);
+        let followed = leaders.get_mut(&leader).and_then(|fetcher| fetcher.followed.get_mut(&key));
+        if let Some(followed) = followed {
+            followed.is_behind = is_behind;
+        }
+    }
+
     fn find(&self, leader: i32, key: PartitionKey) -> Option<Followed> {
         lock(&self.leaders).get(&leader)?.followed.get(&key).cloned()
     }
@@ -203,7 +232,10 @@ impl Broker {
     }
 
     fn fetch_from(&self, leader: i32, may_wait: bool, now: Millis, out: &mut Effects) {
-        let Some(due) = self.fetchers.begin(leader, may_wait, now, out) else { return };
+        let limit = self.live_config().replication.follower_throttle_bytes;
+        let is_exceeded = self.throttles.follower.is_exceeded(limit, now);
+        let is_throttled = |partition: &Partition| is_exceeded && self.is_throttled_follower(partition);
+        let Some(due) = self.fetchers.begin(leader, may_wait, is_throttled, now, out) else { return };
         let Some(to) = self.broker_peer(leader, Lane::Replication) else {
             return self.pause_fetcher(leader, now, out);
         };
@@ -244,6 +276,10 @@ impl Broker {
         };
         let timeout_ms = i64::from(settings.timeout_ms);
         self.peers.send(to, (&request, FETCH_VERSION), Awaited::ReplicaFetch { leader }, timeout_ms, out);
+    }
+
+    fn is_throttled_follower(&self, partition: &Partition) -> bool {
+        partition.settings().follower_throttled.include(partition.index, self.config.node_id)
     }
 
     /// Nothing can be fetched from a leader right now.
@@ -305,7 +341,7 @@ impl Broker {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
                 let Some(followed) = self.fetchers.find(leader, key) else { continue };
-                match self.take_partition(&followed, &data, frame, now, out) {
+                match self.take_partition(leader, &followed, &data, frame, now, out) {
                     Outcome::Fetched => {}
                     Outcome::Pause => resting.push(key),
                     Outcome::OutOfRange => {
@@ -320,6 +356,7 @@ impl Broker {
 
     fn take_partition(
         &self,
+        leader: i32,
         followed: &Followed,
         data: &PartitionData<'_>,
         frame: &Bytes,
@@ -344,8 +381,14 @@ impl Broker {
             _ => Bytes::new(),
         };
         match partition.append_fetched(*leader_epoch, &records, data.high_watermark, now, out) {
-            Ok(wakes) => {
+            Ok(Fetched { wakes, is_behind }) => {
                 self.wake(partition, wakes, now, out);
+                if !records.is_empty() && self.is_throttled_follower(partition) {
+                    self.throttles.follower.note(records.len(), now);
+                }
+                if is_behind != followed.is_behind {
+                    self.fetchers.note_lag(leader, (partition.topic.id, partition.index), is_behind);
+                }
                 self.after_fetch(followed, data.log_start_offset, now, out)
             }
             Err(()) => Outcome::Pause,

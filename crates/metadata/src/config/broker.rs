@@ -206,6 +206,10 @@ pub struct ReplicationSettings {
     pub high_watermark_checkpoint_interval_ms: i64,
     /// How followers fetch.
     pub fetch: ReplicaFetchSettings,
+    /// Bytes per second that go to throttled followers (`leader.replication.throttled.rate`).
+    pub leader_throttle_bytes: i64,
+    /// Bytes per second that throttled followers fetch (`follower.replication.throttled.rate`).
+    pub follower_throttle_bytes: i64,
     /// Whether consumers are sent to replicas in their own rack (`replica.selector.class`, KIP-392).
     pub reads_by_rack: bool,
 }
@@ -332,6 +336,8 @@ pub struct QuotaSettings {
     pub clients: QuotaWindows,
     /// What clients have the controller do (`controller.quota.window.*`).
     pub controller: QuotaWindows,
+    /// What goes to throttled followers (`replication.quota.window.*`).
+    pub replication: QuotaWindows,
 }
 
 /// The windows over which a rate is measured.

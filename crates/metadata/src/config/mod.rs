@@ -21,6 +21,7 @@ mod resolve;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throttled;
 mod topic;
 
 pub use broker::{
@@ -39,6 +40,7 @@ pub use key::{BrokerSynonym, Scale, broker_synonyms, group_synonym, topic_synony
 pub use layers::Layers;
 pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
+pub use throttled::ThrottledReplicas;
 pub use topic::{
     CleanupPolicy, Durability, TimestampType, TopicCompression, TopicConfig, check_live_broker_config,
     is_list_key, list_append, list_subtract, validate_broker_config, validate_client_metrics_config,

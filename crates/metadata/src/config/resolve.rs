@@ -110,6 +110,8 @@ impl BrokerConfig {
                 high_watermark_checkpoint_interval_ms: layers
                     .long("replica.high.watermark.checkpoint.interval.ms")?,
                 fetch: resolve_replica_fetch(&layers)?,
+                leader_throttle_bytes: layers.long("leader.replication.throttled.rate")?,
+                follower_throttle_bytes: layers.long("follower.replication.throttled.rate")?,
                 reads_by_rack: resolve_replica_selector(&layers)?,
             },
             groups: resolve_groups(&layers)?,
@@ -142,6 +144,7 @@ impl BrokerConfig {
             quotas: QuotaSettings {
                 clients: quota_windows(&layers, "quota.window")?,
                 controller: quota_windows(&layers, "controller.quota.window")?,
+                replication: quota_windows(&layers, "replication.quota.window")?,
             },
             telemetry: TelemetrySettings {
                 max_bytes: layers.int("telemetry.max.bytes")?,

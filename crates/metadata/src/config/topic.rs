@@ -9,6 +9,7 @@ use super::layers::Layers;
 use super::note::ConfigError;
 use super::own;
 use super::table::{Table, broker_table, client_metrics_table, group_table, topic_table};
+use super::throttled::ThrottledReplicas;
 
 /// When a record counts toward the high watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,10 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// Whether every record of a produced batch is unpacked and checked.
     pub strict_validation: bool,
+    /// Replicas that are throttled where they lead, and where they follow.
+    pub leader_throttled: ThrottledReplicas,
+    /// See `leader_throttled`.
+    pub follower_throttled: ThrottledReplicas,
 }
 
 /// The largest value of `max.decompressed.message.bytes`, and the default: no record is larger.
@@ -180,6 +185,10 @@ impl TopicConfig {
                 _ => Durability::Flushed,
             },
             strict_validation: chain.boolean(own::STRICT_VALIDATION)?,
+            leader_throttled: ThrottledReplicas::of(&chain.list("leader.replication.throttled.replicas")?),
+            follower_throttled: ThrottledReplicas::of(
+                &chain.list("follower.replication.throttled.replicas")?,
+            ),
         };
         if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
             return Err(ConfigError::new(

@@ -11,6 +11,10 @@ use ottla_protocol::messages::delete_records_request::{
 use ottla_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::FetchResponse;
+use ottla_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use ottla_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponse;
 use ottla_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -120,9 +124,9 @@ fn records_are_deleted_when_every_replica_that_lives_has_deleted_them() {
     .expect("it deletes them as well");
 }
 
-fn one_record(timeout_ms: i32) -> Bytes {
+fn produce_of(value: &[u8], timeout_ms: i32) -> Bytes {
     let mut batch = BatchBuilder::new(0, BatchOptions::default());
-    batch.push(1_800_000_000_000, None, Some(b"12345678"), &[]);
+    batch.push(1_800_000_000_000, None, Some(value), &[]);
     let batch = batch.finish();
     let data = PartitionProduceData { index: 0, records: Some(Records::Slice(&batch)) };
     let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
@@ -138,7 +142,8 @@ fn what_too_few_replicas_have_is_not_acknowledged_although_it_was_admitted() {
     let leader = run.leader_now();
     run.cluster.kill((leader + 1) % NODES, false, 20_000);
     let produce = |run: &mut Run, timeout_ms: i32| {
-        let answer = run.ask::<ProduceRequest<'_>>(leader, one_record(timeout_ms), 9).expect("an answer");
+        let answer =
+            run.ask::<ProduceRequest<'_>>(leader, produce_of(b"12345678", timeout_ms), 9).expect("an answer");
         let response: ProduceResponse<'_> = read(&answer, 9).expect("a response");
         let told = &response.responses[0].partition_responses[0];
         (ErrorCode::from_code(told.error_code), told.base_offset)
@@ -387,4 +392,87 @@ fn followers_ask_as_they_are_configured_and_say_nothing_twice() {
     run.cluster.kill(leader, false, 100);
     run.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(())).expect("it is back");
     run.acknowledge(20);
+}
+
+const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+
+impl Run {
+    fn set(&mut self, (kind, name): (i8, &'static str), key: &'static str, value: &'static str) {
+        let config = AlterableConfig { name: key.into(), config_operation: 0, value: Some(value.into()) };
+        let resource =
+            AlterConfigsResource { resource_type: kind, resource_name: name.into(), configs: vec![config] };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let node = self.leader_now();
+        let answer = self.ask::<IncrementalAlterConfigsRequest<'_>>(node, frame(&request, 1), 1);
+        let answer = answer.expect("an answer");
+        let response: IncrementalAlterConfigsResponse<'_> = read(&answer, 1).expect("a response");
+        assert_eq!(response.responses[0].error_code, 0, "{key}={value}");
+        self.wait_ms(500);
+    }
+
+    /// A follower comes back to 40 batches of 50 kB that it has not got. Returns how long it takes to be in sync, and the longest time
+    /// that a record with `acks=all` takes meanwhile.
+    fn catch_up(&mut self) -> (Millis, Millis) {
+        self.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(())).expect("whole");
+        let leader = self.leader_now();
+        self.cluster.kill((leader + 1) % NODES, false, 10_000);
+        self.wait_for("an ISR without it", HEAL_MS, |run| {
+            let image = run.cluster.broker(leader)?.image();
+            let partition = image.topic_by_name(TOPIC)?.partitions.get(&PartitionId(0))?.clone();
+            (partition.isr.len() == NODES - 1).then_some(())
+        })
+        .expect("it is dead");
+        for _ in 0..40 {
+            let (error, _) = self.produce_value(leader, &[b'x'; 50_000]);
+            assert_eq!(error, ErrorCode::None);
+        }
+        let back_at = self.wait_for("a node that serves", HEAL_MS, |run| {
+            (0..NODES).all(|node| run.cluster.serves(node)).then_some(run.cluster.now)
+        });
+        let (back_at, mut longest) = (back_at.expect("it comes back"), 0);
+        while !self.is_whole() && self.cluster.now < back_at + 2 * HEAL_MS {
+            let begun = self.cluster.now;
+            assert_eq!(self.produce_value(leader, b"12345678").0, ErrorCode::None);
+            longest = longest.max(self.cluster.now - begun);
+            self.wait_ms(20);
+        }
+        (self.cluster.now - back_at, longest)
+    }
+
+    fn produce_value(&mut self, leader: usize, value: &[u8]) -> (ErrorCode, i64) {
+        let request = produce_of(value, 10_000);
+        let answer = self.ask::<ProduceRequest<'_>>(leader, request, 9).expect("an answer");
+        let response: ProduceResponse<'_> = read(&answer, 9).expect("a response");
+        let told = &response.responses[0].partition_responses[0];
+        (ErrorCode::from_code(told.error_code), told.base_offset)
+    }
+}
+
+#[test]
+fn who_catches_up_keeps_to_the_throttle_and_nobody_else_has_to() {
+    let settings =
+        [("replica.fetch.max.bytes", "50000"), ("leader.imbalance.check.interval.seconds", "3000")];
+    let mut run = cluster_with(51, (MIN_ISR, "2"), &settings);
+    let (took, _) = run.catch_up();
+    assert!(took < 5_000, "nothing holds it back: {took} ms");
+    let everybody = (BROKER_RESOURCE, "");
+    let topic = (TOPIC_RESOURCE, TOPIC);
+    for (rate, replicas) in [
+        ("leader.replication.throttled.rate", "leader.replication.throttled.replicas"),
+        ("follower.replication.throttled.rate", "follower.replication.throttled.replicas"),
+    ] {
+        run.set(everybody, rate, "100000");
+        let (took, _) = run.catch_up();
+        assert!(took < 5_000, "no replica is named: {took} ms");
+        run.set(topic, replicas, "*");
+        let (took, longest) = run.catch_up();
+        // Two million bytes, a hundred thousand in a second.
+        assert!((15_000..25_000).contains(&took), "{rate}: {took} ms");
+        assert!(longest < 200, "{rate}: who is in sync is not held back: {longest} ms");
+        run.set(everybody, rate, "9223372036854775807");
+        let (took, _) = run.catch_up();
+        assert!(took < 5_000, "{rate}: it is over: {took} ms");
+        run.set(topic, replicas, "");
+    }
 }
