@@ -10,14 +10,15 @@ use ottla_protocol::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use ottla_protocol::messages::create_topics_response::CreateTopicsResponse;
-use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequest;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
-use ottla_protocol::records::{self, BatchBuilder, BatchOptions};
+use ottla_protocol::records::{BatchBuilder, BatchOptions};
 use ottla_protocol::{ErrorCode, Records, Request};
 
+use super::reader::{self, Reader};
 use super::transactions::{self, LEDGER, Ledger, committed_offset, offset_fetch};
 use super::world::Cluster;
 use crate::client::{frame, read};
@@ -39,6 +40,8 @@ pub struct ClusterReport {
     pub acknowledged: usize,
     /// Transactions that were committed.
     pub committed: usize,
+    /// Records that were read from whichever replica answered.
+    pub read: usize,
     /// How many faults there were.
     pub faults: u64,
 }
@@ -61,6 +64,8 @@ struct Run {
     rejoin_at: Option<Millis>,
     /// Transactions, in runs that have them.
     ledger: Option<Ledger>,
+    /// Reads from all replicas, in runs that do.
+    reader: Option<Reader>,
 }
 
 /// Runs one seed. An error is a broken promise.
@@ -74,7 +79,11 @@ pub fn run_cluster_transactions(seed: u64) -> Result<ClusterReport, String> {
 }
 
 fn new(seed: u64, with_transactions: bool) -> Run {
-    new_with(seed, with_transactions, &[])
+    // Every other cluster has racks, and is read from all of its nodes.
+    let reads = seed.is_multiple_of(2);
+    let mut run = new_with(seed, with_transactions, if reads { reader::SETTINGS } else { &[] });
+    run.reader = reads.then(Reader::default);
+    run
 }
 
 fn new_with(seed: u64, with_transactions: bool, settings: &[(&'static str, &'static str)]) -> Run {
@@ -84,6 +93,7 @@ fn new_with(seed: u64, with_transactions: bool, settings: &[(&'static str, &'sta
     Run {
         cluster,
         ledger,
+        reader: None,
         producers: (0..PARTITIONS).map(|_| Producer::default()).collect(),
         faults: 0,
         fault_at: 0,
@@ -112,6 +122,9 @@ impl Run {
             let until = self.cluster.now + 1 + self.cluster.dice.below(20) as i64;
             while self.cluster.step(until)? {}
             self.produce()?;
+            if let Some(reader) = &mut self.reader {
+                reader.advance(&mut self.cluster, TOPIC, PARTITIONS)?;
+            }
             if let Some(ledger) = &mut self.ledger {
                 ledger.advance(&mut self.cluster)?;
             }
@@ -136,7 +149,8 @@ impl Run {
             Some(ledger) => self.check_ledger(ledger)?,
             None => 0,
         };
-        Ok(ClusterReport { trace: self.cluster.trace, acknowledged, committed, faults: self.faults })
+        let read = self.reader.as_ref().map_or(0, |reader| reader.seen.len());
+        Ok(ClusterReport { trace: self.cluster.trace, acknowledged, committed, read, faults: self.faults })
     }
 
     /// Everything that was begun is decided, and what was decided is so.
@@ -333,16 +347,9 @@ impl Run {
         loop {
             let leader =
                 self.wait_for("a leader", HEAL_MS, |run| run.cluster.leader(TOPIC, PartitionId(partition)))?;
-            let wanted = FetchPartition {
-                partition,
-                fetch_offset: offset,
-                partition_max_bytes: 1 << 20,
-                ..Default::default()
-            };
-            let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![wanted], ..Default::default() };
-            let request = FetchRequest { topics: vec![topic], ..Default::default() };
-            let answer = self.ask::<FetchRequest<'_>>(leader, frame(&request, 11), 11)?;
-            let response: FetchResponse<'_> = read(&answer, 11)?;
+            let asked = reader::fetch(TOPIC, partition, offset);
+            let answer = self.ask::<FetchRequest<'_>>(leader, asked, reader::VERSION)?;
+            let response: FetchResponse<'_> = read(&answer, reader::VERSION)?;
             let data = &response.responses[0].partitions[0];
             if data.error_code != 0 {
                 return Err(format!("{TOPIC}-{partition}: error {} for a fetch", data.error_code));
@@ -350,18 +357,9 @@ impl Run {
             let producer = &mut self.producers[partition as usize];
             producer.high_watermark = producer.high_watermark.max(data.high_watermark);
             let before = offset;
-            if let Some(Records::Slice(bytes)) = &data.records {
-                for batch in records::batches(bytes) {
-                    let batch = batch.map_err(|error| error.to_string())?;
-                    batch.verify_crc().map_err(|error| error.to_string())?;
-                    offset = batch.next_offset();
-                    let set = batch.records(1 << 20).map_err(|error| error.to_string())?;
-                    for record in set.iter() {
-                        let record = record.map_err(|error| format!("{error:?}"))?;
-                        let value = record.value.and_then(|value| value.try_into().ok());
-                        found.insert(record.offset, u64::from_be_bytes(value.ok_or("a strange value")?));
-                    }
-                }
+            for (at, value) in reader::values(data.records.as_ref())? {
+                found.insert(at, value);
+                offset = at + 1;
             }
             if offset == before {
                 break;
@@ -371,6 +369,15 @@ impl Run {
             if found.get(offset) != Some(value) {
                 return Err(format!(
                     "{TOPIC}-{partition}: value {value} was acknowledged at offset {offset}, where {:?} is",
+                    found.get(offset)
+                ));
+            }
+        }
+        let seen = self.reader.iter().flat_map(|reader| &reader.seen);
+        for ((_, offset), value) in seen.filter(|((at, _), _)| *at == partition) {
+            if found.get(offset) != Some(value) {
+                return Err(format!(
+                    "{TOPIC}-{partition}: value {value} was read at offset {offset}, where {:?} is",
                     found.get(offset)
                 ));
             }
@@ -414,14 +421,18 @@ mod tests {
 
     #[test]
     fn nothing_acknowledged_is_lost_on_many_seeds() {
-        let mut acknowledged = 0;
+        let (mut acknowledged, mut read) = (0, 0);
         for seed in (0..6).chain(REGRESSIONS.iter().copied()) {
             match run_cluster(seed) {
-                Ok(report) => acknowledged += report.acknowledged,
+                Ok(report) => {
+                    acknowledged += report.acknowledged;
+                    read += report.read;
+                }
                 Err(broken) => panic!("seed {seed}: {broken}"),
             }
         }
         assert!(acknowledged > 500, "a sweep in which nothing is acknowledged shows nothing");
+        assert!(read > 200, "a sweep in which nothing is read shows nothing: {read}");
     }
 
     #[test]
