@@ -145,6 +145,8 @@ impl Cluster {
             ("broker.session.timeout.ms", "3000".to_owned()),
             ("broker.heartbeat.interval.ms", "500".to_owned()),
             ("replica.lag.time.max.ms", "4000".to_owned()),
+            // What is lost without a sound must not take up the rest of a run.
+            ("replica.socket.timeout.ms", "3000".to_owned()),
             ("offsets.topic.num.partitions", "2".to_owned()),
             ("transaction.state.log.num.partitions", "2".to_owned()),
             ("leader.imbalance.check.interval.seconds", "30".to_owned()),
