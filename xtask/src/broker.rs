@@ -1,4 +1,5 @@
-//! A broker under test as a process: Ottla, or Apache Kafka as the oracle that says what a case must see.
+//! A broker under test as a process: Ottla, Apache Kafka as the oracle that says what a case must see, or another one to be measured
+//! beside.
 //!
 //! The tricky idea: output goes to a file and the file is polled, so that a broker that is killed, or that hangs, never
 //! blocks its keeper on a pipe. The port is chosen once and kept, because clients must find a restarted broker again.
@@ -8,7 +9,7 @@ use crate::workspace;
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 pub enum Kind {
     Ottla,
     Kafka,
+    /// A broker in Rust that keeps its topics in memory: for the benchmark alone.
+    #[value(skip)]
+    Nisshi,
 }
 
 impl Kind {
@@ -26,6 +30,16 @@ impl Kind {
         match self {
             Kind::Ottla => "ottla",
             Kind::Kafka => "kafka",
+            Kind::Nisshi => "nisshi",
+        }
+    }
+
+    /// How messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Ottla => "ottla",
+            Kind::Kafka => "Apache Kafka",
+            Kind::Nisshi => "Nisshi",
         }
     }
 }
@@ -156,12 +170,13 @@ impl Broker {
         let mut command = match self.kind {
             Kind::Ottla => self.ottla_command(),
             Kind::Kafka => self.kafka_command(),
+            Kind::Nisshi => self.nisshi_command(),
         };
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
         let begun = Instant::now();
         let child = command.spawn().doing(match self.kind {
             Kind::Ottla => format!("starting {} (cargo build --release)", self.binary.display()),
-            Kind::Kafka => format!("starting {}", self.name()),
+            Kind::Kafka | Kind::Nisshi => format!("starting {}", self.name()),
         })?;
         self.process = Some(child);
         self.wait_ready(&log, begun + START_PATIENCE)?;
@@ -180,10 +195,7 @@ impl Broker {
 
     /// How messages call it.
     pub fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Ottla => "ottla",
-            Kind::Kafka => "Apache Kafka",
-        }
+        self.kind.name()
     }
 
     /// Asks the broker to stop (SIGTERM) and waits; a broker that does not stop within a minute has failed.
@@ -224,9 +236,7 @@ impl Broker {
 
     fn wait_ready(&mut self, log: &Path, deadline: Instant) -> Result<(), Trouble> {
         loop {
-            let text =
-                fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-            if text.contains("Kafka Server started") {
+            if self.is_ready(log) {
                 return Ok(());
             }
             if !self.is_alive() || Instant::now() > deadline {
@@ -236,6 +246,22 @@ impl Broker {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn is_ready(&self, log: &Path) -> bool {
+        if self.kind == Kind::Nisshi {
+            return TcpStream::connect(self.bootstrap()).is_ok();
+        }
+        fs::read(log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("Kafka Server started"))
+    }
+
+    /// It has no settings that others have, too.
+    fn nisshi_command(&self) -> Command {
+        let mut command = Command::new(workspace::installed().join("nisshi/bin/nisshi"));
+        let url = format!("tcp://{}", self.bootstrap());
+        command.args(["broker", "--storage-engine", "memory://nisshi/"]);
+        command.args(["--listener-url", &url, "--advertised-listener-url", &url]);
+        command
     }
 
     fn ottla_command(&self) -> Command {

@@ -9,7 +9,7 @@ use crate::produce::check;
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::socket::{Poller, SCRATCH_BYTES, Socket};
-use crate::template::{PRODUCE_VERSION, now_ms};
+use crate::template::now_ms;
 use crate::topic::{self, Topic};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::FetchResponse;
@@ -133,14 +133,15 @@ impl Rig<'_> {
             acks: self.options.acks,
             timeout_ms: 30_000,
             topic_data: vec![TopicProduceData {
+                name: self.topic.name.as_str().into(),
                 topic_id: self.topic.id,
                 partition_data: vec![data],
-                ..Default::default()
             }],
             ..Default::default()
         };
         self.correlation_id = self.correlation_id.wrapping_add(1);
-        self.producer.push(frame(&request, PRODUCE_VERSION, self.correlation_id)?, None);
+        let version = self.options.dialect.produce_version;
+        self.producer.push(frame(&request, version, self.correlation_id)?, None);
         self.sent += 1;
         if self.options.acks != 0 {
             self.in_flight += 1;
@@ -150,9 +151,10 @@ impl Rig<'_> {
 
     fn on_produced(&mut self, scratch: &mut [u8]) -> io::Result<()> {
         let mut answers = 0;
+        let version = self.options.dialect.produce_version;
         self.producer.read_frames(scratch, |frame| {
             answers += 1;
-            check(frame)
+            check(frame, version)
         })?;
         self.in_flight -= answers;
         Ok(())

@@ -83,6 +83,14 @@ pub struct Common {
     pub cpu: Option<usize>,
 }
 
+/// How Produce is spoken.
+#[derive(Debug, Clone, Args)]
+pub struct Dialect {
+    /// Version of Produce; from 13 on it names topics by their ids, which not every broker knows
+    #[arg(long, default_value_t = 13, value_parser = clap::value_parser!(i16).range(9..=13))]
+    pub produce_version: i16,
+}
+
 /// Options of `produce`.
 #[derive(Debug, Clone, Args)]
 pub struct ProduceOptions {
@@ -95,6 +103,9 @@ pub struct ProduceOptions {
     /// Requests that a connection has in flight at most (`max.in.flight.requests.per.connection`)
     #[arg(long, default_value_t = 5)]
     pub in_flight: usize,
+    /// How Produce is spoken.
+    #[command(flatten)]
+    pub dialect: Dialect,
     /// Acknowledgements: 0, 1, or -1 for all
     #[arg(long, default_value_t = 1, allow_hyphen_values = true)]
     pub acks: i16,
@@ -166,6 +177,9 @@ pub struct EndToEndOptions {
     /// What all modes share.
     #[command(flatten)]
     pub common: Common,
+    /// How Produce is spoken.
+    #[command(flatten)]
+    pub dialect: Dialect,
     /// Records per second
     #[arg(long, default_value_t = 1000.0)]
     pub rate: f64,

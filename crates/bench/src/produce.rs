@@ -9,7 +9,7 @@ use crate::options::ProduceOptions;
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::socket::{Poller, SCRATCH_BYTES, Socket};
-use crate::template::{PRODUCE_VERSION, Producer, Template};
+use crate::template::{Producer, Template};
 use crate::topic::{self, Topic};
 use crate::transaction::{self, Step, Transactions};
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
@@ -254,11 +254,12 @@ impl<'a> Load<'a> {
 
     fn receive(&mut self, index: usize, scratch: &mut [u8]) -> io::Result<()> {
         let mut answers = 0;
+        let version = self.options.dialect.produce_version;
         let Lane { socket, transactions, producer, in_flight, due, .. } = &mut self.lanes[index];
         let (Some(transactions), Some(producer)) = (transactions, producer) else {
             socket.read_frames(scratch, |frame| {
                 answers += 1;
-                check(frame)
+                check(frame, version)
             })?;
             for _ in 0..answers {
                 self.complete(index);
@@ -269,7 +270,7 @@ impl<'a> Load<'a> {
             if transaction::is_end(frame) {
                 return transactions.on_ended(frame, producer);
             }
-            if transactions.on_produced(first_error(frame)?)? {
+            if transactions.on_produced(first_error(frame, version)?)? {
                 answers += 1;
             } else {
                 // It was alone: the same batch again.
@@ -350,19 +351,18 @@ fn init_producer(client: &mut Client, transactional_id: Option<&str>) -> io::Res
 }
 
 /// Every partition of every answer has to be without an error.
-pub fn check(frame: &[u8]) -> io::Result<()> {
-    match first_error(frame)? {
+pub fn check(frame: &[u8], version: i16) -> io::Result<()> {
+    match first_error(frame, version)? {
         ErrorCode::None => Ok(()),
         error => Err(invalid(format!("produce: {}", error.name()))),
     }
 }
 
 /// The first error that an answer tells, if any.
-fn first_error(frame: &[u8]) -> io::Result<ErrorCode> {
+fn first_error(frame: &[u8], version: i16) -> io::Result<ErrorCode> {
     let mut reader = Reader::new(frame);
-    let version = ApiKey::Produce.response_header_version(PRODUCE_VERSION);
-    ResponseHeader::decode(&mut reader, version).map_err(invalid)?;
-    let response = ProduceResponse::decode(&mut reader, PRODUCE_VERSION).map_err(invalid)?;
+    ResponseHeader::decode(&mut reader, ApiKey::Produce.response_header_version(version)).map_err(invalid)?;
+    let response = ProduceResponse::decode(&mut reader, version).map_err(invalid)?;
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     let failed = partitions.find(|partition| partition.error_code != 0);
     Ok(failed.map_or(ErrorCode::None, |partition| ErrorCode::from_code(partition.error_code)))

@@ -19,8 +19,6 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions, HEADER_BYTES, crc32c};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The version of Produce that is spoken: the first that names topics by their ids.
-pub const PRODUCE_VERSION: i16 = 13;
 const CORRELATION_ID_AT: usize = 8;
 const BATCH_CRC_AT: usize = 17;
 /// Where the part of a batch begins that its checksum covers.
@@ -52,6 +50,8 @@ pub struct Template {
     batch_at: usize,
     records_crc: u32,
     records_bytes: usize,
+    /// Of Produce.
+    pub version: i16,
     /// Records of one request.
     pub records: u64,
     /// Bytes of the records' values in one request, before compression.
@@ -78,12 +78,13 @@ impl Template {
             acks: options.acks,
             timeout_ms: 30_000,
             topic_data: vec![TopicProduceData {
+                // The one that the version does not know is left out.
+                name: topic.name.as_str().into(),
                 topic_id: topic.id,
                 partition_data: partitions.iter().map(data).collect(),
-                ..Default::default()
             }],
         };
-        let mut head = frame(&request, PRODUCE_VERSION, 0)?;
+        let mut head = frame(&request, options.dialect.produce_version, 0)?;
         let first = head.windows(HEADER_BYTES).position(|bytes| bytes == &batch[..HEADER_BYTES]);
         let batch_at = first.ok_or_else(|| invalid("the batch is not in its request"))?;
         let tail = head.split_off(batch_at + HEADER_BYTES);
@@ -96,6 +97,7 @@ impl Template {
             batch_at,
             records_crc: crc32c(&batch[HEADER_BYTES..]),
             records_bytes: batch.len() - HEADER_BYTES,
+            version: options.dialect.produce_version,
             head,
             tail,
             records,
@@ -198,10 +200,10 @@ mod tests {
         bytes.extend_from_slice(template.tail());
         assert_eq!(bytes.len(), 4 + u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize);
         let mut reader = Reader::new(&bytes[4..]);
-        let version = ApiKey::Produce.request_header_version(PRODUCE_VERSION);
+        let version = ApiKey::Produce.request_header_version(template.version);
         let header = RequestHeader::decode(&mut reader, version).unwrap();
         assert_eq!(header.correlation_id, correlation_id);
-        let request = ProduceRequest::decode(&mut reader, PRODUCE_VERSION).unwrap();
+        let request = ProduceRequest::decode(&mut reader, template.version).unwrap();
         reader.expect_end().unwrap();
         let data = &request.topic_data[0].partition_data[0];
         let Some(Records::Slice(records)) = &data.records else { panic!("records") };
@@ -215,14 +217,17 @@ mod tests {
 
     #[test]
     fn what_is_patched_is_what_a_broker_reads() {
-        for codec in ["none", "lz4", "zstd", "gzip", "snappy"] {
+        let cases =
+            [("none", "13"), ("none", "9"), ("lz4", "13"), ("zstd", "11"), ("gzip", "12"), ("snappy", "13")];
+        for (codec, version) in cases {
             let line = ["x", "produce", "--batch-records", "10", "--record-bytes", "300", "--codec", codec];
+            let line = line.into_iter().chain(["--produce-version", version]);
             let Verb::Produce(options) = Arguments::parse_from(line).verb else { panic!("produce") };
             let topic = Topic { name: "t".into(), id: Uuid([7; 16]), partitions: 9 };
             let template = Template::new(&options, &topic, &[0]).unwrap();
             let mut producer = Producer { id: 4711, epoch: 3, sequence: i32::MAX - 9 };
             let (partition, first) = sent(&template, 77, 8, &mut producer);
-            assert_eq!((partition, first.sequence), (8, i32::MAX - 9), "{codec}");
+            assert_eq!((partition, first.sequence), (8, i32::MAX - 9), "{codec}, {version}");
             let (_, second) = sent(&template, 78, 3, &mut producer);
             assert_eq!(second, Producer { id: 4711, epoch: 3, sequence: 0 }, "sequences wrap");
         }

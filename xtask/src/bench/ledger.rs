@@ -6,6 +6,7 @@
 
 use super::figure::Figures;
 use super::scenario::Scenario;
+use crate::broker::Kind;
 use crate::steps::{Doing, Trouble};
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -17,20 +18,22 @@ const NAME: &str = "pairs.jsonl";
 /// The file, and the run that writes to it.
 pub struct Ledger {
     path: PathBuf,
+    /// Whom Ottla is measured beside.
+    pub other: Kind,
     run: u64,
 }
 
 impl Ledger {
     /// The ledger in `folder`, for a run that began at `run` (seconds since 1970).
-    pub fn new(folder: &Path, run: u64) -> Ledger {
-        Ledger { path: folder.join(NAME), run }
+    pub fn new(folder: &Path, other: Kind, run: u64) -> Ledger {
+        Ledger { path: folder.join(NAME), other, run }
     }
 
     /// A pair has ended.
     pub fn append(
         &self,
         scenario: &Scenario,
-        (ottla, kafka): &(Figures, Figures),
+        (ottla, other): &(Figures, Figures),
         machine: &Value,
     ) -> Result<(), Trouble> {
         let line = json!({
@@ -42,7 +45,7 @@ impl Ledger {
             "durability": format!("{:?}", scenario.durability),
             "machine": machine,
             "ottla": ottla.json(),
-            "kafka": kafka.json(),
+            self.other.folder(): other.json(),
         });
         let doing = || format!("writing {}", self.path.display());
         let file = fs::OpenOptions::new().create(true).append(true).open(&self.path);

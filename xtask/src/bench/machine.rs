@@ -1,11 +1,13 @@
 //! What the results were measured on, in words.
 
+use crate::broker::Kind;
+use crate::clients::setup::NISSHI;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
 
 /// Processor, memory, kernel, versions, date.
-pub fn describe() -> Value {
+pub fn describe(other: Kind) -> Value {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
@@ -20,8 +22,8 @@ pub fn describe() -> Value {
         "kernel": kernel.trim(),
         "load": load.trim(),
         "ottla": words("git", &["rev-parse", "--short", "HEAD"]),
-        "kafka": kafka_version(),
-        "java": words("java", &["--version"]).lines().next().unwrap_or_default(),
+        other.folder(): if other == Kind::Nisshi { NISSHI.to_owned() } else { kafka_version() },
+        "runtime": if other == Kind::Nisshi { "engine memory://".to_owned() } else { java_version() },
         "date": words("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         "command": std::env::args().skip(1).collect::<Vec<_>>().join(" "),
     })
@@ -30,6 +32,11 @@ pub fn describe() -> Value {
 fn words(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn java_version() -> String {
+    let java = words("java", &["--version"]);
+    format!("on {}", java.lines().next().unwrap_or_default())
 }
 
 fn kafka_version() -> String {

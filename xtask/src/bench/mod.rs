@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Ottla and Apache Kafka side by side, in turns, on this machine; results go to docs/benchmarks.
+//! `cargo xtask bench`: Ottla and Apache Kafka (or another broker) side by side, in turns, on this machine; results go to docs/benchmarks.
 //!
 //! The tricky idea: no single number of a shared machine can be trusted, but the ratio of two runs right after each other can, if it is
 //! taken often enough. So everything is done in pairs, and what is told is the median of the pairs' ratios and their ends.
@@ -14,9 +14,10 @@ mod scenario;
 mod work;
 
 use crate::broker::Kind;
+use crate::clients::setup;
 use crate::steps::{Trouble, fresh_dir};
 use crate::workspace;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use figure::Figures;
 use ledger::Ledger;
 use peer::Peer;
@@ -43,6 +44,9 @@ pub struct Options {
     /// Seconds that the JVM is warmed before anything is measured
     #[arg(long, default_value_t = 60.0)]
     warm_seconds: f64,
+    /// Whom to stand beside. Nisshi (a broker in Rust that keeps its topics in memory) is built first, which takes ten minutes
+    #[arg(long, value_enum, default_value = "kafka")]
+    beside: Beside,
     /// Measure nothing: make the page in docs/benchmarks of the pairs that are there, of an interrupted run too
     #[arg(long)]
     render: bool,
@@ -51,7 +55,23 @@ pub struct Options {
     dry_run: bool,
 }
 
-/// A scenario and its pairs: Ottla, Kafka.
+/// Whom Ottla is measured beside.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Beside {
+    Kafka,
+    Nisshi,
+}
+
+impl Beside {
+    fn kind(self) -> Kind {
+        match self {
+            Beside::Kafka => Kind::Kafka,
+            Beside::Nisshi => Kind::Nisshi,
+        }
+    }
+}
+
+/// A scenario and its pairs: Ottla, the other.
 pub struct Outcome {
     scenario: &'static Scenario,
     pairs: Vec<(Figures, Figures)>,
@@ -59,13 +79,17 @@ pub struct Outcome {
 
 /// Runs the chore.
 pub fn run(options: &Options) -> Result<bool, Trouble> {
+    let other = options.beside.kind();
     if options.render {
-        report::write(&Ledger::new(&report::folder(), 0))?;
+        report::write(&Ledger::new(&report::folder(other), other, 0))?;
         return Ok(true);
     }
     work::check_built()?;
     if options.quick {
         return quick::run();
+    }
+    if other == Kind::Nisshi {
+        setup::nisshi()?;
     }
     let wanted = |scenario: &&Scenario| {
         let is_named = options.only.iter().any(|name| scenario.name.contains(name.as_str()));
@@ -79,7 +103,12 @@ pub fn run(options: &Options) -> Result<bool, Trouble> {
         logs: fresh_dir(&workspace::logs("bench"))?,
         pairs,
         warm_seconds: options.warm_seconds,
-        ledger: Ledger::new(&if options.dry_run { scratch } else { report::folder() }, seconds_since_1970()),
+        ledger: Ledger::new(
+            &if options.dry_run { scratch } else { report::folder(other) },
+            other,
+            seconds_since_1970(),
+        ),
+        other,
         is_dry: options.dry_run,
         progress: Progress {
             done: std::cell::Cell::new(0),
@@ -106,6 +135,8 @@ struct Bench {
     logs: PathBuf,
     pairs: usize,
     warm_seconds: f64,
+    /// Whom Ottla is measured beside.
+    other: Kind,
     ledger: Ledger,
     is_dry: bool,
     progress: Progress,
@@ -116,22 +147,24 @@ impl Bench {
     fn run_warm(&self, durability: Durability, scenarios: &[&'static Scenario]) -> Result<(), Trouble> {
         let home = fresh_dir(&self.home.join(format!("{durability:?}")))?;
         let mut ottla = Peer::new(Kind::Ottla, durability, true, &home, &self.logs)?;
-        let mut kafka = Peer::new(Kind::Kafka, durability, true, &home, &self.logs)?;
+        let mut other = Peer::new(self.other, durability, true, &home, &self.logs)?;
         ottla.broker.start()?;
-        kafka.broker.start()?;
-        self.progress.show("warming the JVM");
-        work::warm(&mut kafka, self.warm_seconds)?;
+        other.broker.start()?;
+        if self.other == Kind::Kafka {
+            self.progress.show("warming the JVM");
+            work::warm(&mut other, self.warm_seconds)?;
+        }
         for &scenario in scenarios {
             let mut pairs = Vec::new();
             for _ in 0..self.pairs {
                 self.progress.show(scenario.name);
-                let pair = (work::run(&mut ottla, scenario)?, work::run(&mut kafka, scenario)?);
+                let pair = (work::run(&mut ottla, scenario)?, work::run(&mut other, scenario)?);
                 self.note(scenario, pair, &mut pairs)?;
             }
             self.finish(scenario, pairs)?;
         }
         ottla.broker.stop()?;
-        kafka.broker.stop()?;
+        other.broker.stop()?;
         Ok(())
     }
 
@@ -141,7 +174,7 @@ impl Bench {
         for _ in 0..self.pairs {
             self.progress.show(scenario.name);
             let run = |kind| work::run_alone(kind, scenario, &self.home, &self.logs);
-            self.note(scenario, (run(Kind::Ottla)?, run(Kind::Kafka)?), &mut pairs)?;
+            self.note(scenario, (run(Kind::Ottla)?, run(self.other)?), &mut pairs)?;
         }
         self.finish(scenario, pairs)?;
         Ok(())
@@ -154,7 +187,7 @@ impl Bench {
         pair: (Figures, Figures),
         pairs: &mut Vec<(Figures, Figures)>,
     ) -> Result<(), Trouble> {
-        self.ledger.append(scenario, &pair, &machine::describe())?;
+        self.ledger.append(scenario, &pair, &machine::describe(self.other))?;
         pairs.push(pair);
         self.progress.step();
         Ok(())

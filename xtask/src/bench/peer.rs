@@ -1,4 +1,4 @@
-//! The two sides of a pair as processes, each with its best settings, and where they may run.
+//! The sides of a pair as processes, each with its best settings, and where they may run.
 //!
 //! The tricky idea: a JVM sizes itself by the processors that it sees when it starts, so both are started on all of them, and are
 //! moved (every thread of theirs) right before a run.
@@ -43,6 +43,7 @@ const RUN_PATIENCE: Duration = Duration::from_secs(900);
 
 /// One broker under load.
 pub struct Peer {
+    kind: Kind,
     pub broker: Broker,
     logs: PathBuf,
     topic_config: Vec<&'static str>,
@@ -64,11 +65,11 @@ impl Peer {
         match (kind, durability) {
             (Kind::Ottla, Durability::PageCache) => broker.set(&[("ottla.durability", "replicated")]),
             (Kind::Ottla, Durability::Flushed) => broker.set(&[("ottla.durability", "flushed")]),
-            (Kind::Kafka, Durability::PageCache) => {}
+            (Kind::Kafka, Durability::PageCache) | (Kind::Nisshi, _) => {}
             (Kind::Kafka, Durability::Flushed) => topic_config.push("flush.messages=1"),
         }
         broker.set_jvm(if for_load { JVM_FOR_LOAD } else { JVM_AS_SHIPPED });
-        Ok(Peer { broker, logs: logs.join(kind.folder()), topic_config, runs: 0 })
+        Ok(Peer { kind, broker, logs: logs.join(kind.folder()), topic_config, runs: 0 })
     }
 
     /// Creates a topic that no run has used.
@@ -117,6 +118,10 @@ impl Peer {
     pub fn generator(&self, verb: &str, topic: &str) -> Command {
         let mut command = Command::new(workspace::load_generator());
         command.args([verb, "--bootstrap", &self.broker.bootstrap(), "--topic", topic]);
+        if self.kind == Kind::Nisshi && matches!(verb, "produce" | "end-to-end") {
+            // The newest that it knows.
+            command.args(["--produce-version", "11"]);
+        }
         command
     }
 

@@ -21,7 +21,7 @@ const TOLERANCE: f64 = 1.6;
 
 /// Whether no path has become dear.
 pub fn run() -> Result<bool, Trouble> {
-    let stored = report::summary(&Ledger::new(&report::folder(), 0))?;
+    let stored = report::summary(&Ledger::new(&report::folder(Kind::Kafka), Kind::Kafka, 0))?;
     let home = fresh_dir(&workspace::scratch("bench-quick"))?;
     let mut ottla = Peer::new(
         Kind::Ottla,

@@ -7,6 +7,7 @@ use super::figure::{self, Figure, Spread};
 use super::ledger::Ledger;
 use super::scenario::{Goal, SCENARIOS};
 use super::{Outcome, plot};
+use crate::broker::Kind;
 use crate::steps::{Doing, Trouble};
 use crate::workspace;
 use serde_json::{Map, Value, json};
@@ -18,22 +19,27 @@ const BEGIN: &str = "<!-- results: begin -->";
 const END: &str = "<!-- results: end -->";
 
 /// Where the results stand.
-pub fn folder() -> PathBuf {
-    workspace::root().join(FOLDER)
+pub fn folder(other: Kind) -> PathBuf {
+    let folder = workspace::root().join(FOLDER);
+    if other == Kind::Kafka { folder } else { folder.join(other.folder()) }
 }
 
 /// Makes the page and the plots of what the ledger says.
 pub fn write(ledger: &Ledger) -> Result<(), Trouble> {
     ledger.prune()?;
     let all = summary(ledger)?;
-    fs::write(folder().join("ratios.svg"), plot::ratios(&all))?;
-    fs::write(folder().join("latency.svg"), plot::latencies(&all))?;
-    let page = folder().join("README.md");
+    let folder = folder(ledger.other);
+    // What the drawings show is the goals, and those are for Kafka.
+    if ledger.other == Kind::Kafka {
+        fs::write(folder.join("ratios.svg"), plot::ratios(&all))?;
+        fs::write(folder.join("latency.svg"), plot::latencies(&all))?;
+    }
+    let page = folder.join("README.md");
     let text = fs::read_to_string(&page).doing(format!("reading {}", page.display()))?;
     let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
         return Err(Trouble::new(format!("{}: the marks {BEGIN} and {END} are missing", page.display())));
     };
-    let tables = tables(&all);
+    let tables = tables(&all, ledger.other);
     fs::write(&page, format!("{}{BEGIN}\n{tables}{}", &text[..begin], &text[end..])).doing("writing the page")
 }
 
@@ -41,9 +47,9 @@ pub fn write(ledger: &Ledger) -> Result<(), Trouble> {
 pub fn summary(ledger: &Ledger) -> Result<Map<String, Value>, Trouble> {
     let mut all = ledger.read()?;
     for (name, pairs) in &mut all {
-        let goals =
-            SCENARIOS.iter().find(|scenario| scenario.name == name).map_or(&[][..], |found| found.goals);
-        *pairs = entry(pairs.as_array().map_or(&[][..], Vec::as_slice), goals);
+        let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
+        let goals = found.filter(|_| ledger.other == Kind::Kafka).map_or(&[][..], |found| found.goals);
+        *pairs = entry(pairs.as_array().map_or(&[][..], Vec::as_slice), goals, ledger.other.folder());
     }
     Ok(all)
 }
@@ -61,23 +67,23 @@ pub fn line(outcome: &Outcome) -> String {
 
 fn ratio(outcome: &Outcome, figure: &Figure) -> Option<Spread> {
     Spread::of(
-        outcome.pairs.iter().filter_map(|(ottla, kafka)| Some(ottla.get(figure)? / kafka.get(figure)?)),
+        outcome.pairs.iter().filter_map(|(ottla, other)| Some(ottla.get(figure)? / other.get(figure)?)),
     )
 }
 
-fn entry(pairs: &[Value], goals: &[Goal]) -> Value {
+fn entry(pairs: &[Value], goals: &[Goal], other: &'static str) -> Value {
     let mut figures = Map::new();
     for figure in figure::ALL {
         let values = |value: &dyn Fn(&Value) -> Option<f64>| Spread::of(pairs.iter().filter_map(value));
         let of = |side: &'static str| move |pair: &Value| pair[side][figure.key].as_f64();
-        let ratio = |pair: &Value| Some(of("ottla")(pair)? / of("kafka")(pair)?);
-        let (Some(ottla), Some(kafka), Some(ratio)) =
-            (values(&of("ottla")), values(&of("kafka")), values(&ratio))
+        let ratio = |pair: &Value| Some(of("ottla")(pair)? / of(other)(pair)?);
+        let (Some(ottla), Some(theirs), Some(ratio)) =
+            (values(&of("ottla")), values(&of(other)), values(&ratio))
         else {
             continue;
         };
         let ratio = json!({ "median": ratio.median, "min": ratio.min, "max": ratio.max });
-        let mut entry = json!({ "ottla": ottla.median, "kafka": kafka.median, "ratio": ratio });
+        let mut entry = json!({ "ottla": ottla.median, other: theirs.median, "ratio": ratio });
         if let Some(goal) = goals.iter().find(|goal| goal.figure == figure) {
             entry["goal"] = json!(goal.ratio);
         }
@@ -87,25 +93,32 @@ fn entry(pairs: &[Value], goals: &[Goal]) -> Value {
     json!({ "what": last["what"], "machine": last["machine"], "figures": figures, "pairs": pairs.len() })
 }
 
-/// Both tables: goals, and everything else.
-fn tables(all: &Map<String, Value>) -> String {
-    let mut text = String::from(
-        "### Goals\n\nRatio is Ottla divided by Apache Kafka, the median of the pairs (smallest to largest). A ratio in bold meets its \
-         goal.\n\n| work | figure | Ottla | Kafka | ratio | goal |\n|---|---|---|---|---|---|\n",
+/// Goals, if there are any, and everything else.
+fn tables(all: &Map<String, Value>, other: Kind) -> String {
+    let name = other.name();
+    let mut text = format!(
+        "Ratio is Ottla divided by {name}, the median of the pairs (smallest to largest). A ratio in bold meets its goal.\n\n"
     );
+    if other == Kind::Kafka {
+        text.push_str(&format!(
+            "### Goals\n\n| work | figure | Ottla | {name} | ratio | goal |\n|---|---|---|---|---|---|\n"
+        ));
+    }
     for (what, figure, entry) in rows(all) {
         let Some(goal) = entry["goal"].as_f64() else { continue };
         let met = is_met(figure, entry, goal);
         let sign = if figure.more_is_better { "≥" } else { "≤" };
         let goal = if figure.more_is_better { format!("{goal:.1}") } else { format!("1/{:.0}", 1.0 / goal) };
-        text.push_str(&format!("{} {sign} {goal} |\n", row(what, figure, entry, met)));
+        text.push_str(&format!("{} {sign} {goal} |\n", row(what, figure, entry, other, met)));
     }
-    text.push_str("\n### Everything that was measured\n\n| work | figure | Ottla | Kafka | ratio |\n|---|---|---|---|---|\n");
+    text.push_str(&format!(
+        "\n### Everything that was measured\n\n| work | figure | Ottla | {name} | ratio |\n|---|---|---|---|---|\n"
+    ));
     for (what, figure, entry) in rows(all) {
-        text.push_str(&format!("{}\n", row(what, figure, entry, false)));
+        text.push_str(&format!("{}\n", row(what, figure, entry, other, false)));
     }
     text.push_str("\n### When and where\n\n");
-    text.push_str(&machines(all));
+    text.push_str(&machines(all, other));
     text
 }
 
@@ -115,7 +128,7 @@ pub fn is_met(figure: &Figure, entry: &Value, goal: f64) -> bool {
     if figure.more_is_better { ratio >= goal } else { ratio <= goal }
 }
 
-fn row(what: &str, figure: &Figure, entry: &Value, bold: bool) -> String {
+fn row(what: &str, figure: &Figure, entry: &Value, other: Kind, bold: bool) -> String {
     let value = |side: &str| number(entry[side].as_f64().unwrap_or(f64::NAN));
     let part = |name: &str| number(entry["ratio"][name].as_f64().unwrap_or(f64::NAN));
     let mark = if bold { "**" } else { "" };
@@ -124,7 +137,7 @@ fn row(what: &str, figure: &Figure, entry: &Value, bold: bool) -> String {
         "| {what} | {} | {}{unit} | {}{unit} | {mark}{}{mark} ({}–{}) |",
         figure.name,
         value("ottla"),
-        value("kafka"),
+        value(other.folder()),
         part("median"),
         part("min"),
         part("max"),
@@ -152,21 +165,22 @@ pub fn rows(all: &Map<String, Value>) -> Vec<(&str, &'static Figure, &Value)> {
     rows
 }
 
-fn machines(all: &Map<String, Value>) -> String {
-    let mut text = String::from(
-        "| scenario | pairs | date | Ottla | Apache Kafka | machine | load at the end |\n|---|---|---|---|---|---|---|\n",
+fn machines(all: &Map<String, Value>, other: Kind) -> String {
+    let mut text = format!(
+        "| scenario | pairs | date | Ottla | {} | machine | load at the end |\n|---|---|---|---|---|---|---|\n",
+        other.name()
     );
     for scenario in SCENARIOS {
         let Some(entry) = all.get(scenario.name) else { continue };
         let of = |key: &str| entry["machine"][key].as_str().unwrap_or_default().to_owned();
         text.push_str(&format!(
-            "| `{}` | {} | {} | {} | {} on {} | {} CPUs, {}, {} GiB, Linux {} | {} |\n",
+            "| `{}` | {} | {} | {} | {} {} | {} CPUs, {}, {} GiB, Linux {} | {} |\n",
             scenario.name,
             entry["pairs"],
             of("date"),
             of("ottla"),
-            of("kafka"),
-            of("java"),
+            of(other.folder()),
+            of("runtime"),
             entry["machine"]["cpus"],
             of("processor"),
             entry["machine"]["memory_gib"],

@@ -220,7 +220,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "1-topic-1-partition-1kb-catch-up",
         what: "a consumer reads 800 MB while 500 batches of 16 KB per second are produced, acks=all",
         work: Work::CatchUp {
-            fill: "--batch-records 64 --requests 12000",
+            fill: "--batch-records 16 --requests 48000",
             arguments: "--warmup-seconds 0.3 --seconds 60",
             produce: "--batch-records 16 --connections 2 --acks -1 --rate 500 --warmup-seconds 0.3 --seconds 3",
         },

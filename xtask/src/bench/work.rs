@@ -97,7 +97,7 @@ fn catch_up(
 ) -> Result<Figures, Trouble> {
     peer.load("produce", topic, fill, None)?;
     let mut command = peer.generator("produce", topic);
-    command.args(produce.split_whitespace()).args(["--seconds", "3", "--warmup-seconds", "0.3"]);
+    command.args(produce.split_whitespace());
     let producer =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().doing("starting ottla-bench")?;
     let mut reads = Vec::new();

@@ -107,6 +107,27 @@ fn python(logs: &Path) -> Result<(), Trouble> {
     stamp.write()
 }
 
+/// The version of Nisshi that is measured beside.
+pub const NISSHI: &str = "0.8.1";
+
+/// Nisshi from crates.io, with the engine that keeps everything in memory. Its five hundred crates take ten minutes on two processors, so
+/// this is not part of [`all`].
+pub fn nisshi() -> Result<(), Trouble> {
+    let logs = workspace::logs("setup");
+    fs::create_dir_all(&logs).doing("creating the log directory")?;
+    let home = workspace::installed().join("nisshi");
+    let Some(stamp) = Stamp::of(&home, NISSHI.to_owned())? else { return Ok(()) };
+    steps::must("setup: Nisshi (cargo install)", &logs.join("nisshi.log"), 1, || {
+        let mut command = Command::new("cargo");
+        command.args(["install", "nisshi", "--version", NISSHI, "--locked", "--no-default-features"]);
+        command.args(["--features", "dynostore", "--root"]).arg(&home);
+        command.env("CARGO_TARGET_DIR", home.join("build"));
+        command
+    })?;
+    fs::remove_dir_all(home.join("build")).doing("removing what building Nisshi left")?;
+    stamp.write()
+}
+
 /// The Go programs; Go's own cache decides what is to be done.
 fn go(logs: &Path) -> Result<(), Trouble> {
     let home = workspace::installed().join("go");
@@ -147,6 +168,11 @@ impl Stamp {
         for input in inputs {
             text.push_str(&fs::read_to_string(input).doing(format!("reading {}", input.display()))?);
         }
+        Stamp::of(home, text)
+    }
+
+    /// The same for a `home` that `text` describes.
+    fn of(home: &Path, text: String) -> Result<Option<Stamp>, Trouble> {
         let path = home.join(".stamp");
         if fs::read_to_string(&path).is_ok_and(|found| found == text) {
             return Ok(None);
