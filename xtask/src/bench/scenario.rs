@@ -221,7 +221,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "a consumer reads 800 MB while 500 batches of 16 KB per second are produced, acks=all",
         work: Work::CatchUp {
             fill: "--batch-records 16 --requests 48000",
-            arguments: "--warmup-seconds 0.3 --seconds 60",
+            arguments: "--seconds 60",
             produce: "--batch-records 16 --connections 2 --acks -1 --rate 500 --warmup-seconds 0.3 --seconds 3",
         },
         placement: Placement::Together,

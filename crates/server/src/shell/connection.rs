@@ -30,6 +30,8 @@ const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 const SLICES_MAX: usize = 64;
 /// How often one turn goes around before other connections have theirs.
 const ROUNDS_MAX: usize = 16;
+/// Bytes that one turn sends before other connections have theirs: what the socket takes at once may be no end when its peer keeps up.
+const SENT_BYTES_MAX: usize = 512 * 1024;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -70,6 +72,8 @@ struct Task {
     is_refused: bool,
     /// Since when the large request that is on its way is.
     large_since: Option<Millis>,
+    /// Bytes that this turn may still send.
+    may_send: usize,
     /// Whether this turn ended at something that only the peer can change.
     waits_for_peer: bool,
 }
@@ -91,6 +95,7 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
         gives_way: false,
         is_refused: false,
         large_since: None,
+        may_send: 0,
         waits_for_peer: false,
     };
     let end = poll_fn(|context| task.turn(context)).await;
@@ -105,6 +110,7 @@ impl Task {
             return Poll::Pending;
         }
         self.waits_for_peer = false;
+        self.may_send = SENT_BYTES_MAX;
         let pipeline = Rc::clone(&self.pipeline);
         // What arises in a turn is seen by this turn.
         pipeline.without_waking(|| self.rounds(context))
@@ -113,17 +119,19 @@ impl Task {
     fn rounds(&mut self, context: &mut Context<'_>) -> Poll<End> {
         for _ in 0..ROUNDS_MAX {
             match self.round(context) {
+                Err(end) => return Poll::Ready(end),
+                // There may be more to send.
+                Ok(_) if self.may_send == 0 => break,
                 Ok(Poll::Ready(())) => {}
                 Ok(Poll::Pending) => {
                     self.rest();
                     return Poll::Pending;
                 }
-                Err(end) => return Poll::Ready(end),
             }
         }
         self.rest();
-        context.waker().wake_by_ref();
-        Poll::Pending
+        // Goes on when the sockets were polled, so that whoever has something to say meanwhile is heard.
+        pin!(tokio::task::yield_now()).poll(context).map(|()| unreachable!("who yields is not ready at once"))
     }
 
     /// Handles what was read, sends what is answered, reads more. Ready: there may be more to do.
@@ -214,7 +222,7 @@ impl Task {
 
     /// Sends until everything is sent or the socket is full. Asks for pieces of files as they are needed.
     fn send(&mut self, context: &mut Context<'_>) -> Result<(), End> {
-        while self.outbox.unsent() > 0 {
+        while self.outbox.unsent() > 0 && self.may_send > 0 {
             match self.outbox.next_read(&self.event_loop.node.responses) {
                 NextRead::Read(range, permit) => {
                     let mut piece = self.event_loop.node.pieces.take(range.len);
@@ -249,6 +257,7 @@ impl Task {
                 Poll::Ready(sent) => sent.map_err(End::Socket)?,
             };
             self.outbox.advance(sent);
+            self.may_send = self.may_send.saturating_sub(sent);
             self.pipeline.set_progress(self.event_loop.node.clock.now());
         }
         Ok(())
