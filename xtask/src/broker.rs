@@ -21,7 +21,7 @@ pub enum Kind {
     Kafka,
     /// A broker in Rust that keeps its topics in memory: for the benchmark alone.
     #[value(skip)]
-    Nisshi,
+    Tansu,
 }
 
 impl Kind {
@@ -30,7 +30,7 @@ impl Kind {
         match self {
             Kind::Ottla => "ottla",
             Kind::Kafka => "kafka",
-            Kind::Nisshi => "nisshi",
+            Kind::Tansu => "tansu",
         }
     }
 
@@ -39,7 +39,7 @@ impl Kind {
         match self {
             Kind::Ottla => "ottla",
             Kind::Kafka => "Apache Kafka",
-            Kind::Nisshi => "Nisshi",
+            Kind::Tansu => "Tansu",
         }
     }
 }
@@ -170,13 +170,13 @@ impl Broker {
         let mut command = match self.kind {
             Kind::Ottla => self.ottla_command(),
             Kind::Kafka => self.kafka_command(),
-            Kind::Nisshi => self.nisshi_command(),
+            Kind::Tansu => self.tansu_command(),
         };
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
         let begun = Instant::now();
         let child = command.spawn().doing(match self.kind {
             Kind::Ottla => format!("starting {} (cargo build --release)", self.binary.display()),
-            Kind::Kafka | Kind::Nisshi => format!("starting {}", self.name()),
+            Kind::Kafka | Kind::Tansu => format!("starting {}", self.name()),
         })?;
         self.process = Some(child);
         self.wait_ready(&log, begun + START_PATIENCE)?;
@@ -249,17 +249,17 @@ impl Broker {
     }
 
     fn is_ready(&self, log: &Path) -> bool {
-        if self.kind == Kind::Nisshi {
+        if self.kind == Kind::Tansu {
             return TcpStream::connect(self.bootstrap()).is_ok();
         }
         fs::read(log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("Kafka Server started"))
     }
 
     /// It has no settings that others have, too.
-    fn nisshi_command(&self) -> Command {
-        let mut command = Command::new(workspace::installed().join("nisshi/bin/nisshi"));
+    fn tansu_command(&self) -> Command {
+        let mut command = Command::new(workspace::installed().join("tansu/bin/tansu"));
         let url = format!("tcp://{}", self.bootstrap());
-        command.args(["broker", "--storage-engine", "memory://nisshi/"]);
+        command.args(["broker", "--storage-engine", "memory://tansu/"]);
         command.args(["--listener-url", &url, "--advertised-listener-url", &url]);
         command
     }

@@ -1,7 +1,7 @@
 //! What the results were measured on, in words.
 
 use crate::broker::Kind;
-use crate::clients::setup::NISSHI;
+use crate::clients::setup::TANSU;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -22,8 +22,8 @@ pub fn describe(other: Kind) -> Value {
         "kernel": kernel.trim(),
         "load": load.trim(),
         "ottla": words("git", &["rev-parse", "--short", "HEAD"]),
-        other.folder(): if other == Kind::Nisshi { NISSHI.to_owned() } else { kafka_version() },
-        "runtime": if other == Kind::Nisshi { "engine memory://".to_owned() } else { java_version() },
+        other.folder(): if other == Kind::Tansu { TANSU.to_owned() } else { kafka_version() },
+        "runtime": if other == Kind::Tansu { "engine memory://".to_owned() } else { java_version() },
         "date": words("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         "command": std::env::args().skip(1).collect::<Vec<_>>().join(" "),
     })

@@ -44,7 +44,7 @@ pub struct Options {
     /// Seconds that the JVM is warmed before anything is measured
     #[arg(long, default_value_t = 60.0)]
     warm_seconds: f64,
-    /// Whom to stand beside. Nisshi (a broker in Rust that keeps its topics in memory) is built first, which takes ten minutes
+    /// Whom to stand beside. Tansu (a broker in Rust that keeps its topics in memory) is built first, which takes ten minutes
     #[arg(long, value_enum, default_value = "kafka")]
     beside: Beside,
     /// Measure nothing: make the page in docs/benchmarks of the pairs that are there, of an interrupted run too
@@ -59,14 +59,14 @@ pub struct Options {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Beside {
     Kafka,
-    Nisshi,
+    Tansu,
 }
 
 impl Beside {
     fn kind(self) -> Kind {
         match self {
             Beside::Kafka => Kind::Kafka,
-            Beside::Nisshi => Kind::Nisshi,
+            Beside::Tansu => Kind::Tansu,
         }
     }
 }
@@ -88,8 +88,8 @@ pub fn run(options: &Options) -> Result<bool, Trouble> {
     if options.quick {
         return quick::run();
     }
-    if other == Kind::Nisshi {
-        setup::nisshi()?;
+    if other == Kind::Tansu {
+        setup::tansu()?;
     }
     let wanted = |scenario: &&Scenario| {
         let is_named = options.only.iter().any(|name| scenario.name.contains(name.as_str()));

@@ -65,7 +65,7 @@ impl Peer {
         match (kind, durability) {
             (Kind::Ottla, Durability::PageCache) => broker.set(&[("ottla.durability", "replicated")]),
             (Kind::Ottla, Durability::Flushed) => broker.set(&[("ottla.durability", "flushed")]),
-            (Kind::Kafka, Durability::PageCache) | (Kind::Nisshi, _) => {}
+            (Kind::Kafka, Durability::PageCache) | (Kind::Tansu, _) => {}
             (Kind::Kafka, Durability::Flushed) => topic_config.push("flush.messages=1"),
         }
         broker.set_jvm(if for_load { JVM_FOR_LOAD } else { JVM_AS_SHIPPED });
@@ -118,7 +118,7 @@ impl Peer {
     pub fn generator(&self, verb: &str, topic: &str) -> Command {
         let mut command = Command::new(workspace::load_generator());
         command.args([verb, "--bootstrap", &self.broker.bootstrap(), "--topic", topic]);
-        if self.kind == Kind::Nisshi && matches!(verb, "produce" | "end-to-end") {
+        if self.kind == Kind::Tansu && matches!(verb, "produce" | "end-to-end") {
             // The newest that it knows.
             command.args(["--produce-version", "11"]);
         }

@@ -107,24 +107,33 @@ fn python(logs: &Path) -> Result<(), Trouble> {
     stamp.write()
 }
 
-/// The version of Nisshi that is measured beside.
-pub const NISSHI: &str = "0.8.1";
+/// The version of Tansu that is measured beside: the newest that Rust 1.95 builds (from 0.7 on it is called Nisshi).
+pub const TANSU: &str = "0.6.0";
 
-/// Nisshi from crates.io, with the engine that keeps everything in memory. Its five hundred crates take ten minutes on two processors, so
+/// Tansu from crates.io, with the engine that keeps everything in memory. Its five hundred crates take ten minutes on two processors, so
 /// this is not part of [`all`].
-pub fn nisshi() -> Result<(), Trouble> {
+pub fn tansu() -> Result<(), Trouble> {
     let logs = workspace::logs("setup");
     fs::create_dir_all(&logs).doing("creating the log directory")?;
-    let home = workspace::installed().join("nisshi");
-    let Some(stamp) = Stamp::of(&home, NISSHI.to_owned())? else { return Ok(()) };
-    steps::must("setup: Nisshi (cargo install)", &logs.join("nisshi.log"), 1, || {
+    let home = workspace::installed().join("tansu");
+    let Some(stamp) = Stamp::of(&home, TANSU.to_owned())? else { return Ok(()) };
+    steps::must("setup: Tansu (cargo install)", &logs.join("tansu.log"), 1, || {
         let mut command = Command::new("cargo");
-        command.args(["install", "nisshi", "--version", NISSHI, "--locked", "--no-default-features"]);
-        command.args(["--features", "dynostore", "--root"]).arg(&home);
+        command.args([
+            "install",
+            "tansu",
+            "--version",
+            TANSU,
+            "--locked",
+            "--features",
+            "dynostore",
+            "--root",
+        ]);
+        command.arg(&home);
         command.env("CARGO_TARGET_DIR", home.join("build"));
         command
     })?;
-    fs::remove_dir_all(home.join("build")).doing("removing what building Nisshi left")?;
+    fs::remove_dir_all(home.join("build")).doing("removing what building Tansu left")?;
     stamp.write()
 }
 
