@@ -95,8 +95,14 @@ enum Outcome {
 }
 
 impl Fetchers {
-    /// The partition follows `leader` in this epoch, and nobody else.
-    pub fn follow(&self, partition: &Arc<Partition>, leader: i32, leader_epoch: i32, now: Millis) {
+    /// The partition follows `leader` in this epoch, and nobody else. Who is in sync has nothing to catch up with.
+    pub fn follow(
+        &self,
+        partition: &Arc<Partition>,
+        (leader, leader_epoch): (i32, i32),
+        is_in_sync: bool,
+        now: Millis,
+    ) {
         let key = (partition.topic.id, partition.index);
         let mut leaders = lock(&self.leaders);
         for (id, fetcher) in leaders.iter_mut() {
@@ -104,8 +110,13 @@ impl Fetchers {
                 fetcher.followed.remove(&key);
             }
         }
-        let followed =
-            Followed { partition: partition.clone(), leader_epoch, until: now, refused: 0, is_behind: true };
+        let followed = Followed {
+            partition: partition.clone(),
+            leader_epoch,
+            until: now,
+            refused: 0,
+            is_behind: !is_in_sync,
+        };
         leaders.entry(leader).or_default().followed.insert(key, followed);
     }
 
