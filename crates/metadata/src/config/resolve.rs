@@ -14,6 +14,7 @@ use super::broker::{
 use super::definition::Effect;
 use super::endpoint::parse_address;
 use super::layers::Layers;
+use super::listener;
 use super::network::{resolve_network, resolve_quorum};
 use super::note::{ConfigError, ConfigNote, NoteKind};
 use super::own;
@@ -198,6 +199,7 @@ fn check_values(layers: &Layers, notes: &mut Vec<ConfigNote>) -> Result<(), Conf
                     without_effect.push(key.clone());
                 }
             }
+            None if listener::definition_of(key).is_some() => {}
             None if FOREIGN_KEYS.contains(&key.as_str())
                 || FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) =>
             {

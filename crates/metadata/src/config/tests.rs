@@ -440,3 +440,42 @@ fn described_group_and_client_metrics() {
     assert_eq!(entry(&metrics, "interval.ms").source, ConfigSource::ClientMetrics);
     assert!(entry(&metrics, "match").is_default());
 }
+
+#[test]
+fn a_listener_has_limits_of_its_own() {
+    let settings = [
+        ("listeners", "OUTSIDE://:9092,INSIDE://:9093,CONTROLLER://:9094"),
+        ("listener.security.protocol.map", "OUTSIDE:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        ("inter.broker.listener.name", "INSIDE"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("max.connections", "100"),
+        ("listener.name.outside.max.connections", "5"),
+        ("listener.name.outside.max.connection.creation.rate", "2"),
+    ];
+    let (config, notes) = BrokerConfig::resolve(&map(&settings)).expect("sound");
+    assert!(notes.iter().all(|note| note.kind != NoteKind::WithoutEffect), "{notes:?}");
+    let limits = |name: &str| {
+        let limits = config.network.limits_of(name);
+        (limits.max_connections, limits.max_connection_creation_rate)
+    };
+    assert_eq!(limits("OUTSIDE"), (5, 2));
+    assert_eq!(limits("INSIDE"), (100, i32::MAX), "what holds for the node");
+    assert_eq!(limits("CONTROLLER"), (i32::MAX, i32::MAX), "unless it is of controllers");
+
+    let key = "listener.name.outside.max.connections";
+    let live = config.reconfigure(&map(&[(key, "7")]), &BTreeMap::new()).expect("it may change").0;
+    assert_eq!(live.network.limits_of("OUTSIDE").max_connections, 7);
+    let told = describe_broker(&live);
+    let told = entry(&told, key);
+    assert_eq!((told.value.as_deref(), told.source), (Some("7"), ConfigSource::DynamicDefaultBroker));
+    assert_eq!((told.config_type, told.sensitive, told.read_only), (Some(ConfigType::Int), false, false));
+    let chain: Vec<_> = told.synonyms.iter().map(|link| (&*link.name, link.value.as_deref())).collect();
+    let node = "max.connections";
+    assert_eq!(chain, [(key, Some("7")), (key, Some("5")), (node, Some("100")), (node, Some("2147483647"))]);
+
+    let error = refused(&[("listener.name.plaintext.max.connections", "many")]);
+    assert!(error.starts_with("listener.name.plaintext.max.connections=many"), "{error}");
+    assert!(
+        validate_broker_config(key, "-1", true).is_err() && validate_broker_config(key, "9", false).is_ok()
+    );
+}
