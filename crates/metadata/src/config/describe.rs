@@ -137,15 +137,18 @@ pub fn describe_broker_defaults(dynamic_default: &BTreeMap<String, String>) -> V
     let layers = Layers { dynamic_default: dynamic_default.clone(), ..Layers::default() };
     let entry = |key: &String| match broker_table().get(key) {
         Some(definition) => {
-            let mut synonyms = broker_chain(&layers, key, definition.is_sensitive());
-            synonyms.retain(|synonym| synonym.source == ConfigSource::DynamicDefaultBroker);
+            let synonyms = broker_chain(&layers, key, definition.is_sensitive());
             let mut entry = ConfigEntry::new(definition, dynamic_default.get(key).cloned(), synonyms);
             entry.read_only = definition.update == Update::ReadOnly;
             entry
         }
         None => unknown_entry(&layers, key),
     };
-    dynamic_default.keys().map(entry).collect()
+    let only_set = |mut entry: ConfigEntry| {
+        entry.synonyms.retain(|synonym| synonym.source == ConfigSource::DynamicDefaultBroker);
+        entry
+    };
+    dynamic_default.keys().map(entry).map(only_set).collect()
 }
 
 /// Everything about a group with these overrides, by key.

@@ -119,6 +119,26 @@ fn nothing_given_is_a_cluster_of_one() {
     assert_eq!(notes[0].keys, ["listeners"]);
 }
 
+/// What a node that was told nothing goes by is no default: who sets the key is shown what Kafka's is.
+#[test]
+fn what_is_set_hides_what_a_node_alone_goes_by() {
+    let alone = describe_broker(&resolve(&[]));
+    for (key, value) in
+        [("node.id", "1"), ("listeners", "PLAINTEXT://127.0.0.1:9092"), ("log.dir", "./ottla-data")]
+    {
+        assert_eq!(entry(&alone, key).value.as_deref(), Some(value));
+        assert_eq!(entry(&alone, key).source, ConfigSource::Default);
+    }
+    let set =
+        describe_broker(&resolve(&[("listeners", "PLAINTEXT://:1"), ("node.id", "7"), ("log.dirs", "d")]));
+    let chain = |key: &str| -> Vec<String> {
+        entry(&set, key).synonyms.iter().filter_map(|link| link.value.clone()).collect()
+    };
+    assert_eq!(chain("listeners"), ["PLAINTEXT://:1", "PLAINTEXT://:9092"]);
+    assert_eq!(chain("node.id"), ["7"]);
+    assert_eq!(chain("log.dir"), ["/tmp/kafka-logs"]);
+}
+
 #[test]
 fn tutorial_set_resolves_without_a_word() {
     let (config, notes) = BrokerConfig::resolve(&map(TUTORIAL)).expect("resolves");
