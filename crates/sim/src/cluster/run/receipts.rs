@@ -1,6 +1,10 @@
 //! What replicas may say of themselves, and what they believe after a life that ended: nothing counts that may have been lost since.
 
 use ottla_protocol::ErrorCode;
+use ottla_protocol::messages::unregister_controller_request::UnregisterControllerRequest;
+use ottla_protocol::messages::unregister_controller_response::UnregisterControllerResponse;
+use std::collections::BTreeSet;
+
 use ottla_protocol::ids::{NodeId, PartitionId};
 use ottla_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
@@ -129,6 +133,34 @@ fn who_waits_at_a_follower_is_woken_by_what_an_earlier_life_had() {
     let answer = answer.expect("it is answered").expect("by a living node");
     assert!(got(&answer[5..], WISH.version).has_records);
     assert!(run.cluster.now - begun < HEAL_MS, "{} ms", run.cluster.now - begun);
+}
+
+/// One that lives introduces itself again, wherever it was asked for that it be forgotten.
+#[test]
+fn a_controller_that_is_forgotten_while_it_lives_is_known_again() {
+    let mut run = cluster_with_topic(65, (MIN_ISR, "2"));
+    let known = |run: &Run, id: i32| {
+        let image = run.cluster.broker(0).expect("it lives").image();
+        image.controllers().get(&NodeId(id)).map(|known| known.incarnation_id)
+    };
+    let before: Vec<_> = (1..=NODES as i32).map(|id| known(&run, id)).collect();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    let records = run.cluster.broker(0).expect("it lives").image().last_offset();
+    let mut codes = BTreeSet::new();
+    for controller_id in 1..=NODES as i32 {
+        let request = frame(&UnregisterControllerRequest { controller_id }, 0);
+        let answer = run.ask::<UnregisterControllerRequest>(1, request, 0).expect("an answer");
+        let response: UnregisterControllerResponse<'_> = read(&answer, 0).expect("a response");
+        codes.insert(ErrorCode::from_code(response.error_code));
+    }
+    assert_eq!(codes, BTreeSet::from([ErrorCode::None, ErrorCode::InvalidRequest]), "one is active");
+    run.wait_for("everybody known again", HEAL_MS, |run| {
+        let now: Vec<_> = (1..=NODES as i32).map(|id| known(run, id)).collect();
+        let image = run.cluster.broker(0)?.image();
+        // Two were forgotten, and came back.
+        (now == before && image.last_offset() >= records + 4).then_some(())
+    })
+    .expect("they introduce themselves");
 }
 
 /// A topic with replicas on two nodes, whose leader may be anybody who is left.
