@@ -16,7 +16,7 @@ use crate::Broker;
 use crate::coordination::Coordinators;
 use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::open::{group_config, transaction_config};
-use crate::partition::{Partition, Topic};
+use crate::partition::{Abandoned, Partition, Topic};
 use crate::topics::TopicPartitions;
 use crate::upkeep::Doomed;
 
@@ -109,8 +109,11 @@ impl Broker {
     /// be made durable afterwards ([`ReadTask::Forget`]).
     fn remove_replica(&self, partition: &Arc<Partition>, now: Millis, out: &mut Effects) {
         self.fetchers.leave((partition.topic.id, partition.index));
-        let wakes = partition.delete();
+        let (abandoned, wakes) = partition.delete();
         self.wake(partition, wakes, now, out);
+        if let Some(abandoned) = abandoned {
+            self.discard(partition, Abandoned { home: None, ..abandoned }, now, out);
+        }
         let delay = self.live_config().topic_defaults.file_delete_delay_ms;
         let name = &partition.topic.name;
         let Some(root) = partition.root().filter(|root| !root.is_offline()) else { return };
@@ -196,8 +199,7 @@ impl Broker {
             Some(leader) if state.replicas.contains(&me) => {
                 let (is_new, wakes) = partition.become_follower(leader_epoch);
                 if is_new {
-                    let is_in_sync = state.isr.contains(&me);
-                    self.fetchers.follow(partition, (leader.0, leader_epoch), is_in_sync, now);
+                    self.fetchers.follow(partition, leader.0, leader_epoch, now);
                 }
                 wakes
             }

@@ -22,10 +22,16 @@ const TREE_FROM: usize = 256;
 /// Why checkpoints could not be written, by the directory's id.
 pub(crate) type Unwritten = BTreeMap<Uuid, String>;
 
+/// What there is to write down of a log, and where.
+type Look = (Arc<Root>, Result<Checkpointed, String>);
+
 impl Broker {
     /// Writes the checkpoints of all logs. May wait for the disk. Returns for which directories it failed.
     pub(crate) fn write_checkpoints(&self, now: Millis) -> Unwritten {
-        let look = |partition: &Partition| partition.checkpoint(now).map(|(root, known)| (root, Ok(known)));
+        let look = |partition: &Partition| {
+            let known = [partition.checkpoint(now), partition.checkpoint_future()];
+            known.map(|known| known.map(|(root, known)| (root, Ok(known))))
+        };
         self.checkpoint(look, |_| Ok(())).0
     }
 
@@ -38,14 +44,15 @@ impl Broker {
             _ => (CloseSync::Files, false),
         };
         let settle = |root: &Root| if many { root.sync_tree() } else { Ok(()) };
-        let (unwritten, mut failures) = self.checkpoint(|partition| partition.close(sync), settle);
+        let (unwritten, mut failures) =
+            self.checkpoint(|partition| [partition.close(sync), partition.close_future(sync)], settle);
         failures.extend(unwritten.into_values());
         failures
     }
 
     fn checkpoint(
         &self,
-        look: impl Fn(&Partition) -> Option<(Arc<Root>, Result<Checkpointed, String>)>,
+        look: impl Fn(&Partition) -> [Option<Look>; 2],
         settle: impl Fn(&Root) -> Result<(), LogDirError>,
     ) -> (Unwritten, Vec<String>) {
         // A log that is opened between these two looks is in both, never in neither.
@@ -53,14 +60,18 @@ impl Broker {
             self.store.online().map(|root| (root, root.begin_checkpoints(), root.unopened())).collect();
         let (topics, mut failures) = (self.topics(), Vec::new());
         for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-            match look(partition) {
-                None => {}
-                Some((_, Err(failure))) => failures.push(failure),
-                Some((root, Ok((recovery_point, log_start, high_watermark)))) => {
-                    if let Some((.., known)) = passes.iter_mut().find(|(of, ..)| of.id() == root.id()) {
-                        let name = PartitionName::new(&*partition.topic.name, partition.index);
-                        known.note(name, recovery_point, log_start, Some(high_watermark));
+            // Its log, and the copy of it that moves elsewhere.
+            for (root, looked) in look(partition).into_iter().flatten() {
+                let (recovery_point, log_start, high_watermark) = match looked {
+                    Ok(looked) => looked,
+                    Err(failure) => {
+                        failures.push(failure);
+                        continue;
                     }
+                };
+                if let Some((.., known)) = passes.iter_mut().find(|(of, ..)| of.id() == root.id()) {
+                    let name = PartitionName::new(&*partition.topic.name, partition.index);
+                    known.note(name, recovery_point, log_start, Some(high_watermark));
                 }
             }
         }
@@ -98,11 +109,15 @@ impl Broker {
     }
 }
 
-/// Whether a partition is there, and has its replica in that directory.
+/// Whether a partition is there, and has its replica in that directory, or a copy on its way to be that.
 fn lives_in(topics: &Topics, root: &Root, name: &PartitionName) -> bool {
     if name.topic == CLUSTER_METADATA {
         return true;
     }
     let partition = topics.partition_by_name(&name.topic, name.partition);
-    partition.is_ok_and(|partition| partition.root().is_some_and(|home| home.id() == root.id()))
+    partition.is_ok_and(|partition| {
+        let is_here = |home: Arc<Root>| home.id() == root.id();
+        partition.root().is_some_and(is_here)
+            || partition.moving().is_some_and(|(future, _)| is_here(future.root.clone()))
+    })
 }

@@ -21,6 +21,7 @@ mod forward;
 mod lifecycle;
 mod log_dirs;
 mod loggers;
+mod moves;
 mod node;
 mod open;
 mod open_files;

@@ -15,10 +15,11 @@ use ottla_protocol::messages::assign_replicas_to_dirs_request::{
 };
 use ottla_protocol::messages::assign_replicas_to_dirs_response::AssignReplicasToDirsResponse;
 use ottla_protocol::{ErrorCode, Uuid};
+use ottla_storage::PartitionName;
 
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
-use crate::partition::Partition;
+use crate::partition::{Abandoned, Partition};
 use crate::quorum::Ask;
 use crate::replication::PartitionKey;
 use crate::sessions::lock;
@@ -55,7 +56,7 @@ impl Broker {
         let root = match partition.root() {
             Some(root) => root,
             None if partition.is_offline() => return,
-            None => match self.choose_dir(assigned) {
+            None => match self.choose_dir(partition, assigned) {
                 Some(root) => {
                     partition.move_in(&root);
                     root
@@ -64,15 +65,24 @@ impl Broker {
                 None => return self.take_offline(partition, now, out),
             },
         };
+        // The controller hears of a directory before the log is there.
+        let moves_there = partition.moving().is_some_and(|(future, _)| future.root.id() == assigned);
         let is_vague = assigned == directory::UNASSIGNED || assigned == directory::MIGRATING;
         let is_only = self.store.roots().iter().filter(|root| root.holds_partitions).count() == 1;
-        if assigned != root.id() && !root.is_offline() && !(is_vague && is_only) {
+        let is_known = assigned == root.id() || moves_there || is_vague && is_only;
+        if !is_known && !root.is_offline() {
             self.assign((partition.topic.id, partition.index), root.id(), now, out);
         }
     }
 
     /// `None`: a log that exists may be in a directory that is not there.
-    fn choose_dir(&self, assigned: Uuid) -> Option<Arc<Root>> {
+    fn choose_dir(&self, partition: &Partition, assigned: Uuid) -> Option<Arc<Root>> {
+        let name = PartitionName::new(&*partition.topic.name, partition.index);
+        if self.store.homes().any(|root| root.future(&name).is_some()) {
+            // A copy of it is here.
+            return None;
+        }
+        let preferred = lock(&self.store.preferred).remove(&name);
         let known = self.store.by_id(assigned);
         if known.is_some() {
             return known.cloned();
@@ -81,7 +91,8 @@ impl Broker {
         if !is_new && self.store.is_incomplete() {
             return None;
         }
-        self.store.place(&self.live_config().cordoned_log_dirs).cloned()
+        let preferred = preferred.filter(|root| !root.is_offline());
+        preferred.or_else(|| self.store.place(&self.live_config().cordoned_log_dirs).cloned())
     }
 
     /// Tells the controller in which directory a replica is.
@@ -133,6 +144,20 @@ impl Broker {
         out: &mut Effects,
     ) {
         let answer = answer.filter(|answer| answer.error_code == ErrorCode::None.code());
+        let mut told = Vec::new();
+        self.note_assigned(answer.as_ref(), &mut told, now, out);
+        for (key, directory) in told {
+            self.on_move_told(key, directory, now, out);
+        }
+    }
+
+    fn note_assigned(
+        &self,
+        answer: Option<&AssignReplicasToDirsResponse>,
+        told: &mut Vec<(PartitionKey, Uuid)>,
+        now: Millis,
+        out: &mut Effects,
+    ) {
         let state = &mut *lock(&self.assignments.state);
         let mut asked = std::mem::take(&mut state.asked);
         let directories = answer.iter().flat_map(|answer| &answer.directories);
@@ -144,7 +169,8 @@ impl Broker {
                     | ErrorCode::UnknownTopicId
                     | ErrorCode::UnknownTopicOrPartition
                     | ErrorCode::NotLeaderOrFollower => {
-                        asked.remove(&(topic.topic_id, data.partition_index));
+                        let key = (topic.topic_id, data.partition_index);
+                        told.extend(asked.remove(&key).map(|directory| (key, directory)));
                     }
                     _ => {}
                 }
@@ -202,6 +228,7 @@ impl Broker {
             for partition in lost {
                 self.take_offline(partition, now, out);
             }
+            self.leave_moves_to(root, now, out);
             if Arc::ptr_eq(root, self.store.metadata_root()) {
                 out.push(Effect::Halt(format!("{path}, the directory of the metadata log, failed")));
             } else if self.store.homes().next().is_none() {
@@ -214,8 +241,14 @@ impl Broker {
 
     fn take_offline(&self, partition: &Arc<Partition>, now: Millis, out: &mut Effects) {
         self.fetchers.leave((partition.topic.id, partition.index));
-        let wakes = partition.go_offline();
+        let (abandoned, wakes) = partition.go_offline();
         self.wake(partition, wakes, now, out);
+        if let Some(Abandoned { root, home: Some(home), was_told, .. }) = abandoned
+            && (was_told || self.is_assigned_to(partition, &root))
+        {
+            // The controller must not believe that it is where its copy is. What is there of it is taken up by the next start.
+            self.assign((partition.topic.id, partition.index), home.id(), now, out);
+        }
         match &*partition.topic.name {
             TRANSACTION_STATE => self.transactions.resign(self, partition.index, now, out),
             CONSUMER_OFFSETS => self.groups.resign(self, partition.index, now, out),

@@ -23,6 +23,7 @@ use crate::effect::{Effect, Effects, FlushOutcome, FlushTarget, Millis, ReadTask
 use crate::lifecycle::Lifecycle;
 use crate::log_dirs::Assignments;
 use crate::loggers::Loggers;
+use crate::moves::Moves;
 use crate::partition::{Partition, Wakes};
 use crate::peers::{Forwarded, Peers};
 use crate::producer_ids::ProducerIds;
@@ -80,6 +81,8 @@ pub struct Broker {
     pub(crate) lifecycle: Lifecycle,
     /// What the controller has to be told of the directories of replicas.
     pub(crate) assignments: Assignments,
+    /// Logs that move to other directories.
+    pub(crate) moves: Moves,
     /// Requests for the active controller that wait for one.
     pub(crate) forwards: Mutex<Vec<(Millis, Box<Forwarded>)>>,
     /// Who helps to recover logs.
@@ -183,8 +186,8 @@ impl Broker {
             ReadTask::ReplicaFetched { leader, body, version } => {
                 self.on_replica_fetched(leader, body.as_ref(), version, now, out);
             }
-            ReadTask::LeaderStart { leader, leader_epoch, key, body, version } => {
-                self.on_leader_start((leader, leader_epoch), key, body.as_ref(), version, now, out);
+            ReadTask::LeaderStart { leader, key, body, version } => {
+                self.on_leader_start(leader, key, body.as_ref(), version, now, out);
             }
             ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
@@ -232,6 +235,7 @@ impl Broker {
         self.on_isr_tick(now, out);
         self.on_log_dirs_tick(now, out);
         self.upkeep.plan(&self.live_config(), now, out);
+        self.moves.plan(self.config.moves.threads, now, out);
         self.groups.on_tick(self, now, out);
         self.transactions.on_tick(self, now, out);
         self.reask_due(now, out);
@@ -301,6 +305,9 @@ impl Broker {
         }
         for (waiter, error) in wakes.markers {
             self.on_marker_settled(&waiter, error, now, out);
+        }
+        if wakes.is_still {
+            self.moves.wake((partition.topic.id, partition.index), now, out);
         }
     }
 

@@ -1,6 +1,5 @@
 //! Start-up, as straight code: lock and identify the directory, recover the logs, elect this node, register it, and take up its work.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +8,8 @@ use arc_swap::ArcSwap;
 use ottla_controller::Dice;
 use ottla_coordinator::{ConsumerConfig, MigrationPolicy, TransactionConfig};
 use ottla_metadata::config::{BrokerConfig, ConsumerGroupSettings};
-use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_metadata::{Delta, Image};
-use ottla_protocol::ids::{NodeId, PartitionId};
-use ottla_storage::{Disk, HashSecret, LogDirError, PartitionDirKind, PartitionName};
+use ottla_storage::{Disk, HashSecret, LogDirError};
 
 use crate::Broker;
 use crate::coordination::{Coordinators, Parked, Remotes};
@@ -21,6 +18,7 @@ use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::lifecycle::Lifecycle;
 use crate::log_dirs::Assignments;
 use crate::loggers::Loggers;
+use crate::moves::Moves;
 use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::purgatory::Purgatory;
@@ -34,6 +32,7 @@ use crate::topics::Topics;
 use crate::upkeep::Upkeep;
 
 mod dirs;
+mod settle;
 
 /// The name of the metadata log's directory.
 pub(crate) const CLUSTER_METADATA_DIR: &str = "__cluster_metadata-0";
@@ -151,6 +150,7 @@ impl Broker {
             throttles: crate::replication::Throttles::new(config.quotas.replication),
             lifecycle: Lifecycle::new(identity),
             assignments: Assignments::default(),
+            moves: Moves::new(config.quotas.moves, dice.roll()),
             forwards: Mutex::default(),
             crew,
             startup: Mutex::default(),
@@ -222,6 +222,7 @@ impl Broker {
         self.reconfigure(image, &delta, now, out);
         self.take_up_partitions(image, &delta, now, out);
         self.recover(&*self.crew, now)?;
+        self.resume_moves(now, out);
         self.on_dirs_failed(now, out);
         // Coordinators are loaded by `apply`, from logs that are there now.
         self.apply(image, &delta, now, out);
@@ -268,95 +269,6 @@ impl Broker {
         let reported = self.store.take_reports();
         let unnamed = format!("{}-{}: the log can not be opened", partition.topic.name, partition.index);
         OpenError::Damaged(reported.into_iter().next_back().unwrap_or(unnamed))
-    }
-
-    /// Puts directories aside that belong to no topic (any more), and removes those that were being deleted.
-    fn settle_directories(&self, image: &Image, now: Millis, out: &mut Effects) -> Result<(), OpenError> {
-        let mut homes: BTreeMap<PartitionName, Vec<Arc<Root>>> = BTreeMap::new();
-        for root in self.store.online() {
-            match self.settle_directory(root, image, now) {
-                Ok(kept) => {
-                    kept.into_iter().for_each(|name| homes.entry(name).or_default().push(root.clone()))
-                }
-                Err(error) if self.can_do_without(root) => self.store.fail(root, &error),
-                Err(error) => return Err(error),
-            }
-        }
-        // One log for each replica.
-        for (name, found) in homes.iter_mut().filter(|(_, found)| found.len() > 1) {
-            let PartitionName { topic, partition } = name;
-            let described =
-                image.topic_by_name(topic).and_then(|topic| topic.partitions.get(&PartitionId(*partition)));
-            let assigned = described.and_then(|state| state.directory_of(NodeId(self.config.node_id)));
-            let right = found.iter().position(|root| Some(root.id()) == assigned).unwrap_or(0);
-            found.swap(0, right);
-            for root in found.drain(1..) {
-                self.store.report(format!(
-                    "{}: another log directory holds {name} as well; this one is set aside",
-                    root.partition_dir(topic, *partition).display()
-                ));
-                let aside = root.set_aside(topic, *partition, PartitionDirKind::Stray, now as u128);
-                aside.map_err(|error| OpenError::Damaged(error.to_string()))?;
-            }
-        }
-        for root in self.store.online() {
-            root.retain_hints(|name| {
-                let is_home = |found: &Vec<Arc<Root>>| found.iter().any(|home| Arc::ptr_eq(home, root));
-                name.topic == CLUSTER_METADATA || homes.get(name).is_some_and(is_home)
-            });
-            if let Err(error) = root.sync() {
-                let error = LogDirError::Io(root.path().to_owned(), error);
-                match self.can_do_without(root) {
-                    true => self.store.fail(root, &error),
-                    false => return Err(OpenError::Directory(error)),
-                }
-            }
-        }
-        self.upkeep.retain(|name| homes.contains_key(name));
-        self.on_dirs_failed(now, out);
-        Ok(())
-    }
-
-    /// Whether the node can go on if this directory fails.
-    fn can_do_without(&self, root: &Arc<Root>) -> bool {
-        !Arc::ptr_eq(root, self.store.metadata_root())
-            && self.store.homes().any(|other| !Arc::ptr_eq(other, root))
-    }
-
-    /// Returns the partitions that live in the directory.
-    fn settle_directory(
-        &self,
-        root: &Arc<Root>,
-        image: &Image,
-        now: Millis,
-    ) -> Result<Vec<PartitionName>, OpenError> {
-        let mut kept = Vec::new();
-        for found in root.dir().partitions()? {
-            let (topic, index) = (&found.partition.topic, found.partition.partition);
-            let path = root.path().join(&found.name);
-            let io = |error| OpenError::Directory(LogDirError::Io(path.clone(), error));
-            match found.kind {
-                PartitionDirKind::Delete => self.store.disk().remove_dir_all(&path).map_err(io)?,
-                PartitionDirKind::Current if found.name != CLUSTER_METADATA_DIR => {
-                    let described = image.topic_by_name(topic);
-                    let id = root.topic_id_of(topic, index).map_err(io)?;
-                    let ours = root.holds_partitions
-                        && described.is_some_and(|described| {
-                            index < described.partition_count() && Some(described.id.0) == id
-                        });
-                    if ours {
-                        kept.push(found.partition.clone());
-                    } else {
-                        // Strays of one name are told apart by their topic, or by when they were found.
-                        let unique = id.map_or(now as u128, |id| u128::from_be_bytes(id.0));
-                        root.set_aside(topic, index, PartitionDirKind::Stray, unique)
-                            .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(kept)
     }
 }
 

@@ -25,12 +25,15 @@ mod append;
 mod disk;
 mod following;
 mod leading;
+mod moving;
 mod reading;
 mod upkeep;
 
 pub(crate) use following::Fetched;
 use leading::Leading;
 pub(crate) use leading::{FollowerFetch, Proposal, Readable};
+use moving::Moving;
+pub(crate) use moving::{Abandoned, Destination, Future, Obstacle, PIECE_BYTES, Stage, Turned};
 pub(crate) use reading::{PartitionRead, ReadRequest};
 
 /// What all partitions of a topic share.
@@ -67,6 +70,10 @@ struct Core {
     fresh: bool,
     /// The directory was created and is not known to be durable yet; the first flush makes it so.
     birth: Option<Arc<Birth>>,
+    /// Until the log's new name is durable: what is on disk under the old one ends there.
+    durable_below: Option<i64>,
+    /// The move to another log directory that is under way.
+    moving: Option<Moving>,
     settings: Arc<TopicConfig>,
     role: Role,
     leader_epoch: i32,
@@ -166,6 +173,8 @@ pub(crate) struct Wakes {
     pub markers: Vec<(MarkerWaiter, ErrorCode)>,
     /// The coordinator's records can no longer be committed.
     pub coordinator_failed: bool,
+    /// The move of the log waited for a flush that came back.
+    pub is_still: bool,
 }
 
 impl Wakes {
@@ -207,11 +216,14 @@ impl Partition {
     ) -> Arc<Self> {
         let root = store.found(&topic.name, index);
         root.iter().for_each(|root| root.move_in());
+        let copied = root.as_ref().and_then(|_| store.found_future(&topic.name, index));
         let core = Core {
             fresh: root.is_none(),
             root,
             log: None,
             birth: None,
+            durable_below: None,
+            moving: copied.map(|(root, path)| Moving::new(root, path, None)),
             settings,
             role: Role::Idle,
             leader_epoch: -1,
@@ -236,13 +248,13 @@ impl Partition {
 
     /// The topic is gone: lets go of the log and of everyone who waits. Whoever is opening the log right now is waited for, that nobody
     /// looks for its files any more when this returns.
-    pub(crate) fn delete(&self) -> Wakes {
+    pub(crate) fn delete(&self) -> (Option<Abandoned>, Wakes) {
         let _alone = crate::sessions::lock(&self.settling);
         let mut core = self.lock();
         core.role = Role::Deleted;
         core.log = None;
         core.root.iter().for_each(|root| root.move_out());
-        core.abandon(ErrorCode::NotLeaderOrFollower)
+        (core.abandon_move(), core.abandon(ErrorCode::NotLeaderOrFollower))
     }
 
     /// The log directory in which the replica lives, if there is one here.
@@ -259,14 +271,14 @@ impl Partition {
     }
 
     /// The log directory failed, or is not there: nobody can be served.
-    pub(crate) fn go_offline(&self) -> Wakes {
+    pub(crate) fn go_offline(&self) -> (Option<Abandoned>, Wakes) {
         let mut core = self.lock();
         if core.role == Role::Deleted {
-            return Wakes::default();
+            return (None, Wakes::default());
         }
         core.role = Role::Offline;
         core.log = None;
-        core.abandon(ErrorCode::KafkaStorageError)
+        (core.abandon_move(), core.abandon(ErrorCode::KafkaStorageError))
     }
 
     /// Whether the log directory failed, or is not there.
@@ -423,7 +435,9 @@ impl Partition {
         match born.map_err(|error| error.to_string()).and(flushed) {
             Ok(_) => {
                 core.birth = None;
+                core.durable_below = None;
                 core.advance_own(now, &mut wakes);
+                wakes.is_still = core.is_turning();
                 let urgent = !core.acks.is_empty()
                     || core.fetches.iter().any(|fetch| !fetch.is_answered())
                     || core.role == Role::Follower;
@@ -467,8 +481,7 @@ impl Partition {
         let born = born.map_err(|error| error.to_string());
         let closed = born.and_then(|()| log.close_with(sync).map_err(|error| error.to_string()));
         let closed = match closed {
-            // What is behind the high watermark may be on no other replica.
-            Ok(()) => Ok((log.recovery_point(), start, high_watermark)),
+            Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),
             Err(error) => Err(format!("{}-{}: {error}", self.topic.name, self.index)),
         };
         Some((root, closed))
@@ -589,10 +602,8 @@ impl Core {
         bytes
     }
 
-    /// So many bytes more are committed: takes out the fetches for which that is enough. It may be more than that: what an earlier life or
-    /// leader appended was not counted.
+    /// So many bytes more are committed: takes out the fetches for which that is enough.
     fn wake_fetches(&mut self, bytes: u64, wakes: &mut Wakes) {
-        let bytes = bytes.max(1);
         self.fetches.retain(|fetch| {
             let satisfied = fetch.gain(bytes);
             if satisfied {
@@ -628,8 +639,9 @@ impl Core {
 
     /// Sees to it that what is appended reaches the disk: now if somebody waits for it, else with the periodic flush.
     fn plan_flush(&mut self, of: &Arc<Partition>, urgent: bool, now: Millis, out: &mut Effects) {
+        let is_turning = self.is_turning();
         let Some(log) = self.log.as_mut() else { return };
-        if self.flush == Flush::Running || log.synced_offset() >= log.log_end_offset() {
+        if is_turning || self.flush == Flush::Running || log.synced_offset() >= log.log_end_offset() {
             return;
         }
         let urgent = urgent && self.settings.durability == Durability::Flushed
@@ -649,6 +661,10 @@ impl Core {
 
     /// What has to be done to flush the log, if it needs a flush and none is under way.
     fn flush_task(&mut self, of: &Arc<Partition>) -> Option<FlushTask> {
+        if self.is_turning() {
+            // What counts as durable waits for the copy that takes the log's place.
+            return None;
+        }
         let job = self.log.as_mut()?.begin_flush()?;
         self.flush = Flush::Running;
         Some(FlushTask {

@@ -28,6 +28,7 @@ use flushes::Flushes;
 pub(crate) use root::Root;
 
 mod flushes;
+mod futures;
 mod root;
 
 /// The largest batch of the metadata log, in bytes (Kafka: `MAX_BATCH_SIZE_BYTES`).
@@ -38,21 +39,29 @@ const TAIL_CACHE_BYTES: usize = 1 << 20;
 /// Lines for the operator that are kept until they can be told; more are dropped.
 const REPORTS_MAX: usize = 100;
 
-/// A partition's directory that exists in the page cache only.
+/// A partition's directory whose name exists in the page cache only.
 #[derive(Debug)]
 pub(crate) struct Birth {
     root: Arc<Root>,
     name: PartitionName,
-    metadata: Arc<dyn File>,
+    /// Whose it is, unless that is durable.
+    metadata: Option<Arc<dyn File>>,
 }
 
 impl Birth {
+    /// A directory that got the name of one that came before.
+    pub fn renamed(root: &Arc<Root>, topic: &str, index: i32) -> Birth {
+        Birth { root: root.clone(), name: PartitionName::new(topic, index), metadata: None }
+    }
+
     /// Makes the directory, and whose it is, durable. Waits for the disk.
     pub fn complete(&self) -> io::Result<()> {
         self.begin()?;
-        let dir = self.root.partition_dir(&self.name.topic, self.name.partition);
-        self.metadata.sync_data()?;
-        self.root.dir().disk().sync_dir(&dir)?;
+        if let Some(metadata) = &self.metadata {
+            let dir = self.root.partition_dir(&self.name.topic, self.name.partition);
+            metadata.sync_data()?;
+            self.root.dir().disk().sync_dir(&dir)?;
+        }
         self.root.sync()
     }
 
@@ -89,6 +98,8 @@ pub(crate) struct Store {
     checkpoint_interval_ms: Millis,
     /// Where the search for a log that can let go of its files goes on ([`crate::open_files`]).
     pub clock_hand: AtomicUsize,
+    /// Where replicas shall go that are not here yet (`LogManager.maybeUpdatePreferredLogDir`).
+    pub preferred: Mutex<BTreeMap<PartitionName, Arc<Root>>>,
     /// Directories set aside, by the time at which they are removed.
     doomed: Mutex<BTreeMap<(Millis, u64), Doomed>>,
 }
@@ -116,6 +127,7 @@ impl Store {
             checkpoint_due: Mutex::default(),
             checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
             clock_hand: AtomicUsize::new(0),
+            preferred: Mutex::default(),
             doomed: Mutex::default(),
         }
     }
@@ -221,7 +233,7 @@ impl Store {
         let metadata = write_partition_metadata(&**self.disk(), &path, topic.id)?;
         let log = Log::create(self.disk().clone(), path, self.log_config(settings), now);
         let name = PartitionName::new(&*topic.name, index);
-        Ok((log, Birth { root: root.clone(), name, metadata }))
+        Ok((log, Birth { root: root.clone(), name, metadata: Some(metadata) }))
     }
 
     /// Opens a partition's log that exists, and gives it to `take`. Everything in it is durable by then. Waits for the disk.

@@ -1,5 +1,5 @@
 //! DescribeLogDirs 1-5 (KIP-113): which replicas live in which log directory, and their sizes; v4 adds the size of its file system
-//! (KIP-827), v5 whether it is cordoned (KIP-1066).
+//! (KIP-827), v5 whether it is cordoned (KIP-1066). A replica that moves is in two of them: in the new one as a future replica, which lags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,6 +68,16 @@ fn replicas_in(root: &Arc<Root>, partitions: &[Arc<Partition>]) -> Vec<DescribeL
                 partition_size: bytes(partition.size()),
                 offset_lag: 0,
                 is_future_key: false,
+            });
+        }
+        if let Some((_, size, offset_lag)) =
+            partition.future().filter(|(future, ..)| Arc::ptr_eq(future, root))
+        {
+            topics.entry(partition.topic.name.clone()).or_default().push(DescribeLogDirsPartition {
+                partition_index: partition.index,
+                partition_size: bytes(size),
+                offset_lag,
+                is_future_key: true,
             });
         }
     }

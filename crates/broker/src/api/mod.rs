@@ -23,6 +23,7 @@ pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition;
 pub(crate) mod alter_partition_reassignments;
+pub(crate) mod alter_replica_log_dirs;
 pub(crate) mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
 pub(crate) mod assign_replicas_to_dirs;
@@ -67,7 +68,6 @@ pub(crate) mod produce;
 pub(crate) mod push_telemetry;
 pub(crate) mod txn_offset_commit;
 pub(crate) mod unregister_broker;
-pub(crate) mod unregister_controller;
 pub(crate) mod update_features;
 pub(crate) mod write_txn_markers;
 
@@ -102,6 +102,7 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteAcls, 1, 3),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::AlterReplicaLogDirs, 1, 2),
     (ApiKey::DescribeLogDirs, 1, 5),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::CreateDelegationToken, 1, 3),
@@ -145,7 +146,6 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AddRaftVoter, 0, 1),
     (ApiKey::RemoveRaftVoter, 0, 0),
     (ApiKey::UpdateRaftVoter, 0, 0),
-    (ApiKey::UnregisterController, 0, 0),
 ];
 
 /// Where and how a request is handled.
@@ -303,6 +303,9 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         }
         ApiKey::DescribeConfigs => describe_configs::handle(broker, call, read_body(body, version)?),
         ApiKey::AlterConfigs => alter_configs::handle(broker, call, read_body(body, version)?),
+        ApiKey::AlterReplicaLogDirs => {
+            alter_replica_log_dirs::handle(broker, call, read_body(body, version)?)
+        }
         ApiKey::DescribeLogDirs => describe_log_dirs::handle(broker, call, read_body(body, version)?),
         ApiKey::CreatePartitions => create_partitions::handle(broker, call, read_body(body, version)?),
         ApiKey::DeleteGroups => groups::delete_groups(broker, call, read_body(body, version)?),
@@ -354,9 +357,6 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         ApiKey::PushTelemetry => push_telemetry::handle(telemetry(broker), call, read_body(body, version)?),
         ApiKey::UpdateFeatures => update_features::handle(broker, call, read_body(body, version)?),
         ApiKey::UnregisterBroker => unregister_broker::handle(broker, call, read_body(body, version)?),
-        ApiKey::UnregisterController => {
-            unregister_controller::handle(broker, call, read_body(body, version)?)
-        }
         ApiKey::ListConfigResources => list_config_resources::handle(broker, call, read_body(body, version)?),
         other => unreachable!("{other:?} is not in the table of what is served"),
     }

@@ -71,7 +71,10 @@ impl Partition {
         match missing {
             Missing::Nothing => Ok(()),
             Missing::Log(settings) => {
-                let take = |log| self.lock().take_up(self, log, now);
+                let take = |log| {
+                    self.open_future_beside(&log, now);
+                    self.lock().take_up(self, log, now)
+                };
                 let opened = self.store.open_log(&root, &self.topic, self.index, &settings, now, take);
                 opened.map_err(|error| self.unusable(&root, "can not be opened", &error))?
             }

@@ -32,7 +32,7 @@ use crate::sessions::lock;
 
 pub(crate) use isr::IsrChanges;
 use session::{Said, Session};
-pub(crate) use throttle::Throttles;
+pub(crate) use throttle::{Throttle, Throttles};
 
 /// First pause of a partition that was refused, or of a leader that did not answer: often another node is to be asked a moment later. Each
 /// further one is twice as long, up to `replica.fetch.backoff.ms`.
@@ -95,14 +95,8 @@ enum Outcome {
 }
 
 impl Fetchers {
-    /// The partition follows `leader` in this epoch, and nobody else. Who is in sync has nothing to catch up with.
-    pub fn follow(
-        &self,
-        partition: &Arc<Partition>,
-        (leader, leader_epoch): (i32, i32),
-        is_in_sync: bool,
-        now: Millis,
-    ) {
+    /// The partition follows `leader` in this epoch, and nobody else.
+    pub fn follow(&self, partition: &Arc<Partition>, leader: i32, leader_epoch: i32, now: Millis) {
         let key = (partition.topic.id, partition.index);
         let mut leaders = lock(&self.leaders);
         for (id, fetcher) in leaders.iter_mut() {
@@ -110,13 +104,8 @@ impl Fetchers {
                 fetcher.followed.remove(&key);
             }
         }
-        let followed = Followed {
-            partition: partition.clone(),
-            leader_epoch,
-            until: now,
-            refused: 0,
-            is_behind: !is_in_sync,
-        };
+        let followed =
+            Followed { partition: partition.clone(), leader_epoch, until: now, refused: 0, is_behind: true };
         leaders.entry(leader).or_default().followed.insert(key, followed);
     }
 
@@ -221,14 +210,6 @@ impl Fetchers {
         if let Some(followed) = followed {
             followed.is_behind = is_behind;
         }
-    }
-
-    /// Who an answer is for, if it still follows in the epoch that was asked in.
-    fn asked(&self, leader: i32, key: PartitionKey) -> Option<Followed> {
-        let leaders = lock(&self.leaders);
-        let fetcher = leaders.get(&leader)?;
-        let followed = fetcher.followed.get(&key)?;
-        fetcher.session.asked_in(&key, followed.leader_epoch).then(|| followed.clone())
     }
 
     fn find(&self, leader: i32, key: PartitionKey) -> Option<Followed> {
@@ -359,7 +340,7 @@ impl Broker {
         for topic in response.responses {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
-                let Some(followed) = self.fetchers.asked(leader, key) else { continue };
+                let Some(followed) = self.fetchers.find(leader, key) else { continue };
                 match self.take_partition(leader, &followed, &data, frame, now, out) {
                     Outcome::Fetched => {}
                     Outcome::Pause => resting.push(key),
@@ -451,7 +432,7 @@ impl Broker {
             ..Default::default()
         };
         let key = (partition.topic.id, partition.index);
-        let awaited = Awaited::LeaderStart { leader, leader_epoch: followed.leader_epoch, key };
+        let awaited = Awaited::LeaderStart { leader, key };
         let timeout_ms = i64::from(self.config.replication.fetch.timeout_ms);
         self.peers.send(to, (&request, LIST_OFFSETS_VERSION), awaited, timeout_ms, out);
     }
@@ -459,7 +440,7 @@ impl Broker {
     /// The leader said where its log begins: one that ends before has nothing of use. Waits for the disk.
     pub(crate) fn on_leader_start(
         &self,
-        (leader, leader_epoch): (i32, i32),
+        leader: i32,
         key: PartitionKey,
         body: Option<&Bytes>,
         version: i16,
@@ -473,7 +454,7 @@ impl Broker {
         };
         let Some(start) = body.and_then(read) else { return };
         let Some(followed) = self.fetchers.find(leader, key) else { return };
-        if let Ok(true) = followed.partition.start_over(leader_epoch, start, now) {
+        if let Ok(true) = followed.partition.start_over(followed.leader_epoch, start, now) {
             out.extend(self.write_checkpoints(now).into_values().map(Effect::Report));
         }
         self.fetch_from(leader, true, now, out);

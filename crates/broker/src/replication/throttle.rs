@@ -27,13 +27,16 @@ pub(crate) struct Throttles {
 
 impl Throttles {
     pub fn new(settings: QuotaWindows) -> Throttles {
-        let new = || Throttle { windows: Windows::of(settings), rate: Mutex::default() };
-        Throttles { leader: new(), follower: new() }
+        Throttles { leader: Throttle::new(settings), follower: Throttle::new(settings) }
     }
 }
 
 impl Throttle {
-    /// So many bytes of throttled replicas were moved.
+    pub fn new(settings: QuotaWindows) -> Throttle {
+        Throttle { windows: Windows::of(settings), rate: Mutex::default() }
+    }
+
+    /// So many bytes were moved.
     pub fn note(&self, bytes: usize, now: Millis) {
         lock(&self.rate).add(bytes as f64, self.windows, now);
     }

@@ -19,6 +19,10 @@ use ottla_storage::{
 
 use crate::sessions::lock;
 
+mod futures;
+
+use futures::FutureFound;
+
 /// A log directory that could be opened.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -37,6 +41,8 @@ pub(crate) struct Root {
     high_watermarks: BTreeMap<PartitionName, i64>,
     /// The logs that the directory holds and nobody opened yet, and what the checkpoints said of them at start.
     hints: Mutex<BTreeMap<PartitionName, OpenHints>>,
+    /// The same of copies that were to replace logs of other directories.
+    futures: Mutex<BTreeMap<PartitionName, FutureFound>>,
     /// Partitions that are gone, and that the checkpoints on disk may still speak of. Checkpoints go by name: before anything counts
     /// that a new partition of such a name holds, they have to be rid of the old one.
     forgotten: Mutex<BTreeSet<PartitionName>>,
@@ -60,13 +66,13 @@ impl Root {
         for (name, offset) in dir.read_checkpoint(Checkpoint::Cleaner).unwrap_or_default() {
             hints.entry(name).or_default().cleaned_offset = offset;
         }
-        for found in dir.partitions()? {
-            if found.kind == PartitionDirKind::Current {
-                let hints = hints.entry(found.partition).or_default();
-                hints.clean_shutdown = was_clean;
-                hints.on_disk = true;
-            }
+        let found = dir.partitions()?;
+        for found in found.iter().filter(|found| found.kind == PartitionDirKind::Current) {
+            let hints = hints.entry(found.partition.clone()).or_default();
+            hints.clean_shutdown = was_clean;
+            hints.on_disk = true;
         }
+        let futures = futures::take(&dir, &found, &mut hints, was_clean);
         Ok(Root {
             dir,
             id,
@@ -77,6 +83,7 @@ impl Root {
             checkpointing: Mutex::default(),
             high_watermarks,
             hints: Mutex::new(hints),
+            futures: Mutex::new(futures),
             forgotten: Mutex::default(),
         })
     }
@@ -109,7 +116,7 @@ impl Root {
     }
 
     /// The directory failed. Returns whether nobody said so before.
-    pub(super) fn fail(&self, why: String) -> bool {
+    pub(in crate::store) fn fail(&self, why: String) -> bool {
         self.offline.set(why).is_ok()
     }
 
@@ -146,17 +153,22 @@ impl Root {
     }
 
     /// What was known of a log at start, if nobody opened it since.
-    pub(super) fn hints_of(&self, name: &PartitionName) -> OpenHints {
+    pub(in crate::store) fn hints_of(&self, name: &PartitionName) -> OpenHints {
         lock(&self.hints).get(name).copied().unwrap_or_default()
     }
 
     /// The log is open, or will not be.
-    pub(super) fn take_hints(&self, name: &PartitionName) -> OpenHints {
+    pub(in crate::store) fn take_hints(&self, name: &PartitionName) -> OpenHints {
         lock(&self.hints).remove(name).unwrap_or_default()
     }
 
     /// Makes what names a partition's directory durable, and checks whose it is. Waits for the disk.
-    pub(super) fn claim(&self, path: &Path, topic_id: Uuid, hints: OpenHints) -> Result<(), StorageError> {
+    pub(in crate::store) fn claim(
+        &self,
+        path: &Path,
+        topic_id: Uuid,
+        hints: OpenHints,
+    ) -> Result<(), StorageError> {
         let disk = self.disk();
         if read_partition_metadata(&**disk, path)? != Some(topic_id) {
             let reason = format!("{} belongs to another topic", path.display());
@@ -172,10 +184,9 @@ impl Root {
 
     /// The topic id that a partition's directory names. `None`: it names none, so the power failed before its first flush, and nothing
     /// in it was ever acknowledged as durable.
-    pub fn topic_id_of(&self, topic: &str, index: i32) -> io::Result<Option<Uuid>> {
-        let path = self.partition_dir(topic, index);
+    pub fn topic_id_in(&self, path: &Path) -> io::Result<Option<Uuid>> {
         let disk = &**self.disk();
-        match read_partition_metadata(disk, &path) {
+        match read_partition_metadata(disk, path) {
             // The length of a file may outlive its content.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let content = read_file(disk, &path.join(PARTITION_METADATA))?;
@@ -193,7 +204,7 @@ impl Root {
     }
 
     /// Makes sure that the checkpoints on disk do not speak of an earlier partition of this name. May wait for the disk.
-    pub(super) fn forget_predecessor(&self, name: &PartitionName) -> Result<(), LogDirError> {
+    pub(in crate::store) fn forget_predecessor(&self, name: &PartitionName) -> Result<(), LogDirError> {
         if lock(&self.forgotten).contains(name) { self.forget() } else { Ok(()) }
     }
 
@@ -249,12 +260,20 @@ impl Root {
         let name = PartitionName::new(topic, index);
         lock(&self.hints).remove(&name);
         lock(&self.forgotten).insert(name);
-        let to = PartitionDir::new(PartitionName::new(topic, index), kind, &format!("{unique:032x}"));
-        let to = self.path().join(to.name);
-        match self.disk().rename(&from, &to) {
+        self.rename_aside(&from, &self.named_dir(topic, index, kind, unique))
+    }
+
+    /// The path of a directory of a partition that is not the one in use.
+    pub fn named_dir(&self, topic: &str, index: i32, kind: PartitionDirKind, unique: u128) -> PathBuf {
+        let name = PartitionName::new(topic, index);
+        self.path().join(PartitionDir::new(name, kind, &format!("{unique:032x}")).name)
+    }
+
+    fn rename_aside(&self, from: &Path, to: &Path) -> Result<Option<PathBuf>, StorageError> {
+        match self.disk().rename(from, to) {
             // It was never used.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            renamed => Ok(renamed.map(|()| Some(to))?),
+            renamed => Ok(renamed.map(|()| Some(to.to_path_buf()))?),
         }
     }
 
@@ -285,6 +304,9 @@ impl Root {
         let mut known = Checkpoints::default();
         for (name, hints) in lock(&self.hints).iter() {
             known.note(name.clone(), hints.recovery_point, hints.log_start_offset, None);
+        }
+        for (name, found) in lock(&self.futures).iter() {
+            known.note(name.clone(), found.hints.recovery_point, found.hints.log_start_offset, None);
         }
         known.high_watermarks = self.high_watermarks.clone();
         known

@@ -30,7 +30,7 @@ impl Pace for WhileThere<'_> {
         let unlooked = self.unlooked.get() + bytes;
         let looks = unlooked >= LOOK_BYTES;
         self.unlooked.set(if looks { 0 } else { unlooked });
-        self.pace.pass(bytes) && (!looks || self.partition.has_upkeep())
+        self.pace.pass(bytes) && (!looks || self.partition.has_upkeep() && !self.partition.is_moving())
     }
 }
 
@@ -46,11 +46,8 @@ impl Broker {
             }
             None => {
                 // Logs with `compact,delete` are looked after by whoever compacts.
-                let from = lock(&self.upkeep.state).compacted_from.take();
-                let rest = self.retain_some(true, from.as_ref(), now, out);
-                let at = if rest.is_some() { now } else { now + backoff_ms };
-                lock(&self.upkeep.state).compacted_from = rest;
-                at
+                self.retain_some(true, now, out);
+                now + backoff_ms
             }
         };
         let mut state = lock(&self.upkeep.state);
@@ -65,7 +62,7 @@ impl Broker {
         let mut dirtiest: Option<(Arc<Partition>, Dirt)> = None;
         for partition in topics.iter().flat_map(|topic| &topic.partitions) {
             let settings = partition.settings();
-            if !settings.cleanup.compact {
+            if !settings.cleanup.compact || partition.is_moving() {
                 continue;
             }
             let name = name_of(partition);
@@ -83,8 +80,16 @@ impl Broker {
                 dirtiest = Some((partition.clone(), dirt));
             }
         }
-        // Two threads may have found the same one.
-        dirtiest.filter(|(partition, _)| lock(&self.upkeep.state).busy.insert(name_of(partition)))
+        // Two threads may have found the same one. One that moves is copied as it is: whoever moves it looks the other way
+        // around, first for the move and then for this.
+        dirtiest.filter(|(partition, _)| {
+            let is_mine = lock(&self.upkeep.state).busy.insert(name_of(partition));
+            let is_moving = partition.is_moving();
+            if is_mine && is_moving {
+                lock(&self.upkeep.state).busy.remove(&name_of(partition));
+            }
+            is_mine && !is_moving
+        })
     }
 
     /// Whether it succeeded, so that it is worth while to look for the next one at once.

@@ -3,11 +3,8 @@
 //! Times are milliseconds and sizes bytes unless a name says otherwise. A field that a cluster of one does not need
 //! yet is here when later rooms will ask for it, so that nobody reads raw text.
 
-use std::collections::BTreeMap;
-
 use super::endpoint::{Endpoint, Voter};
 use super::layers::Layers;
-use super::listener::ListenerLimits;
 use super::topic::TopicConfig;
 use crate::security::Secret;
 
@@ -68,6 +65,8 @@ pub struct BrokerConfig {
     pub tail_cache_bytes: u64,
     /// What a topic without own values gets.
     pub topic_defaults: TopicConfig,
+    /// Moves of replicas between log directories.
+    pub moves: MoveSettings,
     /// Delegation tokens (`delegation.token.*`).
     pub tokens: TokenSettings,
     /// Whether access control entries are kept and listed (`authorizer.class.name`). They are not enforced.
@@ -123,8 +122,6 @@ pub struct NetworkSettings {
     pub max_connection_creation_rate: i32,
     /// Most connections of the node.
     pub max_connections: i32,
-    /// What holds at each listener, by its name in upper case.
-    pub listener_limits: BTreeMap<String, ListenerLimits>,
     /// Most connections from one address.
     pub max_connections_per_ip: i32,
     /// Exceptions to `max_connections_per_ip`, as host and count.
@@ -343,6 +340,8 @@ pub struct QuotaSettings {
     pub controller: QuotaWindows,
     /// What goes to throttled followers (`replication.quota.window.*`).
     pub replication: QuotaWindows,
+    /// What is copied between log directories (`alter.log.dirs.replication.quota.window.*`).
+    pub moves: QuotaWindows,
 }
 
 /// The windows over which a rate is measured.
@@ -378,6 +377,15 @@ pub struct CleanerSettings {
     pub io_max_bytes_per_second: f64,
     /// Rest when there is nothing to do.
     pub backoff_ms: i64,
+}
+
+/// Moves of replicas between log directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MoveSettings {
+    /// Moves that go on at once (`num.replica.alter.log.dirs.threads`); one for each log directory where it is not set.
+    pub threads: usize,
+    /// Bytes per second that all of them copy (`replica.alter.log.dirs.io.max.bytes.per.second`).
+    pub bytes_per_second: i64,
 }
 
 /// Checkpoints, retention and recovery.

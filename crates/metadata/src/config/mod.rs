@@ -15,7 +15,6 @@ mod describe;
 mod endpoint;
 mod key;
 mod layers;
-mod listener;
 mod network;
 mod note;
 mod resolve;
@@ -27,9 +26,9 @@ mod topic;
 
 pub use broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows, ReplicaFetchSettings,
-    ReplicationSettings, RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings,
-    TransactionSettings,
+    MoveSettings, NetworkSettings, OffsetsTopicSettings, QuorumSettings, QuotaSettings, QuotaWindows,
+    ReplicaFetchSettings, ReplicationSettings, RequestSettings, RetentionSettings, Roles, TelemetrySettings,
+    TokenSettings, TransactionSettings,
 };
 pub use definition::{Allowed, ConfigType, Definition, Effect, Importance, Update, Value};
 pub use describe::{
@@ -39,7 +38,6 @@ pub use describe::{
 pub use endpoint::{Endpoint, SecurityProtocol, Voter};
 pub use key::{BrokerSynonym, Scale, broker_synonyms, group_synonym, topic_synonyms};
 pub use layers::Layers;
-pub use listener::ListenerLimits;
 pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use throttled::ThrottledReplicas;

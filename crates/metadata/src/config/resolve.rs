@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use super::broker::{
     Bounded, BrokerConfig, CleanerSettings, ConsumerGroupSettings, GroupSettings, MetadataLogSettings,
-    OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicaFetchSettings, ReplicationSettings,
-    RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings, TransactionSettings,
+    MoveSettings, OffsetsTopicSettings, QuotaSettings, QuotaWindows, ReplicaFetchSettings,
+    ReplicationSettings, RequestSettings, RetentionSettings, Roles, TelemetrySettings, TokenSettings,
+    TransactionSettings,
 };
 use super::definition::Effect;
 use super::endpoint::parse_address;
 use super::layers::Layers;
-use super::listener;
 use super::network::{resolve_network, resolve_quorum};
 use super::note::{ConfigError, ConfigNote, NoteKind};
 use super::own;
@@ -36,16 +36,6 @@ const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
 const STANDARD_AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 /// What `group.consumer.assignors` may name.
 const CONSUMER_ASSIGNORS: [&str; 2] = ["uniform", "range"];
-/// What a node is that was told nothing: a cluster of one, for its own machine. Who sets such a key is shown Kafka's default behind it.
-const ALONE: [(&str, &str); 4] = [
-    ("node.id", "1"),
-    ("process.roles", "broker,controller"),
-    ("controller.listener.names", ""),
-    // An empty configuration must not open a port to the world.
-    ("listeners", "PLAINTEXT://127.0.0.1:9092"),
-];
-/// Where data is kept if nobody says: what is to be kept does not belong into `/tmp`.
-const OWN_LOG_DIR: &str = "./ottla-data";
 /// On a cluster of one these are 1 unless set: more could never be reached.
 const ONE_REPLICA_KEYS: [&str; 5] = [
     "offsets.topic.replication.factor",
@@ -78,10 +68,6 @@ impl BrokerConfig {
     fn from_layers(mut layers: Layers) -> Result<(BrokerConfig, Vec<ConfigNote>), ConfigError> {
         let mut notes = Vec::new();
         check_values(&layers, &mut notes)?;
-        layers.derived.extend(ALONE.map(|(key, value)| (key, value.to_owned())));
-        if layers.set("log.dirs").is_none() {
-            layers.derived.insert("log.dir", OWN_LOG_DIR.to_owned());
-        }
         unify_node_id(&mut layers)?;
         let node_id = layers.int("node.id")?;
         let roles = resolve_roles(&layers)?;
@@ -108,6 +94,7 @@ impl BrokerConfig {
             metadata_log_dir: layers.text_if_any("metadata.log.dir")?.unwrap_or_else(|| first_dir.clone()),
             log_dir_failure_timeout_ms: layers.long("log.dir.failure.timeout.ms")?,
             cordoned_log_dirs: resolve_cordoned(&layers, &log_dirs)?,
+            moves: resolve_moves(&layers, log_dirs.len())?,
             log_dirs,
             num_partitions: layers.int("num.partitions")?,
             auto_create_topics: layers.boolean("auto.create.topics.enable")?,
@@ -160,6 +147,7 @@ impl BrokerConfig {
                 clients: quota_windows(&layers, "quota.window")?,
                 controller: quota_windows(&layers, "controller.quota.window")?,
                 replication: quota_windows(&layers, "replication.quota.window")?,
+                moves: quota_windows(&layers, "alter.log.dirs.replication.quota.window")?,
             },
             telemetry: TelemetrySettings {
                 max_bytes: layers.int("telemetry.max.bytes")?,
@@ -213,7 +201,6 @@ fn check_values(layers: &Layers, notes: &mut Vec<ConfigNote>) -> Result<(), Conf
                     without_effect.push(key.clone());
                 }
             }
-            None if listener::definition_of(key).is_some() => {}
             None if FOREIGN_KEYS.contains(&key.as_str())
                 || FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) =>
             {
@@ -367,6 +354,14 @@ fn resolve_metrics_listen(layers: &Layers) -> Result<Option<(String, u16)>, Conf
     let parse =
         |text: String| parse_address(&text).map_err(|reason| ConfigError::new(key, Some(&text), reason));
     given.map(parse).transpose()
+}
+
+fn resolve_moves(layers: &Layers, log_dirs: usize) -> Result<MoveSettings, ConfigError> {
+    let threads = layers.long_if_any("num.replica.alter.log.dirs.threads")?;
+    Ok(MoveSettings {
+        threads: threads.map_or(log_dirs, |threads| usize::try_from(threads).unwrap_or(0)).max(1),
+        bytes_per_second: layers.long("replica.alter.log.dirs.io.max.bytes.per.second")?,
+    })
 }
 
 fn quota_windows(layers: &Layers, prefix: &str) -> Result<QuotaWindows, ConfigError> {

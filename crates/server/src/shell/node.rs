@@ -261,10 +261,12 @@ impl Node {
         }
     }
 
-    /// Starts the threads for chores that are missing: one more than compact, so that retention has its turn. Those that are too many
-    /// have nothing to do.
+    /// Starts the threads for chores that are missing: one more than compact or move logs between directories, so that retention has its
+    /// turn. Those that are too many have nothing to do.
     fn hire(self: &Arc<Self>) -> std::io::Result<()> {
-        let wanted = usize::try_from(self.broker.live_config().cleaner.threads).unwrap_or(0) + 1;
+        let live = self.broker.live_config();
+        let movers = if live.log_dirs.len() > 1 { live.moves.threads } else { 0 };
+        let wanted = usize::try_from(live.cleaner.threads).unwrap_or(0) + movers + 1;
         let mut hired = self.hired.lock().unwrap_or_else(PoisonError::into_inner);
         for index in hired.len()..wanted {
             let node = Arc::clone(self);

@@ -35,7 +35,7 @@ impl Rig {
         rig
     }
 
-    fn create(&mut self, name: &'static str, num_partitions: i32) {
+    pub(super) fn create(&mut self, name: &'static str, num_partitions: i32) {
         let topic =
             CreatableTopic { name: name.into(), num_partitions, replication_factor: 1, ..Default::default() };
         self.ask(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);

@@ -7,6 +7,7 @@ mod groups;
 mod log_dirs;
 mod loggers;
 mod metadata;
+mod moves;
 mod mutations;
 mod offsets;
 mod open_files;

@@ -411,8 +411,6 @@ impl Run {
 }
 
 #[cfg(test)]
-mod receipts;
-#[cfg(test)]
 mod replication;
 
 #[cfg(test)]

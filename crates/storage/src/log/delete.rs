@@ -4,6 +4,7 @@
 //! before, the checkpointed log start offset makes recovery remove what is left, in whatever order the disk forgot it.
 
 use std::io;
+use std::path::Path;
 
 use super::Log;
 use crate::error::{ReadError, StorageError};
@@ -28,16 +29,6 @@ impl DeleteJob {
     /// How many segments will go.
     pub fn segments(&self) -> usize {
         self.base_offsets.len()
-    }
-
-    /// Keeps the oldest segments, as many, and gives away the others.
-    pub fn split_off(&mut self, segments: usize) -> DeleteJob {
-        let at = segments.min(self.base_offsets.len());
-        DeleteJob {
-            place: self.place.clone(),
-            base_offsets: self.base_offsets.split_off(at),
-            marked: self.marked,
-        }
     }
 
     /// Files that have been renamed already.
@@ -75,8 +66,19 @@ impl DeleteJob {
         Ok(())
     }
 
-    /// Removes the files that [`DeleteJob::mark`] renamed; usually `file.delete.delay.ms` later.
+    /// Forgets the files unless they are in that directory: a log that moved left them behind with all others.
+    pub fn keep_if_in(&mut self, dir: &Path) {
+        if *self.place.dir != *dir {
+            self.base_offsets.clear();
+        }
+    }
+
+    /// Removes the files that [`DeleteJob::mark`] renamed; usually `file.delete.delay.ms` later. The directory may be gone.
     pub fn remove(self) -> Result<(), StorageError> {
+        let exists = self.place.disk.exists(&self.place.dir);
+        if !exists.map_err(|error| StorageError::at(&self.place.dir, &error))? {
+            return Ok(());
+        }
         self.each(|path| {
             let mut target = path.as_os_str().to_owned();
             target.push(names::DELETED);

@@ -11,6 +11,7 @@
 //! `synced_offset` how much of that would survive power loss. A write or sync that failed poisons the log for good.
 
 mod append;
+mod copy;
 mod delete;
 mod dirt;
 mod leftovers;

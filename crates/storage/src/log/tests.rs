@@ -3,6 +3,7 @@
 mod compaction;
 mod compaction_crash;
 mod compaction_model;
+mod copy;
 mod crash;
 mod full_disk;
 mod groups;
