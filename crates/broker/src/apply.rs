@@ -199,7 +199,8 @@ impl Broker {
             Some(leader) if state.replicas.contains(&me) => {
                 let (is_new, wakes) = partition.become_follower(leader_epoch);
                 if is_new {
-                    self.fetchers.follow(partition, leader.0, leader_epoch, now);
+                    let is_in_sync = state.isr.contains(&me);
+                    self.fetchers.follow(partition, (leader.0, leader_epoch), is_in_sync, now);
                 }
                 wakes
             }

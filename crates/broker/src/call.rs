@@ -11,6 +11,7 @@ use ottla_protocol::messages::broker_registration_response::BrokerRegistrationRe
 use ottla_protocol::messages::controller_registration_response::ControllerRegistrationResponse;
 use ottla_protocol::messages::envelope_response::EnvelopeResponse;
 use ottla_protocol::messages::unregister_broker_response::UnregisterBrokerResponse;
+use ottla_protocol::messages::unregister_controller_response::UnregisterControllerResponse;
 use ottla_protocol::messages::update_features_response::UpdateFeaturesResponse;
 use ottla_protocol::{ApiKey, DecodeError, ErrorCode, Message, Reader, Request, Writer};
 use ottla_storage::Admission;
@@ -93,6 +94,9 @@ impl ReplyTo {
             }
             ApiKey::UnregisterBroker => {
                 self.send(&UnregisterBrokerResponse { error_code, ..Default::default() }, out);
+            }
+            ApiKey::UnregisterController => {
+                self.send(&UnregisterControllerResponse { error_code, ..Default::default() }, out);
             }
             ApiKey::UpdateFeatures => {
                 self.send(&UpdateFeaturesResponse { error_code, ..Default::default() }, out)

@@ -209,6 +209,8 @@ pub enum ReadTask {
     LeaderStart {
         /// The leader's node id.
         leader: i32,
+        /// The epoch in which it was asked.
+        leader_epoch: i32,
         /// The partition: its topic's id, and its index.
         key: (Uuid, i32),
         /// The answer's body.

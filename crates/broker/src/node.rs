@@ -186,8 +186,8 @@ impl Broker {
             ReadTask::ReplicaFetched { leader, body, version } => {
                 self.on_replica_fetched(leader, body.as_ref(), version, now, out);
             }
-            ReadTask::LeaderStart { leader, key, body, version } => {
-                self.on_leader_start(leader, key, body.as_ref(), version, now, out);
+            ReadTask::LeaderStart { leader, leader_epoch, key, body, version } => {
+                self.on_leader_start((leader, leader_epoch), key, body.as_ref(), version, now, out);
             }
             ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),

@@ -481,7 +481,8 @@ impl Partition {
         let born = born.map_err(|error| error.to_string());
         let closed = born.and_then(|()| log.close_with(sync).map_err(|error| error.to_string()));
         let closed = match closed {
-            Ok(()) => Ok((log.recovery_point(), start, high_watermark.max(log.log_end_offset()))),
+            // What is behind the high watermark may be on no other replica.
+            Ok(()) => Ok((log.recovery_point(), start, high_watermark)),
             Err(error) => Err(format!("{}-{}: {error}", self.topic.name, self.index)),
         };
         Some((root, closed))
@@ -602,8 +603,10 @@ impl Core {
         bytes
     }
 
-    /// So many bytes more are committed: takes out the fetches for which that is enough.
+    /// So many bytes more are committed: takes out the fetches for which that is enough. It may be more than that: what an earlier life or
+    /// leader appended was not counted.
     fn wake_fetches(&mut self, bytes: u64, wakes: &mut Wakes) {
+        let bytes = bytes.max(1);
         self.fetches.retain(|fetch| {
             let satisfied = fetch.gain(bytes);
             if satisfied {

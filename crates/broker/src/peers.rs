@@ -103,6 +103,7 @@ pub(crate) enum Awaited {
     /// Where a leader's log begins.
     LeaderStart {
         leader: i32,
+        leader_epoch: i32,
         key: PartitionKey,
     },
     /// Changes of ISRs.

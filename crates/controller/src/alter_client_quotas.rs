@@ -125,17 +125,17 @@ fn alter(
 fn keys_of(entity: &QuotaEntity) -> Result<&'static [(&'static str, Kind)], ApiError> {
     let pairs = entity.pairs();
     if pairs.is_empty() {
-        return invalid("A quota needs an entity.");
+        return invalid("Invalid empty client quota entity");
     }
     for (at, (kind, name)) in pairs.iter().enumerate() {
         if ![USER, CLIENT_ID, IP].contains(&&**kind) {
-            return invalid(format!("There are no quotas for entities of type {kind}."));
+            return invalid(format!("Unhandled client quota entity type: {kind}"));
         }
         if pairs[..at].iter().any(|(earlier, _)| earlier == kind) {
             return invalid(format!("The entity has two names of type {kind}."));
         }
         if name.as_deref() == Some("") {
-            return invalid(format!("An entity of type {kind} needs a name, or none for the default."));
+            return invalid(format!("Empty {kind} not supported"));
         }
     }
     let address = pairs.iter().find(|(kind, _)| &**kind == IP);
@@ -143,7 +143,7 @@ fn keys_of(entity: &QuotaEntity) -> Result<&'static [(&'static str, Kind)], ApiE
         None => Ok(CLIENT_KEYS),
         Some(_) if pairs.len() > 1 => invalid("An address can not be combined with a user or a client id."),
         Some((_, Some(name))) if name.parse::<IpAddr>().is_err() => {
-            invalid(format!("{name} is not an IP address."))
+            invalid(format!("{name} is not a valid IP or resolvable host."))
         }
         Some(_) => Ok(IP_KEYS),
     }
@@ -151,22 +151,22 @@ fn keys_of(entity: &QuotaEntity) -> Result<&'static [(&'static str, Kind)], ApiE
 
 fn check_value(keys: &[(&str, Kind)], key: &str, value: f64) -> Result<(), ApiError> {
     let Some((_, kind)) = keys.iter().find(|(known, _)| *known == key) else {
-        return invalid(format!("There is no quota {key} for this entity."));
+        return invalid(format!("Invalid configuration key {key}"));
     };
     if value.is_nan() || value <= 0.0 {
-        return invalid(format!("The quota {key} must be greater than 0."));
+        return invalid(format!("Quota {key} must be greater than 0"));
     }
-    let max = match kind {
+    let (max, name) = match kind {
         Kind::Double => return Ok(()),
-        Kind::Int => f64::from(i32::MAX),
-        Kind::Long => i64::MAX as f64,
+        Kind::Int => (f64::from(i32::MAX), "an INT"),
+        Kind::Long => (i64::MAX as f64, "a LONG"),
     };
     if value > max {
-        return invalid(format!("The quota {key} must be at most {max}."));
+        return invalid(format!("Proposed value for {key} is too large for {name}."));
     }
     // Kafka's tolerance for whole numbers that went through a double.
     if (value % 1.0).abs() > 1e-6 {
-        return invalid(format!("The quota {key} must be a whole number."));
+        return invalid(format!("{key} cannot be a fractional value."));
     }
     Ok(())
 }

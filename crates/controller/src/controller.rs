@@ -198,6 +198,11 @@ impl Controller {
         crate::unregister_broker(&self.context(), broker)
     }
 
+    /// UnregisterController.
+    pub fn unregister_controller(&self, controller: NodeId) -> Result<Decision<()>, ApiError> {
+        crate::unregister_controller(&self.context(), controller)
+    }
+
     /// AllocateProducerIds.
     pub fn allocate_producer_ids(
         &self,

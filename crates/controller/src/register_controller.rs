@@ -47,11 +47,11 @@ pub fn register_controller(
 /// The controller will not come back, and its features count no more.
 pub fn unregister_controller(context: &Context<'_>, controller: NodeId) -> Result<Decision<()>, ApiError> {
     if !context.metadata_version().supports_controller_unregistration() {
-        let message = "The cluster's metadata.version does not know how to forget controllers.";
+        let message = "The current MetadataVersion is too old to support controller unregistration.";
         return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
     }
     if !context.image.controllers().contains_key(&controller) {
-        let message = format!("There is no registered controller {controller}.");
+        let message = format!("Controller ID {controller} is not currently registered.");
         return Err(ApiError::new(ErrorCode::ControllerIdNotRegistered, message));
     }
     let record = UnregisterControllerRecord { controller_id: controller.0 };

@@ -155,10 +155,15 @@ pub fn page(rows: &[Row], excuses: &[Excuse]) -> String {
         page.push_str(&format!("| `{text}` | {} | {reason} |\n", row.verdict.word()));
     }
     page.push_str(
-        "\n## Configuration keys that are described otherwise\n\n\
+        "\n## Configuration keys\n\n\
          All keys of brokers, topics and groups are compared by name, type, default, secrecy and need of a restart. Keys that begin with\n\
-         `ottla.` are Ottla's own. These differ:\n\n| key | why |\n|---|---|\n",
+         `ottla.` are Ottla's own. ",
     );
+    if excuses.is_empty() {
+        page.push_str("No other differs.\n");
+        return page;
+    }
+    page.push_str("These differ:\n\n| key | why |\n|---|---|\n");
     for excuse in excuses {
         page.push_str(&format!("| `{}` | {} |\n", excuse.key.replace("described ", ""), excuse.reason));
     }

@@ -68,6 +68,7 @@ pub(crate) mod produce;
 pub(crate) mod push_telemetry;
 pub(crate) mod txn_offset_commit;
 pub(crate) mod unregister_broker;
+pub(crate) mod unregister_controller;
 pub(crate) mod update_features;
 pub(crate) mod write_txn_markers;
 
@@ -146,6 +147,7 @@ pub const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AddRaftVoter, 0, 1),
     (ApiKey::RemoveRaftVoter, 0, 0),
     (ApiKey::UpdateRaftVoter, 0, 0),
+    (ApiKey::UnregisterController, 0, 0),
 ];
 
 /// Where and how a request is handled.
@@ -357,6 +359,9 @@ fn handle(broker: &Broker, call: &mut Call<'_>, body: &mut Reader<'_>) -> Result
         ApiKey::PushTelemetry => push_telemetry::handle(telemetry(broker), call, read_body(body, version)?),
         ApiKey::UpdateFeatures => update_features::handle(broker, call, read_body(body, version)?),
         ApiKey::UnregisterBroker => unregister_broker::handle(broker, call, read_body(body, version)?),
+        ApiKey::UnregisterController => {
+            unregister_controller::handle(broker, call, read_body(body, version)?)
+        }
         ApiKey::ListConfigResources => list_config_resources::handle(broker, call, read_body(body, version)?),
         other => unreachable!("{other:?} is not in the table of what is served"),
     }

@@ -225,20 +225,22 @@ impl Partition {
             Some((_, end)) => end,
             None => log.log_start_offset(),
         };
-        let end = end.max(log.log_start_offset());
+        // With an unclean leader that may be before the start of this log, which begins anew there.
         let fell = log.truncate_to(end, now);
         core.after_cut();
         fell.map_err(|error| drop(core.fail(self, &error)))
     }
 
-    /// Begins anew where the leader's log begins, if this one ends before. Returns whether the recovery point fell. Waits for the disk.
+    /// The leader's log does not have the end of this one: begins anew where the leader's begins, if this one ends before, or has no record
+    /// that could be compared. Returns whether the recovery point fell. Waits for the disk.
     pub(crate) fn start_over(&self, leader_epoch: i32, leader_start: i64, now: Millis) -> Result<bool, ()> {
         let core = &mut *self.lock();
         if !core.follows_in(leader_epoch) {
             return Err(());
         }
         let log = core.log(self, now).map_err(|_| ())?;
-        if log.log_end_offset() >= leader_start {
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        if end == leader_start || (end > leader_start && start < end) {
             return Ok(false);
         }
         let fell = log.truncate_fully_and_start_at(leader_start, now);
@@ -248,7 +250,8 @@ impl Partition {
 
     /// The change of the ISR that waits to be decided.
     pub(crate) fn proposal(&self) -> Option<Proposal> {
-        self.lock().leading.as_ref()?.proposal()
+        let core = self.lock();
+        core.leading.as_ref().filter(|_| core.role == Role::Leader)?.proposal()
     }
 
     /// Proposes that those leave the ISR who do not keep up. Returns whether there are any.
@@ -258,18 +261,19 @@ impl Partition {
         core.leading.as_mut().is_some_and(|leading| leading.propose_without_laggards(end, lag_ms, now))
     }
 
-    /// The controller decided about a proposal; `None`: it refused.
+    /// The controller decided about a proposal: leader epoch, ISR and partition epoch are these now. `None`: it refused.
     pub(crate) fn on_isr_decided(
         self: &Arc<Self>,
-        leader_epoch: i32,
-        decided: Option<(Vec<i32>, i32)>,
+        decided: Option<(i32, Vec<i32>, i32)>,
         now: Millis,
         out: &mut Effects,
     ) -> Wakes {
         let mut wakes = Wakes::default();
         let core = &mut *self.lock();
         match (&mut core.leading, decided) {
-            (Some(leading), Some((isr, partition_epoch))) if leading.leader_epoch == leader_epoch => {
+            (Some(leading), Some((leader_epoch, isr, partition_epoch)))
+                if leading.leader_epoch == leader_epoch =>
+            {
                 leading.on_decided(isr, partition_epoch);
             }
             (Some(leading), _) => leading.on_refused(),

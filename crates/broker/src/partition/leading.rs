@@ -154,6 +154,13 @@ impl Leading {
         Some(lowest.map_or(own_end, |lowest| lowest.min(own_end)))
     }
 
+    /// Whether a fetch is that of a replica, and of no earlier life of it than was heard of: what that one had, this one may have lost
+    /// (KIP-903).
+    pub fn knows(&self, from: &FollowerFetch) -> bool {
+        let of = |progress: &Progress| from.broker_epoch < 0 || from.broker_epoch >= progress.broker_epoch;
+        self.followers.get(&from.id).is_some_and(of)
+    }
+
     /// A follower fetches from `offset` on: it has everything before. Returns whether it should be in the ISR, and is not.
     pub fn on_fetch(
         &mut self,

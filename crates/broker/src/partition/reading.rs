@@ -188,11 +188,13 @@ impl Partition {
 }
 
 impl Core {
-    /// Followers serve consumers what they know to be committed.
+    /// Followers serve consumers what they know to be committed; leaders serve followers that are theirs.
     fn check_readable(&self, request: &ReadRequest) -> Result<(), ErrorCode> {
         if self.role == Role::Follower && request.from_any_replica {
             return self.check_epoch(request.current_leader_epoch);
         }
-        self.check_leader(request.current_leader_epoch)
+        self.check_leader(request.current_leader_epoch)?;
+        let knows = |from| self.leading.as_ref().is_none_or(|leading| leading.knows(from));
+        if request.receipt.as_ref().is_none_or(knows) { Ok(()) } else { Err(ErrorCode::NotLeaderOrFollower) }
     }
 }

@@ -25,10 +25,10 @@ impl Partition {
         !core.fresh && !matches!(core.role, Role::Deleted | Role::Offline)
     }
 
-    /// Forgets what the topic's configuration says is to be deleted. `None`: there is no log. The new log start has to be durable before
-    /// [`Partition::mark_deleted`] is called with the job.
-    pub(crate) fn retain(&self, now: Millis) -> Option<Result<DeleteJob, StorageError>> {
-        self.survey(now, |log, high_watermark| log.retain(high_watermark, now))
+    /// Forgets what the topic's configuration says is to be deleted, `segments_max` at most. `None`: there is no log. The new log start has
+    /// to be durable before [`Partition::mark_deleted`] is called with the job.
+    pub(crate) fn retain(&self, segments_max: usize, now: Millis) -> Option<Result<DeleteJob, StorageError>> {
+        self.survey(now, |log, high_watermark| log.retain(high_watermark, segments_max, now))
     }
 
     /// Renames the files of deleted segments. `checkpointed`: the new log start is durable.

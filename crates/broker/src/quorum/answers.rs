@@ -299,8 +299,8 @@ impl Broker {
             Awaited::ReplicaFetch { leader } => {
                 out.push(Effect::Read(ReadTask::ReplicaFetched { leader, body, version }));
             }
-            Awaited::LeaderStart { leader, key } => {
-                out.push(Effect::Read(ReadTask::LeaderStart { leader, key, body, version }));
+            Awaited::LeaderStart { leader, leader_epoch, key } => {
+                out.push(Effect::Read(ReadTask::LeaderStart { leader, leader_epoch, key, body, version }));
             }
             Awaited::Creation(deferred) => {
                 self.on_controller_answer(Answer::Created(deferred), now, out);

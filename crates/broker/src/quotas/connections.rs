@@ -1,10 +1,11 @@
-//! How fast connections may come: to the node (`max.connection.creation.rate`), and from one address (`connection_creation_rate` of an
-//! `ip`; KIP-612; Kafka's `ConnectionQuotas`).
+//! How fast connections may come: to the node and to a listener (`max.connection.creation.rate`), and from one address
+//! (`connection_creation_rate` of an `ip`; KIP-612; Kafka's `ConnectionQuotas`).
 //!
-//! The tricky idea: the two act differently. When too many come to the node, whoever accepts them pauses; when too many come from one
+//! The tricky idea: they act differently. When too many come to the node or to a listener, whoever accepts them pauses; when too many come from one
 //! address, only those are turned away, after a pause, so that a client that connects again at once gains nothing. Who was turned away
 //! does not count.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
@@ -24,22 +25,39 @@ const KEY: &str = "connection_creation_rate";
 pub(crate) struct ConnectionQuotas {
     windows: Windows,
     to_node: Mutex<Rate>,
+    /// To each listener.
+    to: Mutex<BTreeMap<Box<str>, Rate>>,
     /// From each address.
     from: Mutex<Payers<IpAddr, Rate>>,
 }
 
 impl ConnectionQuotas {
     pub(crate) fn new(windows: Windows) -> ConnectionQuotas {
-        ConnectionQuotas { windows, to_node: Mutex::default(), from: Mutex::default() }
+        ConnectionQuotas { windows, to_node: Mutex::default(), to: Mutex::default(), from: Mutex::default() }
     }
 
-    /// A connection came. The time in milliseconds until the next one may.
-    fn count(&self, limit: i32, now: Millis) -> Millis {
+    /// Connections came to the node, or (-1) one does not count. The time in milliseconds until the next one may.
+    fn count(&self, by: f64, limit: i32, now: Millis) -> Millis {
         if limit == i32::MAX {
             return 0;
         }
-        let pause = lock(&self.to_node).charge(1.0, f64::from(limit), self.windows, now);
-        pause.min(self.windows.length_ms)
+        self.charge(&mut lock(&self.to_node), by, limit, now)
+    }
+
+    /// The same at a listener.
+    fn count_at(&self, listener: &str, by: f64, limit: i32, now: Millis) -> Millis {
+        if limit == i32::MAX {
+            return 0;
+        }
+        let mut to = lock(&self.to);
+        match to.get_mut(listener) {
+            Some(rate) => self.charge(rate, by, limit, now),
+            None => self.charge(to.entry(listener.into()).or_default(), by, limit, now),
+        }
+    }
+
+    fn charge(&self, rate: &mut Rate, by: f64, limit: i32, now: Millis) -> Millis {
+        rate.charge(by, f64::from(limit), self.windows, now).min(self.windows.length_ms)
     }
 
     /// A connection of that address came. `Some`: it is one too many, and is to be closed after so many milliseconds.
@@ -69,12 +87,19 @@ fn limit_of(image: &Image, address: IpAddr) -> Option<f64> {
 
 impl Broker {
     /// A connection was accepted at that listener. Returns the time in milliseconds after which it may be taken in; until then no further
-    /// one is to be accepted there. Other brokers and controllers are not made to wait.
+    /// one is to be accepted there. What is said of the whole node does not make other brokers and controllers wait.
     pub fn on_accepted(&self, listener: &str, now: Millis) -> Millis {
+        self.count_accepted(listener, 1.0, now)
+    }
+
+    fn count_accepted(&self, listener: &str, by: f64, now: Millis) -> Millis {
+        let network = &self.live_config().network;
+        let own = network.limits_of(listener).max_connection_creation_rate;
+        let at_listener = self.connection_quotas.count_at(listener, by, own, now);
         if self.is_of_nodes(listener) {
-            return 0;
+            return at_listener;
         }
-        self.connection_quotas.count(self.live_config().network.max_connection_creation_rate, now)
+        at_listener.max(self.connection_quotas.count(by, network.max_connection_creation_rate, now))
     }
 
     /// A connection of that address was accepted. `Some`: its address opens too many, it has to be closed after so many milliseconds.
@@ -83,14 +108,8 @@ impl Broker {
             return None;
         }
         let refused = self.connection_quotas.refuse(&self.image(), address, now);
-        let limit = self.live_config().network.max_connection_creation_rate;
-        if refused.is_some() && !self.is_of_nodes(listener) && limit != i32::MAX {
-            lock(&self.connection_quotas.to_node).charge(
-                -1.0,
-                f64::from(limit),
-                self.connection_quotas.windows,
-                now,
-            );
+        if refused.is_some() {
+            self.count_accepted(listener, -1.0, now);
         }
         refused
     }
@@ -134,16 +153,30 @@ mod tests {
     fn the_node_pauses_for_a_window_at_most() {
         let quotas = ConnectionQuotas::new(WINDOWS);
         for _ in 0..20 {
-            assert_eq!(quotas.count(2, 0), 0, "ten seconds are granted");
+            assert_eq!(quotas.count(1.0, 2, 0), 0, "ten seconds are granted");
         }
-        assert_eq!(quotas.count(2, 0), 500);
-        assert_eq!(quotas.count(2, 500), 500, "one came, half a second went by");
+        assert_eq!(quotas.count(1.0, 2, 0), 500);
+        assert_eq!(quotas.count(1.0, 2, 500), 500, "one came, half a second went by");
         for _ in 0..10 {
-            quotas.count(2, 500);
+            quotas.count(1.0, 2, 500);
         }
-        assert_eq!(quotas.count(2, 500), 1_000, "at most");
-        assert_eq!(quotas.count(0, 20_000), 1_000, "nobody is wanted: one in each window");
-        assert_eq!(quotas.count(i32::MAX, 500), 0);
+        assert_eq!(quotas.count(1.0, 2, 500), 1_000, "at most");
+        assert_eq!(quotas.count(1.0, 0, 20_000), 1_000, "nobody is wanted: one in each window");
+        assert_eq!(quotas.count(1.0, i32::MAX, 500), 0);
+    }
+
+    #[test]
+    fn each_listener_has_its_own_rate() {
+        let quotas = ConnectionQuotas::new(WINDOWS);
+        for _ in 0..20 {
+            assert_eq!(quotas.count_at("OUTSIDE", 1.0, 2, 0), 0);
+        }
+        assert_eq!(quotas.count_at("OUTSIDE", 1.0, 2, 0), 500);
+        assert_eq!(quotas.count_at("INSIDE", 1.0, 2, 0), 0);
+        assert_eq!(quotas.count(1.0, 2, 0), 0);
+        quotas.count_at("OUTSIDE", -1.0, 2, 0);
+        assert_eq!(quotas.count_at("OUTSIDE", 1.0, 2, 0), 500, "who was turned away does not count");
+        assert_eq!(quotas.count_at("OUTSIDE", 1.0, i32::MAX, 0), 0);
     }
 
     #[test]

@@ -41,6 +41,15 @@ struct State {
     has_followers: bool,
 }
 
+/// Whether an error says that a proposal was not accepted, and that the partition is as its leader knows it. Any other says nothing of the
+/// kind: an earlier sending of the same proposal may have been accepted, and the image that says so be on its way. Who is in sync by that
+/// has to be waited for until then (Kafka: `Partition.handleAlterPartitionError`).
+fn was_refused(error: ErrorCode) -> bool {
+    let refusals =
+        [ErrorCode::IneligibleReplica, ErrorCode::OperationNotAttempted, ErrorCode::InvalidRequest];
+    refusals.contains(&error)
+}
+
 impl Broker {
     /// A partition has something to propose.
     pub(crate) fn propose_isr(&self, partition: &Arc<Partition>, now: Millis, out: &mut Effects) {
@@ -114,21 +123,20 @@ impl Broker {
             })
             .collect();
         for (key, partition) in asked {
-            let Some(data) = decided.get(&key) else {
-                let state = &mut *lock(&self.isr_changes.state);
-                state.waiting.insert(key, partition);
-                state.at = now + RETRY_MS;
-                continue;
+            let error = decided.get(&key).map(|data| ErrorCode::from_code(data.error_code));
+            let decision = match (decided.get(&key), error) {
+                (Some(data), Some(ErrorCode::None)) => {
+                    Some((data.leader_epoch, data.isr.clone(), data.partition_epoch))
+                }
+                (_, Some(error)) if was_refused(error) => None,
+                _ => {
+                    let state = &mut *lock(&self.isr_changes.state);
+                    state.waiting.insert(key, partition);
+                    state.at = now + RETRY_MS;
+                    continue;
+                }
             };
-            let wakes = match ErrorCode::from_code(data.error_code) {
-                ErrorCode::None => partition.on_isr_decided(
-                    data.leader_epoch,
-                    Some((data.isr.clone(), data.partition_epoch)),
-                    now,
-                    out,
-                ),
-                _ => partition.on_isr_decided(-1, None, now, out),
-            };
+            let wakes = partition.on_isr_decided(decision, now, out);
             self.wake(&partition, wakes, now, out);
         }
         self.send_proposals(now, out);
@@ -162,5 +170,25 @@ impl Broker {
         }
         drop(state);
         self.send_proposals(now, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proposal whose answer was lost is sent again: by then the controller has gone on, because it accepted it.
+    #[test]
+    fn an_error_that_does_not_say_no_is_no_refusal() {
+        for unknown in [
+            ErrorCode::InvalidUpdateVersion,
+            ErrorCode::NotController,
+            ErrorCode::FencedLeaderEpoch,
+            ErrorCode::NewLeaderElected,
+            ErrorCode::UnknownServerError,
+        ] {
+            assert!(!was_refused(unknown), "{unknown:?}");
+        }
+        assert!(was_refused(ErrorCode::IneligibleReplica) && was_refused(ErrorCode::OperationNotAttempted));
     }
 }

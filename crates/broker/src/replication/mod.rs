@@ -95,8 +95,14 @@ enum Outcome {
 }
 
 impl Fetchers {
-    /// The partition follows `leader` in this epoch, and nobody else.
-    pub fn follow(&self, partition: &Arc<Partition>, leader: i32, leader_epoch: i32, now: Millis) {
+    /// The partition follows `leader` in this epoch, and nobody else. Who is in sync has nothing to catch up with.
+    pub fn follow(
+        &self,
+        partition: &Arc<Partition>,
+        (leader, leader_epoch): (i32, i32),
+        is_in_sync: bool,
+        now: Millis,
+    ) {
         let key = (partition.topic.id, partition.index);
         let mut leaders = lock(&self.leaders);
         for (id, fetcher) in leaders.iter_mut() {
@@ -104,8 +110,13 @@ impl Fetchers {
                 fetcher.followed.remove(&key);
             }
         }
-        let followed =
-            Followed { partition: partition.clone(), leader_epoch, until: now, refused: 0, is_behind: true };
+        let followed = Followed {
+            partition: partition.clone(),
+            leader_epoch,
+            until: now,
+            refused: 0,
+            is_behind: !is_in_sync,
+        };
         leaders.entry(leader).or_default().followed.insert(key, followed);
     }
 
@@ -210,6 +221,14 @@ impl Fetchers {
         if let Some(followed) = followed {
             followed.is_behind = is_behind;
         }
+    }
+
+    /// Who an answer is for, if it still follows in the epoch that was asked in.
+    fn asked(&self, leader: i32, key: PartitionKey) -> Option<Followed> {
+        let leaders = lock(&self.leaders);
+        let fetcher = leaders.get(&leader)?;
+        let followed = fetcher.followed.get(&key)?;
+        fetcher.session.asked_in(&key, followed.leader_epoch).then(|| followed.clone())
     }
 
     fn find(&self, leader: i32, key: PartitionKey) -> Option<Followed> {
@@ -340,7 +359,7 @@ impl Broker {
         for topic in response.responses {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
-                let Some(followed) = self.fetchers.find(leader, key) else { continue };
+                let Some(followed) = self.fetchers.asked(leader, key) else { continue };
                 match self.take_partition(leader, &followed, &data, frame, now, out) {
                     Outcome::Fetched => {}
                     Outcome::Pause => resting.push(key),
@@ -432,7 +451,7 @@ impl Broker {
             ..Default::default()
         };
         let key = (partition.topic.id, partition.index);
-        let awaited = Awaited::LeaderStart { leader, key };
+        let awaited = Awaited::LeaderStart { leader, leader_epoch: followed.leader_epoch, key };
         let timeout_ms = i64::from(self.config.replication.fetch.timeout_ms);
         self.peers.send(to, (&request, LIST_OFFSETS_VERSION), awaited, timeout_ms, out);
     }
@@ -440,7 +459,7 @@ impl Broker {
     /// The leader said where its log begins: one that ends before has nothing of use. Waits for the disk.
     pub(crate) fn on_leader_start(
         &self,
-        leader: i32,
+        (leader, leader_epoch): (i32, i32),
         key: PartitionKey,
         body: Option<&Bytes>,
         version: i16,
@@ -454,7 +473,7 @@ impl Broker {
         };
         let Some(start) = body.and_then(read) else { return };
         let Some(followed) = self.fetchers.find(leader, key) else { return };
-        if let Ok(true) = followed.partition.start_over(followed.leader_epoch, start, now) {
+        if let Ok(true) = followed.partition.start_over(leader_epoch, start, now) {
             out.extend(self.write_checkpoints(now).into_values().map(Effect::Report));
         }
         self.fetch_from(leader, true, now, out);

@@ -60,6 +60,12 @@ impl Session {
         Said { session: (self.id, self.epoch), topics, forgotten }
     }
 
+    /// Whether the fetch that was said last asked for a partition in that leader epoch. An answer to another question says what was true of
+    /// another log (KAFKA-18991).
+    pub fn asked_in(&self, key: &PartitionKey, leader_epoch: i32) -> bool {
+        self.told.get(key).is_some_and(|asked| asked.current_leader_epoch == leader_epoch)
+    }
+
     /// The leader answered.
     pub fn on_answer(&mut self, error: ErrorCode, session_id: i32) {
         match error {
@@ -119,6 +125,19 @@ mod tests {
         assert_eq!(say(&mut session, &[(1, 0, 5), (2, 0, 8)]), ((9, 2), vec![(2, 0, 8)], vec![(1, 1)]));
         session.on_answer(ErrorCode::None, 9);
         assert_eq!(say(&mut session, &all), ((9, 3), vec![(1, 1, 6), (2, 0, 7)], vec![]));
+    }
+
+    /// The same node may lead again while its answer of an earlier epoch is on the way: what that says to cut off is not to be cut off now.
+    #[test]
+    fn an_answer_belongs_to_the_epoch_that_it_was_asked_in() {
+        let mut session = Session::default();
+        let key = (Uuid([1; 16]), 0);
+        let asked = FetchPartition { current_leader_epoch: 5, ..Default::default() };
+        session.say(BTreeMap::from([(key, asked)]));
+        assert!(session.asked_in(&key, 5) && !session.asked_in(&key, 7));
+        assert!(!session.asked_in(&(Uuid([1; 16]), 1), 5), "nobody asked");
+        session.on_answer(ErrorCode::None, 9);
+        assert!(session.asked_in(&key, 5), "as long as nothing else was said");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Reads OpenTelemetry's `MetricsData` (opentelemetry/proto/metrics/v1), as far as clients of Kafka use it: numbers that stand for
-//! themselves (gauges) or add up (sums), with attributes.
+//! themselves (gauges) or add up (sums), and histograms, with attributes.
+//!
+//! A histogram becomes the values that Prometheus makes of one: for each bound how many were not above it, how many there were, and their
+//! sum.
 //!
 //! Read as it lies: nothing is built from what is not kept, so that a message of nothing but empty messages costs nothing.
 
@@ -35,6 +38,8 @@ pub(super) enum Kind {
 
 /// `AGGREGATION_TEMPORALITY_DELTA`.
 const DELTA: u64 = 1;
+/// Buckets of one histogram; a client that has more is not looked at.
+const BUCKETS_MAX: usize = 1_000;
 
 /// A field that was read.
 enum Field<'a> {
@@ -63,6 +68,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Point>, DecodeError> {
 
 fn read_metric(bytes: &[u8], points: &mut Vec<Point>) -> Result<(), DecodeError> {
     let (mut name, mut values, mut kind) = (&[][..], None, Kind::Gauge);
+    let mut is_histogram = false;
     each(bytes, |tag, field| {
         match (tag, field) {
             (1, Field::Bytes(text)) => name = text,
@@ -84,6 +90,16 @@ fn read_metric(bytes: &[u8], points: &mut Vec<Point>) -> Result<(), DecodeError>
                 };
                 (values, kind) = (Some(sum), of_sum);
             }
+            (9, Field::Bytes(histogram)) => {
+                kind = Kind::Total;
+                each(histogram, |tag, field| {
+                    if let (2, Field::Number(DELTA)) = (tag, field) {
+                        kind = Kind::Increment;
+                    }
+                    Ok(())
+                })?;
+                (values, is_histogram) = (Some(histogram), true);
+            }
             _ => {}
         }
         Ok(())
@@ -93,7 +109,10 @@ fn read_metric(bytes: &[u8], points: &mut Vec<Point>) -> Result<(), DecodeError>
         if let (1, Field::Bytes(point)) = (tag, field)
             && points.len() < POINTS_MAX
         {
-            points.extend(read_point(name, kind, point)?);
+            match is_histogram {
+                true => points.extend(read_histogram(name, kind, point)?),
+                false => points.extend(read_point(name, kind, point)?),
+            }
         }
         Ok(())
     })
@@ -111,6 +130,48 @@ fn read_point(name: &str, kind: Kind, bytes: &[u8]) -> Result<Option<Point>, Dec
         Ok(())
     })?;
     Ok(value.map(|value| Point { name: name.to_owned(), attributes, value, kind }))
+}
+
+/// A `HistogramDataPoint`: its count, its sum if it has one, and its buckets if they fit to each other.
+fn read_histogram(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Point>, DecodeError> {
+    let (mut count, mut sum, mut attributes) = (0, None, BTreeMap::new());
+    let (mut counts, mut bounds) = (Vec::new(), Vec::new());
+    each(bytes, |tag, field| {
+        match (tag, field) {
+            (4, Field::Number(number)) => count = number,
+            (5, Field::Number(bits)) => sum = Some(f64::from_bits(bits)),
+            (6, Field::Bytes(packed)) => counts.extend(numbers(packed)),
+            (6, Field::Number(number)) => counts.push(number),
+            (7, Field::Bytes(packed)) => bounds.extend(numbers(packed).map(f64::from_bits)),
+            (7, Field::Number(bits)) => bounds.push(f64::from_bits(bits)),
+            (9, Field::Bytes(pair)) => attributes.extend(read_attribute(pair)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let point = |suffix: &str, bound: Option<String>, value: f64| {
+        let mut attributes = attributes.clone();
+        attributes.extend(bound.map(|bound| ("le".to_owned(), bound)));
+        Point { name: format!("{name}.{suffix}"), attributes, value, kind }
+    };
+    let mut points = vec![point("count", None, count as f64)];
+    points.extend(sum.map(|sum| point("sum", None, sum)));
+    // The last bucket has no bound of its own.
+    if counts.len() == bounds.len() + 1 && counts.len() <= BUCKETS_MAX {
+        let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        let mut not_above = 0_u64;
+        points.extend(bounds.zip(counts).map(|(bound, count)| {
+            not_above = not_above.saturating_add(count);
+            point("bucket", Some(bound), not_above as f64)
+        }));
+    }
+    Ok(points)
+}
+
+/// Numbers of eight bytes each, one after the other.
+fn numbers(packed: &[u8]) -> impl Iterator<Item = u64> {
+    let (eights, _) = packed.as_chunks::<8>();
+    eights.iter().map(|eight| u64::from_le_bytes(*eight))
 }
 
 /// A `KeyValue` whose value is a text, a number or a truth.
@@ -223,14 +284,59 @@ pub(super) mod tests {
         assert_eq!(points, expected);
     }
 
+    fn packed(tag: u32, numbers: &[u64]) -> Vec<u8> {
+        message(tag, &numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// `MetricsData` with a histogram of increments: bounds 1 and 2.5, and counts.
+    fn histogram(counts: &[u64], temporality: u64) -> Vec<u8> {
+        let bounds = [1.0f64.to_bits(), 2.5f64.to_bits()];
+        let attribute = [message(1, b"node"), message(2, &message(1, b"n"))].concat();
+        let point = [
+            fixed(4, counts.iter().sum()),
+            fixed(5, 9.5f64.to_bits()),
+            packed(6, counts),
+            packed(7, &bounds),
+            message(9, &attribute),
+        ];
+        let histogram = [message(1, &point.concat()), number(2, temporality)].concat();
+        wrap(&[message(1, b"h"), message(9, &histogram)].concat())
+    }
+
+    #[test]
+    fn histograms() {
+        let told = |bytes: &[u8]| -> Vec<(String, String, f64, Kind)> {
+            let points = read(bytes).expect("readable");
+            assert!(points.iter().all(|point| point.attributes["node"] == "n"));
+            let bound = |point: &Point| point.attributes.get("le").cloned().unwrap_or_default();
+            points
+                .into_iter()
+                .map(|point| (point.name.clone(), bound(&point), point.value, point.kind))
+                .collect()
+        };
+        let of = |name: &str, bound: &str, value, kind| (name.to_owned(), bound.to_owned(), value, kind);
+        let kind = Kind::Increment;
+        let expected = [
+            of("h.count", "", 6.0, kind),
+            of("h.sum", "", 9.5, kind),
+            of("h.bucket", "1", 3.0, kind),
+            of("h.bucket", "2.5", 5.0, kind),
+            of("h.bucket", "+Inf", 6.0, kind),
+        ];
+        assert_eq!(told(&histogram(&[3, 2, 1], DELTA)), expected);
+        let cumulative = 2;
+        let misfit = told(&histogram(&[3, 2], cumulative));
+        assert_eq!(misfit, [of("h.count", "", 5.0, Kind::Total), of("h.sum", "", 9.5, Kind::Total)]);
+    }
+
     #[test]
     fn what_is_cut_off_is_refused_and_what_is_foreign_is_passed_over() {
         let whole = increment("org.a", "node-1", 1);
         for length in 1..whole.len() {
             assert!(read(&whole[..length]).is_err(), "{length}");
         }
-        let histogram = wrap(&[message(1, b"h"), message(9, &message(1, &fixed(4, 1)))].concat());
-        assert_eq!(read(&histogram).expect("readable"), []);
+        let summary = wrap(&[message(1, b"s"), message(11, &message(1, &fixed(4, 1)))].concat());
+        assert_eq!(read(&summary).expect("readable"), []);
         assert_eq!(read(&number(99, 1)).expect("readable"), []);
         assert!(read(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err(), "longer than anything");
     }

@@ -46,8 +46,11 @@ impl Broker {
             }
             None => {
                 // Logs with `compact,delete` are looked after by whoever compacts.
-                self.retain_some(true, now, out);
-                now + backoff_ms
+                let from = lock(&self.upkeep.state).compacted_from.take();
+                let rest = self.retain_some(true, from.as_ref(), now, out);
+                let at = if rest.is_some() { now } else { now + backoff_ms };
+                lock(&self.upkeep.state).compacted_from = rest;
+                at
             }
         };
         let mut state = lock(&self.upkeep.state);

@@ -41,6 +41,11 @@ pub(crate) enum Doomed {
     Segments(DeleteJob),
 }
 
+/// Files that one turn removes.
+const REMOVALS_PER_TURN: usize = 512;
+/// Files of a segment: records, indexes, aborted transactions, producers.
+const FILES_PER_SEGMENT: usize = 5;
+
 /// When chores are due, and what is known between them.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
@@ -52,6 +57,10 @@ pub(crate) struct Upkeep {
 struct State {
     /// `None`: it is being done.
     retention_at: Option<Millis>,
+    /// Where its next turn goes on; `None`: with the first log.
+    retention_from: Option<PartitionName>,
+    /// The same for logs that are compacted as well.
+    compacted_from: Option<PartitionName>,
     compaction_at: Millis,
     compactions: i32,
     /// Partitions that are being compacted.
@@ -73,6 +82,8 @@ impl Upkeep {
     ) -> Upkeep {
         let state = State {
             retention_at: Some(now + config.retention.initial_delay_ms),
+            retention_from: None,
+            compacted_from: None,
             compaction_at: now + config.cleaner.backoff_ms,
             compactions: 0,
             busy: BTreeSet::new(),
@@ -168,23 +179,52 @@ impl Broker {
         match chore.0 {
             Kind::Retention => self.retain_all(now, out),
             Kind::Compaction => self.compact_dirtiest(pace, now, out),
-            Kind::Removal(doomed) => self.remove(doomed, out),
+            Kind::Removal(doomed) => self.remove(doomed, now, out),
             Kind::Copy(partition) => self.advance_move(&partition, pace, now, out),
         }
         self.on_dirs_failed(now, out);
     }
 
-    fn remove(&self, doomed: Vec<Doomed>, out: &mut Effects) {
+    /// Removes a turn's worth of files; what is left comes again at once, after whatever else waits for the thread.
+    fn remove(&self, doomed: Vec<Doomed>, now: Millis, out: &mut Effects) {
+        let mut files_left = REMOVALS_PER_TURN;
         for doomed in doomed {
-            let removed = match doomed {
-                Doomed::Directory(path) => {
-                    let removed = self.store.disk().remove_dir_all(&path);
-                    removed.map_err(|error| format!("{}: {error}", path.display()))
+            if files_left == 0 {
+                self.store.doom(doomed, now, out);
+                continue;
+            }
+            match self.remove_some(doomed, &mut files_left) {
+                Ok(None) => {}
+                Ok(Some(rest)) => self.store.doom(rest, now, out),
+                Err(error) => {
+                    out.push(Effect::Report(format!("what was deleted can not be removed: {error}")));
                 }
-                Doomed::Segments(job) => job.remove().map_err(|error| error.to_string()),
-            };
-            if let Err(error) = removed {
-                out.push(Effect::Report(format!("what was deleted can not be removed: {error}")));
+            }
+        }
+    }
+
+    /// Removes so many files at most, about. Returns what is left.
+    fn remove_some(&self, doomed: Doomed, files_left: &mut usize) -> Result<Option<Doomed>, String> {
+        match doomed {
+            Doomed::Directory(path) => {
+                let disk = self.store.disk();
+                let names = disk.list(&path).unwrap_or_default();
+                let are_many = names.len() > *files_left;
+                let removed = match are_many {
+                    true => {
+                        names[..*files_left].iter().try_for_each(|name| disk.remove_file(&path.join(name)))
+                    }
+                    false => disk.remove_dir_all(&path),
+                };
+                removed.map_err(|error| format!("{}: {error}", path.display()))?;
+                *files_left = files_left.saturating_sub(names.len().max(1));
+                Ok(are_many.then_some(Doomed::Directory(path)))
+            }
+            Doomed::Segments(mut job) => {
+                let rest = job.split_off(files_left.div_ceil(FILES_PER_SEGMENT));
+                *files_left = files_left.saturating_sub(job.segments() * FILES_PER_SEGMENT);
+                job.remove().map_err(|error| error.to_string())?;
+                Ok((!rest.is_empty()).then_some(Doomed::Segments(rest)))
             }
         }
     }

@@ -3,8 +3,11 @@
 //! Times are milliseconds and sizes bytes unless a name says otherwise. A field that a cluster of one does not need
 //! yet is here when later rooms will ask for it, so that nobody reads raw text.
 
+use std::collections::BTreeMap;
+
 use super::endpoint::{Endpoint, Voter};
 use super::layers::Layers;
+use super::listener::ListenerLimits;
 use super::topic::TopicConfig;
 use crate::security::Secret;
 
@@ -122,6 +125,8 @@ pub struct NetworkSettings {
     pub max_connection_creation_rate: i32,
     /// Most connections of the node.
     pub max_connections: i32,
+    /// What holds at each listener, by its name in upper case.
+    pub listener_limits: BTreeMap<String, ListenerLimits>,
     /// Most connections from one address.
     pub max_connections_per_ip: i32,
     /// Exceptions to `max_connections_per_ip`, as host and count.

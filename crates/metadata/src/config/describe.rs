@@ -1,12 +1,13 @@
 //! What administrators see: every key with its value, where the value comes from, and the chain behind it, in the
 //! semantics of `DescribeConfigs` v1-4 (Kafka's `ConfigHelper`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::broker::BrokerConfig;
 use super::definition::{ConfigType, Definition, Update};
 use super::key::{broker_synonyms, group_synonym, topic_synonyms};
 use super::layers::Layers;
+use super::listener;
 use super::table::{broker_table, client_metrics_table, group_table, topic_table};
 use super::topic::TopicChain;
 
@@ -124,8 +125,10 @@ pub fn describe_broker(broker: &BrokerConfig) -> Vec<ConfigEntry> {
         entry.read_only = definition.update == Update::ReadOnly;
         entry
     });
-    let unknown = |key: &&String| broker_table().get(key).is_none();
-    let others = layers.given.keys().filter(unknown).map(|key| unknown_entry(layers, key));
+    let set = [&layers.given, &layers.dynamic_default, &layers.dynamic_broker];
+    let others: BTreeSet<&String> = set.into_iter().flat_map(BTreeMap::keys).collect();
+    let others = others.into_iter().filter(|key| broker_table().get(key).is_none());
+    let others = others.map(|key| unknown_entry(layers, key));
     known.chain(others).collect()
 }
 
@@ -134,15 +137,18 @@ pub fn describe_broker_defaults(dynamic_default: &BTreeMap<String, String>) -> V
     let layers = Layers { dynamic_default: dynamic_default.clone(), ..Layers::default() };
     let entry = |key: &String| match broker_table().get(key) {
         Some(definition) => {
-            let mut synonyms = broker_chain(&layers, key, definition.is_sensitive());
-            synonyms.retain(|synonym| synonym.source == ConfigSource::DynamicDefaultBroker);
+            let synonyms = broker_chain(&layers, key, definition.is_sensitive());
             let mut entry = ConfigEntry::new(definition, dynamic_default.get(key).cloned(), synonyms);
             entry.read_only = definition.update == Update::ReadOnly;
             entry
         }
         None => unknown_entry(&layers, key),
     };
-    dynamic_default.keys().map(entry).collect()
+    let only_set = |mut entry: ConfigEntry| {
+        entry.synonyms.retain(|synonym| synonym.source == ConfigSource::DynamicDefaultBroker);
+        entry
+    };
+    dynamic_default.keys().map(entry).map(only_set).collect()
 }
 
 /// Everything about a group with these overrides, by key.
@@ -196,7 +202,13 @@ fn with_override(
 }
 
 /// A key that nobody knows may hold a secret, so its value is hidden, as in Kafka.
+/// A key that is not in the table: one that is meant for a listener, or one that nobody knows.
 fn unknown_entry(layers: &Layers, key: &str) -> ConfigEntry {
+    if let Some(definition) = listener::definition_of(key) {
+        let synonyms = layers.chain(key, &[key, definition.key], false);
+        let value = layers.set(key).map(str::to_owned);
+        return ConfigEntry { name: key.to_owned(), ..ConfigEntry::new(definition, value, synonyms) };
+    }
     let synonyms = layers.chain(key, &[key], true);
     ConfigEntry {
         name: key.to_owned(),

@@ -15,6 +15,7 @@ mod describe;
 mod endpoint;
 mod key;
 mod layers;
+mod listener;
 mod network;
 mod note;
 mod resolve;
@@ -38,6 +39,7 @@ pub use describe::{
 pub use endpoint::{Endpoint, SecurityProtocol, Voter};
 pub use key::{BrokerSynonym, Scale, broker_synonyms, group_synonym, topic_synonyms};
 pub use layers::Layers;
+pub use listener::ListenerLimits;
 pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use throttled::ThrottledReplicas;

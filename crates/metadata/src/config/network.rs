@@ -7,6 +7,7 @@ use super::endpoint::{
     parse_servers, parse_voters,
 };
 use super::layers::Layers;
+use super::listener::resolve_listener_limits;
 use super::note::{ConfigError, ConfigNote, NoteKind};
 
 pub(super) fn resolve_network(
@@ -51,6 +52,8 @@ pub(super) fn resolve_network(
                     advertised.listeners to serve others";
         notes.push(advice(&["listeners"], text.to_owned()));
     }
+    let names = listeners.iter().map(|listener| listener.name.as_str());
+    let listener_limits = resolve_listener_limits(layers, names, &controller_names)?;
     let buffer = |bytes: i32| (bytes >= 0).then_some(bytes);
     Ok(NetworkSettings {
         listeners,
@@ -64,6 +67,7 @@ pub(super) fn resolve_network(
         backlog: layers.int("socket.listen.backlog.size")?,
         max_connection_creation_rate: layers.int("max.connection.creation.rate")?,
         max_connections: layers.int("max.connections")?,
+        listener_limits,
         max_connections_per_ip: layers.int("max.connections.per.ip")?,
         max_connections_per_ip_overrides: parse_ip_overrides(layers)?,
         connections_max_idle_ms: Some(layers.long("connections.max.idle.ms")?).filter(|ms| *ms >= 0),

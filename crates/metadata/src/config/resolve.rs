@@ -15,6 +15,7 @@ use super::broker::{
 use super::definition::Effect;
 use super::endpoint::parse_address;
 use super::layers::Layers;
+use super::listener;
 use super::network::{resolve_network, resolve_quorum};
 use super::note::{ConfigError, ConfigNote, NoteKind};
 use super::own;
@@ -36,6 +37,16 @@ const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
 const STANDARD_AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 /// What `group.consumer.assignors` may name.
 const CONSUMER_ASSIGNORS: [&str; 2] = ["uniform", "range"];
+/// What a node is that was told nothing: a cluster of one, for its own machine. Who sets such a key is shown Kafka's default behind it.
+const ALONE: [(&str, &str); 4] = [
+    ("node.id", "1"),
+    ("process.roles", "broker,controller"),
+    ("controller.listener.names", ""),
+    // An empty configuration must not open a port to the world.
+    ("listeners", "PLAINTEXT://127.0.0.1:9092"),
+];
+/// Where data is kept if nobody says: what is to be kept does not belong into `/tmp`.
+const OWN_LOG_DIR: &str = "./ottla-data";
 /// On a cluster of one these are 1 unless set: more could never be reached.
 const ONE_REPLICA_KEYS: [&str; 5] = [
     "offsets.topic.replication.factor",
@@ -68,6 +79,10 @@ impl BrokerConfig {
     fn from_layers(mut layers: Layers) -> Result<(BrokerConfig, Vec<ConfigNote>), ConfigError> {
         let mut notes = Vec::new();
         check_values(&layers, &mut notes)?;
+        layers.derived.extend(ALONE.map(|(key, value)| (key, value.to_owned())));
+        if layers.set("log.dirs").is_none() {
+            layers.derived.insert("log.dir", OWN_LOG_DIR.to_owned());
+        }
         unify_node_id(&mut layers)?;
         let node_id = layers.int("node.id")?;
         let roles = resolve_roles(&layers)?;
@@ -201,6 +216,7 @@ fn check_values(layers: &Layers, notes: &mut Vec<ConfigNote>) -> Result<(), Conf
                     without_effect.push(key.clone());
                 }
             }
+            None if listener::definition_of(key).is_some() => {}
             None if FOREIGN_KEYS.contains(&key.as_str())
                 || FOREIGN_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) =>
             {

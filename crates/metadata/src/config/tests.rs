@@ -119,6 +119,26 @@ fn nothing_given_is_a_cluster_of_one() {
     assert_eq!(notes[0].keys, ["listeners"]);
 }
 
+/// What a node that was told nothing goes by is no default: who sets the key is shown what Kafka's is.
+#[test]
+fn what_is_set_hides_what_a_node_alone_goes_by() {
+    let alone = describe_broker(&resolve(&[]));
+    for (key, value) in
+        [("node.id", "1"), ("listeners", "PLAINTEXT://127.0.0.1:9092"), ("log.dir", "./ottla-data")]
+    {
+        assert_eq!(entry(&alone, key).value.as_deref(), Some(value));
+        assert_eq!(entry(&alone, key).source, ConfigSource::Default);
+    }
+    let set =
+        describe_broker(&resolve(&[("listeners", "PLAINTEXT://:1"), ("node.id", "7"), ("log.dirs", "d")]));
+    let chain = |key: &str| -> Vec<String> {
+        entry(&set, key).synonyms.iter().filter_map(|link| link.value.clone()).collect()
+    };
+    assert_eq!(chain("listeners"), ["PLAINTEXT://:1", "PLAINTEXT://:9092"]);
+    assert_eq!(chain("node.id"), ["7"]);
+    assert_eq!(chain("log.dir"), ["/tmp/kafka-logs"]);
+}
+
 #[test]
 fn tutorial_set_resolves_without_a_word() {
     let (config, notes) = BrokerConfig::resolve(&map(TUTORIAL)).expect("resolves");
@@ -439,4 +459,43 @@ fn described_group_and_client_metrics() {
     let metrics = describe_client_metrics(&map(&[("interval.ms", "1000")]));
     assert_eq!(entry(&metrics, "interval.ms").source, ConfigSource::ClientMetrics);
     assert!(entry(&metrics, "match").is_default());
+}
+
+#[test]
+fn a_listener_has_limits_of_its_own() {
+    let settings = [
+        ("listeners", "OUTSIDE://:9092,INSIDE://:9093,CONTROLLER://:9094"),
+        ("listener.security.protocol.map", "OUTSIDE:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        ("inter.broker.listener.name", "INSIDE"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("max.connections", "100"),
+        ("listener.name.outside.max.connections", "5"),
+        ("listener.name.outside.max.connection.creation.rate", "2"),
+    ];
+    let (config, notes) = BrokerConfig::resolve(&map(&settings)).expect("sound");
+    assert!(notes.iter().all(|note| note.kind != NoteKind::WithoutEffect), "{notes:?}");
+    let limits = |name: &str| {
+        let limits = config.network.limits_of(name);
+        (limits.max_connections, limits.max_connection_creation_rate)
+    };
+    assert_eq!(limits("OUTSIDE"), (5, 2));
+    assert_eq!(limits("INSIDE"), (100, i32::MAX), "what holds for the node");
+    assert_eq!(limits("CONTROLLER"), (i32::MAX, i32::MAX), "unless it is of controllers");
+
+    let key = "listener.name.outside.max.connections";
+    let live = config.reconfigure(&map(&[(key, "7")]), &BTreeMap::new()).expect("it may change").0;
+    assert_eq!(live.network.limits_of("OUTSIDE").max_connections, 7);
+    let told = describe_broker(&live);
+    let told = entry(&told, key);
+    assert_eq!((told.value.as_deref(), told.source), (Some("7"), ConfigSource::DynamicDefaultBroker));
+    assert_eq!((told.config_type, told.sensitive, told.read_only), (Some(ConfigType::Int), false, false));
+    let chain: Vec<_> = told.synonyms.iter().map(|link| (&*link.name, link.value.as_deref())).collect();
+    let node = "max.connections";
+    assert_eq!(chain, [(key, Some("7")), (key, Some("5")), (node, Some("100")), (node, Some("2147483647"))]);
+
+    let error = refused(&[("listener.name.plaintext.max.connections", "many")]);
+    assert!(error.starts_with("listener.name.plaintext.max.connections=many"), "{error}");
+    assert!(
+        validate_broker_config(key, "-1", true).is_err() && validate_broker_config(key, "9", false).is_ok()
+    );
 }

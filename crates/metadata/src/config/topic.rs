@@ -6,6 +6,7 @@ use super::broker::{Bounded, BrokerConfig};
 use super::definition::{ConfigType, Definition, Effect, Update, Value};
 use super::key::topic_synonyms;
 use super::layers::Layers;
+use super::listener;
 use super::note::ConfigError;
 use super::own;
 use super::table::{Table, broker_table, client_metrics_table, group_table, topic_table};
@@ -343,7 +344,8 @@ pub fn validate_client_metrics_config(key: &str, value: &str) -> Result<(), Conf
 /// Whether `key` may be set to `value` while the cluster runs, for one broker or (`per_broker` false) for all. As in
 /// Kafka, keys that nobody knows are accepted and kept; keys that need a restart are not.
 pub fn validate_broker_config(key: &str, value: &str, per_broker: bool) -> Result<(), ConfigError> {
-    let Some(definition) = broker_table().get(key) else { return Ok(()) };
+    let known = broker_table().get(key).or_else(|| listener::definition_of(key));
+    let Some(definition) = known else { return Ok(()) };
     let shown = (!definition.is_sensitive()).then_some(value);
     match definition.update {
         Update::ReadOnly => {

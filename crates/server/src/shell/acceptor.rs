@@ -37,9 +37,7 @@ pub async fn accept(event_loop: Rc<EventLoop>, listening: Listening) {
     loop {
         let node = &event_loop.node;
         let for_all = !node.broker.is_of_nodes(&listening.name);
-        if for_all {
-            node.census.room().await;
-        }
+        node.census.room(&listening.name, for_all).await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 has_complained = false;
@@ -47,9 +45,7 @@ pub async fn accept(event_loop: Rc<EventLoop>, listening: Listening) {
                 if pause > 0 {
                     wait(pause).await;
                     // Others may have taken the room meanwhile.
-                    if for_all {
-                        node.census.room().await;
-                    }
+                    node.census.room(&listening.name, for_all).await;
                 }
                 let address = plain(peer.ip());
                 let refused = node.broker.refuse_connection(&listening.name, address, node.clock.now());
@@ -116,7 +112,7 @@ fn place(
     if let Some(bytes) = node.limits.receive_buffer_bytes {
         socket.set_recv_buffer_size(bytes)?;
     }
-    let Some(target) = node.census.enter(peer.ip()) else {
+    let Some(target) = node.census.enter(listener, peer.ip()) else {
         crate::debug!("{peer} has too many connections (max.connections.per.ip); closed");
         return Ok(());
     };

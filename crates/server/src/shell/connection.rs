@@ -83,7 +83,7 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
     let pipeline = Rc::new(Pipeline::default());
     let key = event_loop.enter(Rc::clone(&pipeline));
     let reader = FrameReader::new(event_loop.node.limits.request_bytes_max);
-    let connection = Connection::new(listener, peer);
+    let connection = Connection::new(Arc::clone(&listener), peer);
     let mut task = Task {
         event_loop: Rc::clone(&event_loop),
         key,
@@ -100,7 +100,7 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
     };
     let end = poll_fn(|context| task.turn(context)).await;
     task.report(&end);
-    event_loop.leave(key, peer);
+    event_loop.leave(key, &listener, peer);
 }
 
 impl Task {

@@ -374,10 +374,10 @@ impl EventLoop {
             Ok(stream) if !self.is_stopping() => {
                 spawn_local(connection::serve(Rc::clone(self), stream, peer, listener));
             }
-            Ok(_) => self.node.census.leave(self.index.into(), peer.ip()),
+            Ok(_) => self.node.census.leave(self.index.into(), &listener, peer.ip()),
             Err(error) => {
                 crate::warn!("a connection of {peer} could not be registered: {error}");
-                self.node.census.leave(self.index.into(), peer.ip());
+                self.node.census.leave(self.index.into(), &listener, peer.ip());
             }
         }
     }
@@ -394,9 +394,9 @@ impl EventLoop {
     }
 
     /// Forgets a connection.
-    pub fn leave(&self, key: Key, peer: SocketAddr) {
+    pub fn leave(&self, key: Key, listener: &str, peer: SocketAddr) {
         self.connections.borrow_mut().remove(key);
-        self.node.census.leave(self.index.into(), peer.ip());
+        self.node.census.leave(self.index.into(), listener, peer.ip());
         let Key { index: connection, generation } = key;
         self.node.broker.on_disconnect(Token { shard: self.index, connection, generation, slot: 0 });
     }

@@ -165,6 +165,27 @@ fn too_many_connections_from_one_address() {
 }
 
 #[test]
+fn a_full_listener_takes_a_connection_when_one_leaves() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(ottla(
+        dir.path(),
+        &["--listen", "127.0.0.1:0", "--set", "listener.name.plaintext.max.connections=1"],
+    ));
+    let mut a = node.connect();
+    ask_api_versions(&mut a, 1);
+    // The kernel takes the connection, and nobody answers on it.
+    let mut b = node.connect();
+    b.write_all(&api_versions(2)).expect("sent");
+    b.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    assert!(b.read(&mut [0]).is_err(), "not while the other is there");
+    drop(a);
+    b.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    assert!(response(&mut b).is_some());
+    drop(b);
+    node.stop();
+}
+
+#[test]
 fn idle_connections_are_closed() {
     let dir = tempfile::tempdir().expect("a directory");
     let args = ["--listen", "127.0.0.1:0", "--set", "connections.max.idle.ms=50"];

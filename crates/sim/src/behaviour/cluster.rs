@@ -13,6 +13,8 @@ use ottla_protocol::messages::metadata_request::MetadataRequest;
 use ottla_protocol::messages::metadata_response::MetadataResponse;
 use ottla_protocol::messages::unregister_broker_request::UnregisterBrokerRequest;
 use ottla_protocol::messages::unregister_broker_response::UnregisterBrokerResponse;
+use ottla_protocol::messages::unregister_controller_request::UnregisterControllerRequest;
+use ottla_protocol::messages::unregister_controller_response::UnregisterControllerResponse;
 use ottla_protocol::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ottla_protocol::messages::update_features_response::UpdateFeaturesResponse;
 
@@ -53,6 +55,19 @@ fn a_broker_that_is_alive_is_not_forgotten() {
     };
     assert_eq!(unregister(1), ErrorCode::InvalidRequest.code());
     assert_eq!(unregister(7), ErrorCode::BrokerIdNotRegistered.code());
+}
+
+#[test]
+fn the_active_controller_is_not_forgotten_and_nobody_else_is_known() {
+    let mut rig = Rig::new();
+    let mut unregister = |controller_id: i32| {
+        let answer = rig.ask(&UnregisterControllerRequest { controller_id }, 0);
+        let response: UnregisterControllerResponse<'_> = read(&answer, 0).expect("a response");
+        assert!(response.error_message.is_some());
+        response.error_code
+    };
+    assert_eq!(unregister(1), ErrorCode::InvalidRequest.code());
+    assert_eq!(unregister(7), ErrorCode::ControllerIdNotRegistered.code());
 }
 
 /// The code of the whole, and those of the features (none from version 2 on).

@@ -14,7 +14,7 @@ use super::{Rig, batch};
 use crate::client::read;
 use crate::world::Death;
 
-const TOPIC: i8 = 2;
+pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
 const SET: i8 = 0;
 const DELETE: i8 = 1;

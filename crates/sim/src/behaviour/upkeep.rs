@@ -9,6 +9,7 @@ use ottla_protocol::{ErrorCode, Records};
 
 use ottla_storage::disk::{Fault, Operation};
 
+use super::configs::{TOPIC, alter};
 use super::{Rig, fetch, partition_of};
 use crate::client::read;
 use crate::world::{Death, World};
@@ -184,4 +185,31 @@ fn a_full_disk_refuses_producers_until_there_is_space() {
         let (start, seen) = rig.fetched(15).expect("nothing acknowledged is lost");
         assert!(start > 0 && seen == [(15, "a".to_owned())], "{death:?}: {start} {seen:?}");
     }
+}
+
+/// What expires together goes in turns, and in the end all of it.
+#[test]
+fn many_segments_that_expire_together_go_turn_by_turn() {
+    let mut rig = rig(&[("internal.segment.bytes", "80"), ("file.delete.delay.ms", "1000")]);
+    let count = 700;
+    for n in 0..count {
+        let mut builder = BatchBuilder::new(0, BatchOptions::default());
+        builder.push(rig.world.now, None, Some(format!("{n}").as_bytes()), &[]);
+        assert_eq!(rig.produced(0, -1, &builder.finish()).0, 0);
+    }
+    let logs = |rig: &Rig| rig.world.files("/data/t-0").iter().filter(|name| name.contains(".log")).count();
+    assert_eq!(logs(&rig), count);
+    assert_eq!(alter(&mut rig, TOPIC, "t", "retention.ms", Some("1000")), ErrorCode::None);
+    let mut starts = vec![0];
+    let end = rig.world.now + 10_000;
+    while rig.world.step(end) {
+        if let Ok((start, _)) = rig.fetched(count as i64)
+            && starts.last() != Some(&start)
+        {
+            starts.push(start);
+        }
+    }
+    let turns = starts.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(turns.max() <= Some(128) && starts.len() > 5, "{starts:?}");
+    assert_eq!((starts.last(), logs(&rig)), (Some(&(count as i64)), 1));
 }

@@ -411,6 +411,8 @@ impl Run {
 }
 
 #[cfg(test)]
+mod receipts;
+#[cfg(test)]
 mod replication;
 
 #[cfg(test)]

@@ -31,6 +31,16 @@ impl DeleteJob {
         self.base_offsets.len()
     }
 
+    /// Keeps the oldest segments, as many, and gives away the others.
+    pub fn split_off(&mut self, segments: usize) -> DeleteJob {
+        let at = segments.min(self.base_offsets.len());
+        DeleteJob {
+            place: self.place.clone(),
+            base_offsets: self.base_offsets.split_off(at),
+            marked: self.marked,
+        }
+    }
+
     /// Files that have been renamed already.
     pub(super) fn marked(place: Place, base_offsets: Vec<i64>) -> DeleteJob {
         DeleteJob { place, base_offsets, marked: true }

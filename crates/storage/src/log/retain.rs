@@ -12,10 +12,16 @@ impl Log {
     /// Forgets what the configuration says is to be deleted, and segments that lie below the log start. Nothing at or above the high
     /// watermark goes. Waits for the disk only if the active segment is not loaded.
     ///
-    /// The new log start has to be durable before the job is run.
-    pub fn retain(&mut self, high_watermark: i64, now: i64) -> Result<Surveyed<DeleteJob>, StorageError> {
+    /// The new log start has to be durable before the job is run. Retention lets go of no more than `segments_max` at once, so that nobody has
+    /// to wait for long while their files go; where the job has as many, there may be more.
+    pub fn retain(
+        &mut self,
+        high_watermark: i64,
+        segments_max: usize,
+        now: i64,
+    ) -> Result<Surveyed<DeleteJob>, StorageError> {
         self.check_healthy()?;
-        let expired = match self.expired(high_watermark, now) {
+        let expired = match self.expired(high_watermark, segments_max, now) {
             Ok(expired) => expired,
             Err(survey) => return Ok(Surveyed::Unknown(survey)),
         };
@@ -37,12 +43,12 @@ impl Log {
         }
     }
 
-    /// How many of the oldest segments are expired, the active one included.
-    fn expired(&self, high_watermark: i64, now: i64) -> Result<usize, SurveyJob> {
+    /// How many of the oldest segments are expired, the active one included; not all if there are more than `segments_max`.
+    fn expired(&self, high_watermark: i64, segments_max: usize, now: i64) -> Result<usize, SurveyJob> {
         let rules = self.config.retention;
         let mut excess = rules.bytes.and_then(|bytes| self.size().checked_sub(bytes)).unwrap_or(0);
         let mut count = 0;
-        loop {
+        while count < segments_max {
             let (end, size) = match self.sealed.get(count) {
                 Some(segment) if segment.swapping => break,
                 Some(segment) => (self.next_base(count), segment.size),

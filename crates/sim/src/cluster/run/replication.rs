@@ -28,15 +28,15 @@ use ottla_protocol::{ErrorCode, Message, Reader, Records, Request};
 use super::{HEAL_MS, NODES, Run, TOPIC, new_with};
 use crate::client::{frame, read};
 
-const MIN_ISR: &str = "min.insync.replicas";
+pub(super) const MIN_ISR: &str = "min.insync.replicas";
 
 /// A cluster with a topic of one partition.
-fn cluster_with_topic(seed: u64, config: (&'static str, &'static str)) -> Run {
+pub(super) fn cluster_with_topic(seed: u64, config: (&'static str, &'static str)) -> Run {
     cluster_with(seed, config, &[])
 }
 
 /// A cluster whose nodes have further settings, with a topic of one partition.
-fn cluster_with(
+pub(super) fn cluster_with(
     seed: u64,
     config: (&'static str, &'static str),
     settings: &[(&'static str, &'static str)],
@@ -49,18 +49,18 @@ fn cluster_with(
 }
 
 impl Run {
-    fn leader_now(&mut self) -> usize {
+    pub(super) fn leader_now(&mut self) -> usize {
         let found = self.wait_for("a leader", HEAL_MS, |run| run.cluster.leader(TOPIC, PartitionId(0))).ok();
         found.expect("somebody leads")
     }
 
-    fn wait_ms(&mut self, ms: Millis) {
+    pub(super) fn wait_ms(&mut self, ms: Millis) {
         let until = self.cluster.now + ms;
         while self.cluster.step(until).expect("nothing breaks") {}
     }
 
     /// Produces until so many records are acknowledged, and nothing is under way. Returns the newest of them.
-    fn acknowledge(&mut self, count: usize) -> i64 {
+    pub(super) fn acknowledge(&mut self, count: usize) -> i64 {
         let newest = self.wait_for("acknowledged records", HEAL_MS, |run| {
             run.produce().expect("a sound answer");
             let acknowledged = &run.producers[0].acknowledged;
@@ -75,7 +75,7 @@ impl Run {
     }
 
     /// Deletes what is before an offset, at the leader. Returns the answer's error and low watermark, and how long it took.
-    fn delete_before(&mut self, offset: i64, timeout_ms: i32) -> (ErrorCode, i64, Millis) {
+    pub(super) fn delete_before(&mut self, offset: i64, timeout_ms: i32) -> (ErrorCode, i64, Millis) {
         let partition = DeleteRecordsPartition { partition_index: 0, offset };
         let topic = DeleteRecordsTopic { name: TOPIC.into(), partitions: vec![partition] };
         let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms };
@@ -124,7 +124,7 @@ fn records_are_deleted_when_every_replica_that_lives_has_deleted_them() {
     .expect("it deletes them as well");
 }
 
-fn produce_of(value: &[u8], timeout_ms: i32) -> Bytes {
+pub(super) fn produce_of(value: &[u8], timeout_ms: i32) -> Bytes {
     let mut batch = BatchBuilder::new(0, BatchOptions::default());
     batch.push(1_800_000_000_000, None, Some(value), &[]);
     let batch = batch.finish();
@@ -225,26 +225,26 @@ fn the_end_of_a_log_never_goes_back_when_another_node_leads() {
 
 /// What a consumer asks for.
 #[derive(Debug, Clone, Copy)]
-struct Wish {
-    offset: i64,
-    rack: &'static str,
-    leader_epoch: i32,
-    max_wait_ms: i32,
-    version: i16,
+pub(super) struct Wish {
+    pub offset: i64,
+    pub rack: &'static str,
+    pub leader_epoch: i32,
+    pub max_wait_ms: i32,
+    pub version: i16,
 }
 
-const WISH: Wish = Wish { offset: 0, rack: "", leader_epoch: -1, max_wait_ms: 5_000, version: 12 };
+pub(super) const WISH: Wish = Wish { offset: 0, rack: "", leader_epoch: -1, max_wait_ms: 5_000, version: 12 };
 
 /// What it got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Got {
-    error: ErrorCode,
-    has_records: bool,
-    preferred: i32,
-    high_watermark: i64,
+pub(super) struct Got {
+    pub error: ErrorCode,
+    pub has_records: bool,
+    pub preferred: i32,
+    pub high_watermark: i64,
 }
 
-fn consumer_fetch(wish: Wish) -> Bytes {
+pub(super) fn consumer_fetch(wish: Wish) -> Bytes {
     let wanted = FetchPartition {
         partition: 0,
         fetch_offset: wish.offset,
@@ -265,7 +265,7 @@ fn consumer_fetch(wish: Wish) -> Bytes {
     frame(&request, wish.version)
 }
 
-fn got(body: &[u8], version: i16) -> Got {
+pub(super) fn got(body: &[u8], version: i16) -> Got {
     let response: FetchResponse<'_> = read(body, version).expect("a response");
     let data = &response.responses[0].partitions[0];
     Got {
@@ -277,7 +277,7 @@ fn got(body: &[u8], version: i16) -> Got {
 }
 
 impl Run {
-    fn consume(&mut self, node: usize, wish: Wish) -> Got {
+    pub(super) fn consume(&mut self, node: usize, wish: Wish) -> Got {
         let answer = self.ask::<FetchRequest<'_>>(node, consumer_fetch(wish), wish.version);
         got(&answer.expect("an answer"), wish.version)
     }
@@ -394,11 +394,11 @@ fn followers_ask_as_they_are_configured_and_say_nothing_twice() {
     run.acknowledge(20);
 }
 
-const TOPIC_RESOURCE: i8 = 2;
-const BROKER_RESOURCE: i8 = 4;
+pub(super) const TOPIC_RESOURCE: i8 = 2;
+pub(super) const BROKER_RESOURCE: i8 = 4;
 
 impl Run {
-    fn set(&mut self, (kind, name): (i8, &'static str), key: &'static str, value: &'static str) {
+    pub(super) fn set(&mut self, (kind, name): (i8, &'static str), key: &'static str, value: &'static str) {
         let config = AlterableConfig { name: key.into(), config_operation: 0, value: Some(value.into()) };
         let resource =
             AlterConfigsResource { resource_type: kind, resource_name: name.into(), configs: vec![config] };
@@ -440,7 +440,7 @@ impl Run {
         (self.cluster.now - back_at, longest)
     }
 
-    fn produce_value(&mut self, leader: usize, value: &[u8]) -> (ErrorCode, i64) {
+    pub(super) fn produce_value(&mut self, leader: usize, value: &[u8]) -> (ErrorCode, i64) {
         let request = produce_of(value, 10_000);
         let answer = self.ask::<ProduceRequest<'_>>(leader, request, 9).expect("an answer");
         let response: ProduceResponse<'_> = read(&answer, 9).expect("a response");

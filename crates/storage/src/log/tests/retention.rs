@@ -55,6 +55,27 @@ fn by_size_the_oldest_go_while_enough_is_left() {
 }
 
 #[test]
+fn only_so_many_go_at_once() {
+    let (_disk, mut log) = filled(rules(Some(1000), None), 60);
+    let bases: Vec<i64> = log.segments().map(|(base, _)| base).collect();
+    let mut begins = Vec::new();
+    loop {
+        let crate::Surveyed::Known(mut job) = log.retain(60, 2, i64::MAX / 2).unwrap() else {
+            panic!("segments of this life are known");
+        };
+        let (whole, rest) = (job.segments(), job.split_off(1));
+        assert_eq!((job.segments() + rest.segments(), rest.segments()), (whole, whole.saturating_sub(1)));
+        begins.push(log.log_start_offset());
+        if whole < 2 {
+            break;
+        }
+    }
+    let expected: Vec<i64> = bases.iter().copied().skip(2).step_by(2).chain([60]).collect();
+    assert_eq!(begins[..expected.len()], expected);
+    assert_eq!(log.log_start_offset(), 60, "all in the end");
+}
+
+#[test]
 fn a_log_that_expired_as_a_whole_goes_on_where_it_ended() {
     for checkpointed in [true, false] {
         let (disk, mut log) = filled(rules(Some(1000), None), 30);

@@ -156,7 +156,7 @@ pub(super) fn try_retain(
     now: i64,
 ) -> Result<crate::DeleteJob, crate::StorageError> {
     loop {
-        match log.retain(high_watermark, now)? {
+        match log.retain(high_watermark, usize::MAX, now)? {
             crate::Surveyed::Known(job) => return Ok(job),
             crate::Surveyed::Unknown(job) => log.on_surveyed(job.run()?),
         }
