@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// As `WINDOWS_SPANNED_MIN`: who fetches takes all that is granted at once, at the end of a run as at its beginning.
-const WINDOWS_SPANNED_MIN: u64 = 12;
+const WINDOWS_SPANNED_MIN: u64 = 20;
 /// How many times as fast as the one with the quota the other has to be.
 const FREE_TIMES_MIN: f64 = 5.0;
 const MIB: f64 = 1_048_576.0;
