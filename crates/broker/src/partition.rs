@@ -24,16 +24,18 @@ pub(crate) use append::Joining;
 mod append;
 mod disk;
 mod following;
+mod future;
 mod leading;
 mod moving;
 mod reading;
 mod upkeep;
 
 pub(crate) use following::Fetched;
+pub(crate) use future::Future;
 use leading::Leading;
 pub(crate) use leading::{FollowerFetch, Proposal, Readable};
 use moving::Moving;
-pub(crate) use moving::{Abandoned, Destination, Future, Obstacle, PIECE_BYTES, Stage, Turned};
+pub(crate) use moving::{Abandoned, Destination, Obstacle, PIECE_BYTES, Stage, Turned};
 pub(crate) use reading::{PartitionRead, ReadRequest};
 
 /// What all partitions of a topic share.

@@ -1,6 +1,8 @@
 //! One run of a cluster: producers write with `acks=all` while nodes die, lose their power, or are cut off, one at a time; then everything
 //! heals, and what was acknowledged has to be where it was acknowledged, on a cluster whose nodes agree.
 
+mod moves;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -67,6 +69,8 @@ struct Run {
     ledger: Option<Ledger>,
     /// Reads from all replicas, in runs that do.
     reader: Option<Reader>,
+    /// Whether logs move between directories.
+    moves: bool,
 }
 
 /// Runs one seed. An error is a broken promise.
@@ -82,7 +86,15 @@ pub fn run_cluster_transactions(seed: u64) -> Result<ClusterReport, String> {
 fn new(seed: u64, with_transactions: bool) -> Run {
     // Every other cluster has racks, and is read from all of its nodes.
     let reads = seed.is_multiple_of(2);
-    let mut run = new_with(seed, with_transactions, if reads { reader::SETTINGS } else { &[] });
+    // In some of the others logs move between directories.
+    let moves = seed % 4 == 1;
+    let settings = match (reads, moves) {
+        (true, _) => reader::SETTINGS,
+        (_, true) => moves::SETTINGS,
+        _ => &[],
+    };
+    let mut run = new_with(seed, with_transactions, settings);
+    run.moves = moves;
     run.reader = reads.then(Reader::default);
     run
 }
@@ -95,6 +107,7 @@ fn new_with(seed: u64, with_transactions: bool, settings: &[(&'static str, &'sta
         cluster,
         ledger,
         reader: None,
+        moves: false,
         producers: (0..PARTITIONS).map(|_| Producer::default()).collect(),
         faults: 0,
         fault_at: 0,
@@ -129,6 +142,7 @@ impl Run {
             if let Some(ledger) = &mut self.ledger {
                 ledger.advance(&mut self.cluster)?;
             }
+            self.move_something();
             self.go_wrong();
         }
         self.cluster.heal();
