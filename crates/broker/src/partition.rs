@@ -38,6 +38,9 @@ use moving::Moving;
 pub(crate) use moving::{Abandoned, Destination, Obstacle, PIECE_BYTES, Stage, Turned};
 pub(crate) use reading::{PartitionRead, ReadRequest};
 
+/// Bytes of one log that may wait for the periodic flush: what is written in one go holds up the disk, and whoever writes meanwhile.
+const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
+
 /// What all partitions of a topic share.
 #[derive(Debug)]
 pub struct Topic {
@@ -651,6 +654,7 @@ impl Core {
         }
         let urgent = urgent && self.settings.durability == Durability::Flushed
             || log.unflushed_records() >= self.settings.flush_messages
+            || log.unflushed_bytes() >= UNFLUSHED_BYTES_MAX
             || log.is_overdue();
         if urgent {
             self.begin_flush(of, out);

@@ -240,3 +240,22 @@ fn no_request_overtakes_a_produce_of_its_connection() {
     rig.world.end_turn();
     assert_eq!(outcome(&mut rig, later), Some((0, 2)));
 }
+
+/// One flush of hundreds of megabytes would hold up everybody who writes meanwhile.
+#[test]
+fn many_bytes_are_flushed_before_their_time() {
+    let mut rig = Rig::with(&[("ottla.flush.interval.ms", "3600000")]);
+    let records = batch(&[&"x".repeat(1_000_000)], rig.world.now);
+    let committed = |rig: &mut Rig| {
+        let answer = rig.ask(&fetch(0, 0, 1), 11);
+        let response: FetchResponse<'_> = read(&answer, 11).expect("a fetch response");
+        partition_of(&response).high_watermark
+    };
+    for offset in 0..33 {
+        assert_eq!(rig.produced(0, 1, &records), (0, offset));
+    }
+    assert_eq!(committed(&mut rig), 0, "33 MB wait for the periodic flush");
+    assert_eq!(rig.produced(0, 1, &records), (0, 33));
+    rig.world.step(rig.world.now + 100);
+    assert_eq!(committed(&mut rig), 34, "more than 32 MiB do not");
+}

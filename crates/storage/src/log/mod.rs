@@ -63,6 +63,8 @@ pub struct Log {
     log_start_offset: i64,
     log_end_offset: i64,
     synced_offset: i64,
+    /// Bytes that were written since a flush was begun; those that were cut off again count as well.
+    unflushed_bytes: u64,
     epochs: LeaderEpochs,
     producers: Producers,
     tail: TailCache,
@@ -140,6 +142,11 @@ impl Log {
     /// Offsets that were appended and are not synced (`flush.messages` counts them).
     pub fn unflushed_records(&self) -> i64 {
         self.log_end_offset - self.synced_offset
+    }
+
+    /// Bytes that were appended since a flush was begun: about as many as the next one has to write.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes
     }
 
     /// Bytes of all segments' records.
@@ -451,6 +458,7 @@ impl Log {
         if !unsynced_records && self.unsynced.is_empty() && !self.unsynced_dir && !self.epochs.is_dirty() {
             return None;
         }
+        self.unflushed_bytes = 0;
         let mut files = std::mem::take(&mut self.unsynced);
         if let (true, Some(active)) = (unsynced_records, &self.active.files) {
             files.push(active.log.clone());

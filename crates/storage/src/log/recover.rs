@@ -374,6 +374,7 @@ impl Loader<'_> {
             log_start_offset: self.log_start_offset,
             log_end_offset: end_offset,
             synced_offset: end_offset,
+            unflushed_bytes: 0,
             epochs: self.epochs,
             producers: self.producers,
             tail: TailCache::new(self.config.tail_cache_bytes, self.config.tail_budget.clone()),

@@ -78,7 +78,7 @@ impl Log {
         let interval = self.config.index_interval_bytes;
         let ActiveSegment { base_offset, size, max_timestamp, files, .. } = &mut self.active;
         let files = files.as_mut().expect("created or loaded above");
-        let bytes = batches.iter().map(|batch| batch.header.size()).sum();
+        let bytes: usize = batches.iter().map(|batch| batch.header.size()).sum();
         files.allocate_ahead(*size, bytes, segment_bytes);
         let position = u64::from(*size);
         match batches {
@@ -96,6 +96,7 @@ impl Log {
             *size += batch.header.size() as u32;
         }
         *max_timestamp = files.indexer.max_timestamp;
+        self.unflushed_bytes += bytes as u64;
         Ok(count)
     }
 
