@@ -22,8 +22,8 @@ const CREATE_TOPICS_VERSION: i16 = 5;
 const DELETE_TOPICS_VERSION: i16 = 4;
 const METADATA_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
-/// How long a topic that was just created may take to have leaders.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a topic that was just created may take to have leaders: Apache Kafka makes five thousand logs slowly where the disk is busy.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,14 +3,14 @@
 //! The tricky idea: no single number of a shared machine can be trusted, but the ratio of two runs right after each other can, if it is
 //! taken often enough. So everything is done in pairs, and what is told is the median of the pairs' ratios and their ends.
 
-mod figure;
+pub mod figure;
 mod ledger;
 mod machine;
 pub mod peer;
 mod plot;
 mod quick;
 mod report;
-mod scenario;
+pub mod scenario;
 mod work;
 
 use crate::broker::Kind;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use ottla_broker::{Broker, Chore, Effect, Effects, FlushTask, Millis, Peer, ReadTask};
 use ottla_protocol::FileRange;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use tokio::sync::Notify;
 
 use super::admission::{Admission, Permit};
@@ -32,6 +34,8 @@ const JOBS_MAX: usize = 16 * 1024;
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How often the loops are asked whether that is over.
 const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// What the threads for chores concede to all others (`nice`): where both want the processor, they get a tenth of what a loop gets.
+const CHORE_NICENESS: i32 = 10;
 /// "No tick was asked for."
 const NEVER: Millis = Millis::MAX;
 
@@ -270,7 +274,12 @@ impl Node {
         let mut hired = self.hired.lock().unwrap_or_else(PoisonError::into_inner);
         for index in hired.len()..wanted {
             let node = Arc::clone(self);
-            let body = move || node.chores.work(|chore| node.chore(chore));
+            let body = move || {
+                if let Err(error) = setpriority_process(Some(gettid()), CHORE_NICENESS) {
+                    crate::warn!("chores run with the priority of requests: {error}");
+                }
+                node.chores.work(|chore| node.chore(chore));
+            };
             hired.push(spawn(format!("chore-{index}"), body)?);
         }
         Ok(())

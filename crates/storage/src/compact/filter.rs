@@ -9,7 +9,7 @@ use ottla_protocol::records::{
     Batch, BatchBuilder, BatchHeader, BatchOptions, HEADER_BYTES, Record, RecordSet, empty_batch,
 };
 
-use super::key_map::KeyMap;
+use super::key_map::{KEYS_AT_ONCE, KeyMap};
 use super::transactions::Transactions;
 use crate::producer::LastRecord;
 
@@ -58,20 +58,17 @@ impl Filter {
             // The producer's own concern, and nobody knows which keys are in it.
             return Some(Left::Whole);
         };
-        let mut kept = Vec::with_capacity(batch.record_count.clamp(0, 4096) as usize);
-        let mut tombstones = false;
-        let mut count = 0;
+        let mut all = Vec::with_capacity(batch.record_count.clamp(0, 4096) as usize);
         for record in &records {
             let Ok(record) = record else { return Some(Left::Whole) };
-            count += 1;
-            if control || self.retains(batch, &record) {
-                tombstones |= record.value.is_none();
-                kept.push(record);
-            }
+            all.push(record);
         }
+        let count = all.len();
+        let kept = if control { all } else { self.retained(batch, all) };
         if kept.is_empty() {
             return Some(header_at_most());
         }
+        let tombstones = kept.iter().any(|record| record.value.is_none());
         let begins_to_ripen = (tombstones || (control && discardable)) && batch.delete_horizon().is_none();
         if kept.len() == count && !begins_to_ripen {
             return Some(Left::Whole);
@@ -85,17 +82,18 @@ impl Filter {
 
     /// Adds the keys of a batch from `start` on, while there is room. Whether all of them had room.
     pub(crate) fn map_keys(map: &mut KeyMap, records: &RecordSet<'_>, start: i64) -> bool {
+        let mut keys = Vec::with_capacity(KEYS_AT_ONCE);
         for record in records {
             // A batch that can not be read is kept whole, so none of its keys may speak against older records. Those before the
             // fault do no harm: their offsets are in the log.
-            let Ok(record) = record else { return true };
+            let Ok(record) = record else { break };
             let Some(key) = record.key.filter(|_| record.offset >= start) else { continue };
-            if map.is_full() {
+            keys.push((map.hash(key), record.offset));
+            if keys.len() == KEYS_AT_ONCE && !map.put_all(&mut keys) {
                 return false;
             }
-            map.put(map.hash(key), record.offset);
         }
-        true
+        map.put_all(&mut keys)
     }
 
     /// Whether the batch says what is known of its producer: its last sequence number, or, without data, its last epoch.
@@ -107,13 +105,31 @@ impl Filter {
             })
     }
 
-    fn retains(&self, batch: &BatchHeader, record: &Record<'_>) -> bool {
+    /// Those of a batch's records that stay.
+    fn retained<'a>(&self, batch: &BatchHeader, records: Vec<Record<'a>>) -> Vec<Record<'a>> {
+        let ripe = batch.delete_horizon().is_some_and(|horizon| horizon <= self.now);
+        let mut kept = Vec::with_capacity(records.len());
+        let mut hashes = Vec::with_capacity(KEYS_AT_ONCE);
+        let mut records = records.into_iter();
+        while !records.as_slice().is_empty() {
+            let near = records.as_slice().iter().take(KEYS_AT_ONCE);
+            hashes.clear();
+            hashes.extend(near.map(|record| record.key.map(|key| self.map.hash(key))));
+            self.map.bring_near(hashes.iter().flatten().copied());
+            let near = hashes.iter().zip(records.by_ref());
+            kept.extend(
+                near.filter(|(hash, record)| self.retains(record, **hash, ripe)).map(|(_, record)| record),
+            );
+        }
+        kept
+    }
+
+    fn retains(&self, record: &Record<'_>, hash: Option<[u64; 2]>, ripe: bool) -> bool {
         if record.offset >= self.mapped_end {
             return true;
         }
-        let Some(key) = record.key else { return false };
-        let superseded = self.map.get(self.map.hash(key)).is_some_and(|last| record.offset < last);
-        let ripe = batch.delete_horizon().is_some_and(|horizon| horizon <= self.now);
+        let Some(hash) = hash else { return false };
+        let superseded = self.map.get(hash).is_some_and(|last| record.offset < last);
         !superseded && (record.value.is_some() || !ripe)
     }
 }

@@ -7,6 +7,8 @@ use super::key_hash::HashSecret;
 
 /// Bytes of one slot: a hash and an offset.
 const SLOT_BYTES: u64 = 24;
+/// Keys that are looked up together: few enough for their slots to stay in the nearest cache.
+pub(crate) const KEYS_AT_ONCE: usize = 64;
 
 /// Hashes of keys, each with the last offset at which it was seen.
 pub(crate) struct KeyMap {
@@ -47,12 +49,35 @@ impl KeyMap {
     }
 
     /// Takes note of a key at an offset, which is behind all offsets that were noted before. The map is not full.
-    pub(crate) fn put(&mut self, hash: [u64; 2], offset: i64) {
+    fn put(&mut self, hash: [u64; 2], offset: i64) {
         assert!(!self.is_full(), "a full map takes no keys");
         let at = self.find(hash);
         let slot = &mut self.slots[at];
         self.len += usize::from(slot[2] == 0);
         *slot = [hash[0], hash[1], offset as u64 + 1];
+    }
+
+    /// Takes note of keys in the order of their offsets, while there is room. Whether all of them had room.
+    pub(crate) fn put_all(&mut self, keys: &mut Vec<([u64; 2], i64)>) -> bool {
+        self.bring_near(keys.iter().map(|(hash, _)| *hash));
+        for (hash, offset) in keys.drain(..) {
+            if self.is_full() {
+                return false;
+            }
+            self.put(hash, offset);
+        }
+        true
+    }
+
+    /// Reads the slots of up to [`KEYS_AT_ONCE`] keys that are about to be looked up. No cache has them and each lies in a page of its own,
+    /// but none of these reads waits for another one, so the processor waits for all of them at once.
+    pub(crate) fn bring_near(&self, hashes: impl Iterator<Item = [u64; 2]>) {
+        let read = hashes.fold(0, |read, hash| {
+            let slot = &self.slots[self.place(hash)];
+            // Both ends, which may lie in two lines of the cache.
+            read ^ slot[0] ^ slot[2]
+        });
+        std::hint::black_box(read);
     }
 
     /// The last offset of a key, if it was noted.
@@ -63,11 +88,15 @@ impl KeyMap {
         }
     }
 
+    /// Where the slot of a hash is looked for first: the high half spread over the table, by a multiplication instead of a division.
+    fn place(&self, hash: [u64; 2]) -> usize {
+        ((u128::from(hash[1]) * self.slots.len() as u128) >> 64) as usize
+    }
+
     /// The slot of a hash, or the free one where it belongs. One is always free.
     fn find(&self, hash: [u64; 2]) -> usize {
         let count = self.slots.len();
-        // The high half spread over the table: a multiplication instead of a division.
-        let mut at = ((u128::from(hash[1]) * count as u128) >> 64) as usize;
+        let mut at = self.place(hash);
         loop {
             let slot = &self.slots[at];
             if slot[2] == 0 || (slot[0] == hash[0] && slot[1] == hash[1]) {

@@ -16,6 +16,8 @@ use crate::segment::{Indexer, SealedFiles, SealedSegment, fits};
 
 /// Bytes that are gathered for one write.
 const WRITE_BYTES: usize = 1 << 20;
+/// Bytes that are made durable in one go: a whole segment would hold up the disk for those who produce.
+const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
 
 /// A segment that is complete, durable, and not part of the log yet.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Output {
     buffer: Vec<u8>,
     /// Bytes that are written.
     written: u64,
+    /// Bytes that are durable.
+    synced: u64,
 }
 
 /// The extension of a file of the segment while it is not part of the log.
@@ -58,7 +62,7 @@ impl Output {
         remove_cleaned(place, base_offset)?;
         let log = place.open(base_offset, &cleaned(LOG), OpenMode::Truncate)?;
         let buffer = Vec::with_capacity(WRITE_BYTES);
-        Ok(Output { base_offset, interval, log, indexer: Indexer::default(), buffer, written: 0 })
+        Ok(Output { base_offset, interval, log, indexer: Indexer::default(), buffer, written: 0, synced: 0 })
     }
 
     /// Adds a whole batch.
@@ -83,6 +87,10 @@ impl Output {
             self.log.write_all_at(&[IoSlice::new(&self.buffer)], self.written)?;
             self.written += self.buffer.len() as u64;
             self.buffer.clear();
+        }
+        if self.written - self.synced >= UNSYNCED_BYTES_MAX {
+            self.log.sync_data()?;
+            self.synced = self.written;
         }
         Ok(())
     }
