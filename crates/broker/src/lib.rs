@@ -35,6 +35,17 @@ mod quotas;
 mod replication;
 mod sessions;
 mod store;
+/// What a partition decides about its replicas, without its log: for models of replication.
+#[cfg(feature = "mutations")]
+pub mod replicas {
+    pub use crate::partition::agreement::{
+        check_epoch, common_end, fits, followed_high_watermark, follows_in, is_diverging, is_receipt,
+        is_receipted, own_end,
+    };
+    pub use crate::partition::guard::ReplicaGuard;
+    pub use crate::partition::leading::{FollowerFetch, Leading, Proposal};
+    pub use crate::replication::was_refused;
+}
 mod telemetry;
 mod topics;
 mod upkeep;

@@ -21,11 +21,13 @@ use crate::store::{Birth, Root, Store};
 
 pub(crate) use append::Joining;
 
+pub(crate) mod agreement;
 mod append;
 mod disk;
 mod following;
 mod future;
-mod leading;
+pub(crate) mod guard;
+pub(crate) mod leading;
 mod moving;
 mod reading;
 mod upkeep;
@@ -519,13 +521,7 @@ impl Core {
     }
 
     fn check_epoch(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
-        if current_leader_epoch >= 0 && current_leader_epoch < self.leader_epoch {
-            return Err(ErrorCode::FencedLeaderEpoch);
-        }
-        if current_leader_epoch > self.leader_epoch {
-            return Err(ErrorCode::UnknownLeaderEpoch);
-        }
-        Ok(())
+        agreement::check_epoch(self.leader_epoch, current_leader_epoch)
     }
 
     /// The log, created if there is none yet, which costs no wait: its directory is made in the page cache, and durable with the first

@@ -8,6 +8,7 @@
 use crate::context::{Context, Decision};
 use crate::draft::Draft;
 use crate::error::ApiError;
+use crate::guard::Guard;
 use ottla_metadata::topic::{LeaderRecoveryState, nodes, numbers};
 use ottla_metadata::{Partition, Topic};
 use ottla_protocol::ErrorCode;
@@ -108,7 +109,7 @@ fn check_epochs(partition: &Partition, proposer: NodeId, proposal: &Proposal) ->
     if partition.leader != Some(proposer) {
         return Err(ErrorCode::InvalidRequest);
     }
-    if proposal.partition_epoch < partition.partition_epoch {
+    if !Guard::ProposalOfThisPartitionEpoch.holds(proposal.partition_epoch >= partition.partition_epoch) {
         return Err(ErrorCode::InvalidUpdateVersion);
     }
     Ok(())
@@ -132,6 +133,7 @@ fn check_isr(partition: &Partition, isr: &[NodeId], recovery: i8) -> Result<Lead
 fn is_eligible(context: &Context<'_>, broker: NodeId, broker_epoch: i64) -> bool {
     let registered = context.image.broker(broker);
     registered.is_some_and(|broker| {
-        broker.is_active() && (broker_epoch == ANY_BROKER_EPOCH || broker_epoch == broker.broker_epoch)
+        let is_this_life = broker_epoch == ANY_BROKER_EPOCH || broker_epoch == broker.broker_epoch;
+        Guard::MemberIsActive.holds(broker.is_active()) && Guard::MemberIsThisLife.holds(is_this_life)
     })
 }

@@ -7,6 +7,7 @@
 
 use crate::context::{Context, Decision};
 use crate::error::ApiError;
+use crate::guard::Guard;
 use ottla_metadata::{Broker, Partition, Topic};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::Uuid;
@@ -98,6 +99,9 @@ pub(crate) fn earlier_life_ended(
     broker: NodeId,
     clean: bool,
 ) -> Vec<MetadataRecord<'static>> {
+    if !Guard::NextLifeLeavesIsr.stands() {
+        return Vec::new();
+    }
     if clean || !context.image.elr_enabled() {
         return leave_isr(context, broker);
     }
@@ -166,10 +170,15 @@ fn partition_record(
         // The one that is being unfenced still shows as fenced.
         let back = |broker: &Broker| step.back == Some(id) && !broker.in_controlled_shutdown;
         let broker = context.image.broker(id);
-        !gone && broker.is_some_and(|b| (b.is_active() || back(b)) && b.has_online_dir(directory))
+        let is_alive = |b: &Broker| !gone && (b.is_active() || back(b));
+        broker.is_some_and(|b| Guard::ElectedIsAlive.holds(is_alive(b)) && b.has_online_dir(directory))
     };
     let mut change = context.partition_change(topic, index, partition, &may_lead);
-    change.target.isr.retain(|member| step.away != Some(*member) && step.lost != Some(*member));
+    let stays = |member: &NodeId| {
+        !Guard::FencedLeavesIsr.stands() && step.away == Some(*member)
+            || step.away != Some(*member) && step.lost != Some(*member)
+    };
+    change.target.isr.retain(stays);
     change.unclean_shutdown = step.lost;
     change.record().map(MetadataRecord::PartitionChangeRecord)
 }

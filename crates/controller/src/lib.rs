@@ -27,6 +27,7 @@ mod dice;
 mod draft;
 mod elect_leaders;
 mod error;
+mod guard;
 mod heartbeat;
 mod incremental_alter_configs;
 mod internal_topics;
@@ -73,6 +74,8 @@ pub use delete_topics::delete_topics;
 pub use dice::Dice;
 pub use elect_leaders::elect_leaders;
 pub use error::ApiError;
+#[cfg(feature = "mutations")]
+pub use guard::Guard;
 pub use heartbeat::heartbeat;
 pub use incremental_alter_configs::incremental_alter_configs;
 pub use internal_topics::{

@@ -8,6 +8,7 @@
 //! A caller edits `target`, the partition as it shall become: replicas, ISR, reassignment, recovery. What follows from that (a completed
 //! reassignment, ELR, leader) is worked out here, and the record is the difference.
 
+use crate::guard::Guard;
 use crate::reassignment;
 use ottla_metadata::topic::{LeaderRecoveryState, NO_LEADER_CHANGE, NO_RECOVERY_CHANGE, numbers};
 use ottla_metadata::{MetadataVersion, Partition};
@@ -81,7 +82,8 @@ impl PartitionChange<'_> {
 
     /// The eligible leader replicas after the change, if nobody is elected from among them.
     fn eligible(&self) -> Vec<NodeId> {
-        if !self.elr_enabled || self.target.isr.len() >= self.min_isr {
+        let too_few = self.target.isr.len() < self.min_isr;
+        if !self.elr_enabled || !Guard::EligibleBelowMinIsr.holds(too_few) {
             return Vec::new();
         }
         let candidates: BTreeSet<NodeId> =
@@ -89,7 +91,7 @@ impl PartitionChange<'_> {
         let keeps = |replica: &NodeId| {
             !self.target.isr.contains(replica)
                 && self.target.replicas.contains(replica)
-                && self.unclean_shutdown != Some(*replica)
+                && Guard::UncleanIsNotEligible.holds(self.unclean_shutdown != Some(*replica))
         };
         candidates.into_iter().filter(keeps).collect()
     }
@@ -102,9 +104,9 @@ impl PartitionChange<'_> {
     fn elect(&self) -> Elected {
         let target = &self.target;
         let clean = |replica: &NodeId| {
-            let complete =
-                target.isr.contains(replica) || (target.isr.is_empty() && target.elr.contains(replica));
-            complete && self.may_lead(*replica)
+            let nobody_in_sync = Guard::EligibleWhenIsrIsEmpty.holds(target.isr.is_empty());
+            let complete = target.isr.contains(replica) || (nobody_in_sync && target.elr.contains(replica));
+            Guard::ElectedIsComplete.holds(complete) && self.may_lead(*replica)
         };
         let preferred = match self.election {
             Election::Preferred => target.replicas.first().copied(),
@@ -127,7 +129,9 @@ impl PartitionChange<'_> {
 
     /// The last leader, if nobody else is left and it is back.
     fn last_known_leader(&self) -> Option<NodeId> {
-        let nobody_else = self.elr_enabled && self.target.elr.is_empty() && self.target.isr.is_empty();
+        let nobody_else =
+            Guard::LastLeaderIsLastResort.holds(self.target.elr.is_empty() && self.target.isr.is_empty());
+        let nobody_else = self.elr_enabled && nobody_else;
         match self.partition.last_known_elr.as_slice() {
             [last] if nobody_else && self.may_lead(*last) => Some(*last),
             _ => None,
@@ -144,7 +148,13 @@ impl PartitionChange<'_> {
                 target.elr.clear();
                 target.leader_recovery_state = LeaderRecoveryState::Recovering;
             } else if target.elr.contains(&leader) {
-                target.isr = vec![leader];
+                let others = std::mem::replace(&mut target.isr, vec![leader]);
+                if !Guard::ElectedFromEligibleIsAlone.stands() {
+                    target.isr.extend(
+                        others.into_iter().chain(target.elr.iter().copied().filter(|it| *it != leader)),
+                    );
+                    target.elr.clear();
+                }
                 target.elr.retain(|replica| *replica != leader);
             }
         }

@@ -7,6 +7,7 @@
 use crate::broker_lifecycle::earlier_life_ended;
 use crate::context::{Context, Decision};
 use crate::error::ApiError;
+use crate::guard::Guard;
 use ottla_metadata::{Broker, directory, features};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::Uuid;
@@ -64,7 +65,8 @@ pub fn register_broker(
         Some(broker) => amend(&mut record, broker),
         None => {
             let epoch_before = existing.map(|broker| broker.broker_epoch);
-            let clean = registration.version >= 3 && epoch_before == Some(request.previous_broker_epoch);
+            let clean = registration.version >= 3
+                && Guard::CleanKnowsItsEpoch.holds(epoch_before == Some(request.previous_broker_epoch));
             records = earlier_life_ended(context, id, clean);
             record.broker_epoch = registration.next_offset;
         }
@@ -168,7 +170,7 @@ fn record(request: &BrokerRegistrationRequest<'_>, log_dirs: Vec<Uuid>) -> Regis
         end_points: endpoints.collect(),
         features: features.collect(),
         rack: request.rack.as_ref().map(|rack| Cow::Owned(rack.to_string())),
-        fenced: true,
+        fenced: Guard::NextLifeIsFenced.stands(),
         in_controlled_shutdown: false,
         log_dirs,
         cordoned_log_dirs: None,

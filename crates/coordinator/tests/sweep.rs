@@ -72,7 +72,7 @@ fn miss_rules(most: u64) -> usize {
     // An assertion that fails is what is expected here, and no news.
     std::panic::set_hook(Box::new(|_| {}));
     let mut escaped = 0;
-    for guard in ottla_coordinator::Guard::GROUPS {
+    for &guard in ottla_coordinator::Guard::GROUPS {
         match stories::missed(guard, most) {
             Some((seed, text)) => println!("{guard:?}: seed {seed}: {text}"),
             None => {

@@ -205,7 +205,7 @@ impl Raft {
             Role::Prospective(_) if lost => self.give_up_prospect(step),
             Role::Candidate(_) if Guard::ElectedByMajority.holds(by_majority) => self.become_leader(step),
             // The whole timeout is waited for: losers that hurry only disturb the others.
-            Role::Candidate(_) if lost && Guard::LoserWaits.is_removed() => self.become_prospective(step),
+            Role::Candidate(_) if lost && !Guard::LoserWaits.stands() => self.become_prospective(step),
             Role::Candidate(_) if lost => {
                 if let Role::Candidate(campaign) = &mut self.role {
                     campaign.resend_at = i64::MAX;

@@ -229,12 +229,12 @@ impl Raft {
             step.perform(Effect::Halt { high_watermark, diverging });
             return;
         }
-        if Guard::TruncateDiverging.is_removed() {
+        if !Guard::TruncateDiverging.stands() {
             self.fetch_next(false, step);
             return;
         }
         self.flushed_end = self.flushed_end.min(end_offset);
-        if !Guard::VotersTruncated.is_removed() {
+        if Guard::VotersTruncated.stands() {
             self.history.truncate(end_offset);
         }
         step.perform(Effect::TruncateLog { end_offset });
@@ -254,7 +254,7 @@ impl Raft {
     pub(crate) fn follow_high_watermark(&mut self, step: &mut Step<'_>) {
         let Role::Follower(following) = &self.role else { return };
         let Some(committed) = following.leader_high_watermark else { return };
-        let own = if Guard::CommitOwnLog.is_removed() { committed } else { self.flushed_end };
+        let own = if !Guard::CommitOwnLog.stands() { committed } else { self.flushed_end };
         let offset = committed.min(own);
         if Some(offset) > self.high_watermark {
             self.high_watermark = Some(offset);

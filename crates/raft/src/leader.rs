@@ -152,7 +152,7 @@ impl Raft {
         let Role::Leader(leadership) = &mut self.role else { return };
         if step.now >= leadership.check_deadline {
             leadership.check_deadline = i64::MAX;
-            if !Guard::CheckQuorum.is_removed() {
+            if Guard::CheckQuorum.stands() {
                 // Behind a partition somebody else may lead by now: stop answering for the quorum.
                 self.resign(step);
                 return;
@@ -281,18 +281,18 @@ impl Raft {
     pub(crate) fn advance_high_watermark(&mut self, step: &mut Step<'_>) {
         let Role::Leader(leadership) = &self.role else { return };
         let own_end =
-            if Guard::LeaderFlushed.is_removed() { step.log.log_end_offset() } else { self.flushed_end };
+            if !Guard::LeaderFlushed.stands() { step.log.log_end_offset() } else { self.flushed_end };
         let end_of = |key: &ReplicaKey| match leadership.replicas.get(key) {
             Some(progress) => progress.end_offset.unwrap_or(-1),
             None if key.covers(&self.settings.me) => own_end,
             None => -1,
         };
         let mut ends: Vec<i64> = self.voters().iter().map(|voter| end_of(&voter.key)).collect();
-        if Guard::RemovedNotCounted.is_removed() && !self.is_voter() {
+        if !Guard::RemovedNotCounted.stands() && !self.is_voter() {
             ends.push(own_end);
         }
         ends.sort_unstable_by(|a, b| b.cmp(a));
-        let needed = if Guard::CommitByMajority.is_removed() { 1 } else { self.voters().majority() };
+        let needed = if !Guard::CommitByMajority.stands() { 1 } else { self.voters().majority() };
         let replicated = ends[needed - 1];
         if Guard::CommitOwnEpoch.holds(replicated > leadership.epoch_start_offset)
             && Some(replicated) > self.high_watermark
@@ -355,7 +355,7 @@ fn snapshot_instead(theirs: OffsetAndEpoch, step: &Step<'_>) -> Option<OffsetAnd
     let before = theirs.offset < start
         || (theirs.offset == start && theirs.epoch != earliest.epoch)
         || theirs.epoch < earliest.epoch;
-    (start > 0 && before && !Guard::SnapshotBeforeStart.is_removed()).then_some(latest)
+    (start > 0 && before && Guard::SnapshotBeforeStart.stands()).then_some(latest)
 }
 
 /// Where the asker's log and the leader's part, if they do (KIP-595; KIP-320 for data partitions).

@@ -290,7 +290,7 @@ impl Raft {
 
     /// The voters that count now: the newest of the log, committed or not.
     pub fn voters(&self) -> &Voters {
-        if Guard::NewestVoters.is_removed() {
+        if !Guard::NewestVoters.stands() {
             return self.history.voters_at(self.high_watermark.unwrap_or(0) - 1);
         }
         self.history.voters()

@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod dice;
 mod promises;
+pub mod replication;
 mod scenario;
 pub mod transactions;
 mod world;

@@ -21,7 +21,7 @@ pub struct EpochEntry {
 
 /// All epochs that have records in the log, oldest first.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LeaderEpochs {
+pub struct LeaderEpochs {
     entries: Vec<EpochEntry>,
     /// Whether the file does not say so yet.
     dirty: bool,
@@ -72,12 +72,13 @@ impl LeaderEpochs {
         &self.entries
     }
 
-    pub(crate) fn latest(&self) -> Option<EpochEntry> {
+    /// The last of them.
+    pub fn latest(&self) -> Option<EpochEntry> {
         self.entries.last().copied()
     }
 
     /// Notes that records of an epoch begin at an offset. Entries that contradict it (epochs or offsets that are not smaller) go.
-    pub(crate) fn assign(&mut self, leader_epoch: i32, start_offset: i64) {
+    pub fn assign(&mut self, leader_epoch: i32, start_offset: i64) {
         assert!(leader_epoch >= 0 && start_offset >= 0, "epoch {leader_epoch} at {start_offset}");
         if let Some(latest) = self.entries.last()
             && latest.leader_epoch == leader_epoch
@@ -95,7 +96,7 @@ impl LeaderEpochs {
     }
 
     /// The largest known epoch that is not above the one asked for, and where it ends. `None`: nothing is known of it.
-    pub(crate) fn end_offset_for(&self, leader_epoch: i32, log_end_offset: i64) -> Option<(i32, i64)> {
+    pub fn end_offset_for(&self, leader_epoch: i32, log_end_offset: i64) -> Option<(i32, i64)> {
         let latest = self.entries.last()?;
         if leader_epoch < 0 || leader_epoch > latest.leader_epoch {
             return None;
@@ -117,7 +118,7 @@ impl LeaderEpochs {
     }
 
     /// The log now ends at `end_offset`.
-    pub(crate) fn truncate_from_end(&mut self, end_offset: i64) {
+    pub fn truncate_from_end(&mut self, end_offset: i64) {
         let count = self.entries.partition_point(|entry| entry.start_offset < end_offset);
         self.dirty |= count < self.entries.len();
         self.entries.truncate(count);

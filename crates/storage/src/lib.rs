@@ -32,6 +32,8 @@ pub use dir::{
 };
 pub use disk::{Disk, DiskCounters, File, Lock, OpenFiles, OpenMode, SimDisk, Usage};
 pub use epochs::EpochEntry;
+#[cfg(feature = "mutations")]
+pub use epochs::LeaderEpochs;
 pub use error::{AppendError, ReadError, StorageError, is_disk_failure};
 pub use flush::{CloseSync, FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_metadata::Partition as Described;
-use ottla_metadata::config::Durability;
 use ottla_protocol::{ErrorCode, records};
 use ottla_storage::{AppendOrigin, DeleteJob, Log};
 
+use super::agreement::{self, common_end, fits, followed_high_watermark, own_end};
 use super::{
     Core, FollowerFetch, Leading, Partition, PartitionRead, Proposal, ReadRequest, Readable, Role, Wakes,
 };
@@ -44,13 +44,8 @@ impl Partition {
         let leader_epoch = described.leader_epoch.0;
         assert!(leader_epoch >= core.leader_epoch, "leader epochs never go back");
         let goes_on = core.role == Role::Leader && leader_epoch == core.leader_epoch;
-        match &mut core.leading {
-            Some(leading) if goes_on => leading.follow_image(described, now),
-            leading => {
-                let end = core.log.as_ref().map_or(0, Log::log_end_offset);
-                *leading = Some(Leading::new(me, described, end, now));
-            }
-        }
+        let end = core.log.as_ref().map_or(0, Log::log_end_offset);
+        core.leading = Some(Leading::of_image(core.leading.take(), me, described, end, now));
         if !goes_on {
             // Consumers that read from a follower find a leader.
             wakes.fetches.append(&mut core.fetches);
@@ -103,8 +98,10 @@ impl Partition {
     /// Whether everything that was fetched is on disk, as far as it has to be before the next fetch says so.
     pub(crate) fn is_receipted(&self) -> bool {
         let core = self.lock();
-        let flushed = core.log.as_ref().is_none_or(|log| core.durable_end() >= log.log_end_offset());
-        flushed || core.settings.durability == Durability::Replicated || core.role != Role::Follower
+        let durability = core.settings.durability;
+        let is_receipted =
+            |log: &Log| agreement::is_receipted(durability, core.durable_end(), log.log_end_offset());
+        core.role != Role::Follower || core.log.as_ref().is_none_or(is_receipted)
     }
 
     /// Where the log of a follower stands. Waits for the disk unless the log [is at hand](Partition::is_at_hand).
@@ -148,7 +145,7 @@ impl Partition {
         let first = records::batches(records).next().and_then(Result::ok).map(|batch| batch.base_offset);
         if let Some(first) = first {
             let log = core.log(self, now).map_err(|_| ())?;
-            if first < log.log_end_offset() {
+            if !fits(first, log.log_end_offset()) {
                 return Err(());
             }
             match log.append(records, AppendOrigin::Replication, leader_epoch, now) {
@@ -164,7 +161,8 @@ impl Partition {
         }
         let end = core.log.as_ref().map_or(0, Log::log_end_offset);
         // It may be less than what was known of an earlier leader.
-        let before = std::mem::replace(&mut core.high_watermark, leader_high_watermark.clamp(0, end));
+        let followed = followed_high_watermark(leader_high_watermark, end);
+        let before = std::mem::replace(&mut core.high_watermark, followed);
         let bytes = core.take_committed();
         let mut wakes = Wakes::default();
         if core.high_watermark > before {
@@ -220,11 +218,7 @@ impl Partition {
             return Err(());
         }
         let Some(log) = core.log.as_mut() else { return Err(()) };
-        let end = match log.end_offset_for_epoch(theirs.0) {
-            Some((epoch, end)) if epoch == theirs.0 => end.min(theirs.1),
-            Some((_, end)) => end,
-            None => log.log_start_offset(),
-        };
+        let end = common_end(log.end_offset_for_epoch(theirs.0), theirs, log.log_start_offset());
         // With an unclean leader that may be before the start of this log, which begins anew there.
         let fell = log.truncate_to(end, now);
         core.after_cut();
@@ -271,12 +265,10 @@ impl Partition {
         let mut wakes = Wakes::default();
         let core = &mut *self.lock();
         match (&mut core.leading, decided) {
-            (Some(leading), Some((leader_epoch, isr, partition_epoch)))
-                if leading.leader_epoch == leader_epoch =>
-            {
-                leading.on_decided(isr, partition_epoch);
+            (Some(leading), Some((leader_epoch, isr, partition_epoch))) => {
+                leading.on_decided(leader_epoch, isr, partition_epoch);
             }
-            (Some(leading), _) => leading.on_refused(),
+            (Some(leading), None) => leading.on_refused(),
             (None, _) => {}
         }
         core.advance_own(now, &mut wakes);
@@ -287,7 +279,7 @@ impl Partition {
 
 impl Core {
     fn follows_in(&self, leader_epoch: i32) -> bool {
-        self.role == Role::Follower && self.leader_epoch == leader_epoch
+        agreement::follows_in(self.role == Role::Follower, self.leader_epoch, leader_epoch)
     }
 
     fn after_cut(&mut self) {
@@ -331,10 +323,7 @@ impl Core {
     /// Raises the high watermark to what all in-sync replicas have. The own log counts as far as it is on disk, where the topic wants that.
     pub(super) fn advance_own(&mut self, now: Millis, wakes: &mut Wakes) {
         let Some(log) = &self.log else { return };
-        let own_end = match self.settings.durability {
-            Durability::Flushed => self.durable_end(),
-            Durability::Replicated => log.log_end_offset(),
-        };
+        let own_end = own_end(self.settings.durability, self.durable_end(), log.log_end_offset());
         let min_insync = self.settings.min_insync_replicas;
         let committed = self.leading.as_ref().and_then(|leading| leading.committed(own_end, min_insync, now));
         if let Some(to) = committed {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ottla_metadata::Partition as Described;
 use ottla_metadata::topic::numbers;
 
+use super::guard::ReplicaGuard as Guard;
 use crate::effect::Millis;
 
 /// How long a follower that has caught up, and is not in the ISR yet, is waited for: with a high watermark that runs away it would never
@@ -16,8 +17,9 @@ const JOINING_MS: Millis = 1_000;
 
 /// What the leader knows.
 #[derive(Debug, Clone)]
-pub(crate) struct Leading {
+pub struct Leading {
     me: i32,
+    /// The epoch in which this node leads.
     pub leader_epoch: i32,
     partition_epoch: i32,
     replicas: Vec<i32>,
@@ -45,8 +47,10 @@ struct Progress {
 
 /// A change of the ISR that the controller has to decide about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Proposal {
+pub struct Proposal {
+    /// Of the leader that proposes it.
     pub leader_epoch: i32,
+    /// Of the state that it starts from.
     pub partition_epoch: i32,
     /// The brokers, each with its epoch if it is known.
     pub isr: Vec<(i32, i64)>,
@@ -54,8 +58,10 @@ pub(crate) struct Proposal {
 
 /// A fetch of a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FollowerFetch {
+pub struct FollowerFetch {
+    /// The broker.
     pub id: i32,
+    /// The life of it that fetches; -1: it does not say.
     pub broker_epoch: i64,
     /// Where its log of the partition begins.
     pub log_start_offset: i64,
@@ -89,9 +95,28 @@ impl Leading {
         leading
     }
 
+    /// Leads as the image says, after what was known before.
+    pub fn of_image(
+        before: Option<Leading>,
+        me: i32,
+        described: &Described,
+        log_end_offset: i64,
+        now: Millis,
+    ) -> Leading {
+        let is_same = |leading: &Leading| leading.leader_epoch == described.leader_epoch.0;
+        match before {
+            Some(mut leading) if Guard::FollowersOfThisEpoch.holds(is_same(&leading)) => {
+                leading.leader_epoch = described.leader_epoch.0;
+                leading.follow_image(described, now);
+                leading
+            }
+            _ => Leading::new(me, described, log_end_offset, now),
+        }
+    }
+
     /// Something of the partition changed, but not its leader.
     pub fn follow_image(&mut self, described: &Described, now: Millis) {
-        if described.partition_epoch < self.partition_epoch {
+        if !Guard::ImageNotOlder.holds(described.partition_epoch >= self.partition_epoch) {
             return;
         }
         if described.partition_epoch > self.partition_epoch {
@@ -136,18 +161,20 @@ impl Leading {
     }
 
     fn is_in_maximal_isr(&self, id: i32) -> bool {
-        self.isr.contains(&id)
-            || self.proposed.as_ref().is_some_and(|proposed| proposed.iter().any(|(member, _)| *member == id))
+        let is_proposed = |proposed: &Vec<(i32, i64)>| proposed.iter().any(|(member, _)| *member == id);
+        let may_be = self.proposed.as_ref().is_some_and(is_proposed);
+        self.isr.contains(&id) || (may_be && Guard::MaximalIsrCounts.stands())
     }
 
     /// What is committed, if this replica's own log counts up to `own_end`; `None` while too few are in sync (KIP-966).
     pub fn committed(&self, own_end: i64, min_insync_replicas: i32, now: Millis) -> Option<i64> {
-        if !self.admits(min_insync_replicas) {
+        if !Guard::CommitsWithMinIsr.holds(self.admits(min_insync_replicas)) {
             return None;
         }
         let counts = |id: i32, progress: &Progress| {
             let joins = progress.log_end_offset >= 0 && now - progress.caught_up_at < JOINING_MS;
-            self.is_in_maximal_isr(id) || joins
+            let has_fetched = progress.log_end_offset >= 0 || Guard::FollowerHasFetched.stands();
+            has_fetched && (self.is_in_maximal_isr(id) || joins)
         };
         let of_followers = self.followers.iter().filter(|(id, progress)| counts(**id, progress));
         let lowest = of_followers.map(|(_, progress)| progress.log_end_offset.max(0)).min();
@@ -158,7 +185,7 @@ impl Leading {
     /// (KIP-903).
     pub fn knows(&self, from: &FollowerFetch) -> bool {
         let of = |progress: &Progress| from.broker_epoch < 0 || from.broker_epoch >= progress.broker_epoch;
-        self.followers.get(&from.id).is_some_and(of)
+        self.followers.get(&from.id).is_some_and(|progress| Guard::EarlierLifeIsNotHeard.holds(of(progress)))
     }
 
     /// A follower fetches from `offset` on: it has everything before. Returns whether it should be in the ISR, and is not.
@@ -183,13 +210,16 @@ impl Leading {
             leader_end: log_end_offset,
             ..*progress
         };
-        let has_all = offset >= high_watermark && offset >= self.epoch_start_offset;
-        let may_join = from.is_eligible && self.proposed.is_none() && !self.is_in_maximal_isr(from.id);
+        let has_all = Guard::JoinsAboveHighWatermark.holds(offset >= high_watermark)
+            && Guard::JoinsAboveEpochStart.holds(offset >= self.epoch_start_offset);
+        let may_join = from.is_eligible
+            && Guard::OneProposal.holds(self.proposed.is_none())
+            && !self.is_in_maximal_isr(from.id);
         has_all && may_join
     }
 
     /// The followers in the ISR from which a consumer could read on at `offset` (Kafka: `ReplicaManager.findPreferredReadReplica`).
-    pub fn readable(&self, offset: i64) -> Vec<Readable> {
+    pub(crate) fn readable(&self, offset: i64) -> Vec<Readable> {
         let has = |(id, progress): &(&i32, &Progress)| {
             self.isr.contains(id) && progress.log_end_offset >= offset && progress.log_start_offset <= offset
         };
@@ -217,14 +247,14 @@ impl Leading {
 
     /// Proposes that a follower joins the ISR.
     pub fn propose_joined(&mut self, id: i32) {
-        assert!(self.proposed.is_none(), "one proposal at a time");
+        assert!(Guard::OneProposal.holds(self.proposed.is_none()), "one proposal at a time");
         let joined = self.isr.iter().copied().chain([id]).collect();
         self.propose(joined);
     }
 
     /// Proposes that those leave the ISR who did not keep up for `lag_ms`. Returns whether there are any.
     pub fn propose_without_laggards(&mut self, log_end_offset: i64, lag_ms: Millis, now: Millis) -> bool {
-        if self.proposed.is_some() {
+        if !Guard::OneProposal.holds(self.proposed.is_none()) {
             return false;
         }
         let keeps_up = |id: &i32| {
@@ -252,9 +282,11 @@ impl Leading {
         Some(Proposal { leader_epoch: self.leader_epoch, partition_epoch: self.partition_epoch, isr })
     }
 
-    /// The controller decided: so it is now.
-    pub fn on_decided(&mut self, isr: Vec<i32>, partition_epoch: i32) {
-        if partition_epoch > self.partition_epoch {
+    /// The controller decided about a proposal of that leader epoch: so it is now.
+    pub fn on_decided(&mut self, leader_epoch: i32, isr: Vec<i32>, partition_epoch: i32) {
+        if leader_epoch == self.leader_epoch
+            && Guard::DecisionNotOlder.holds(partition_epoch > self.partition_epoch)
+        {
             (self.isr, self.partition_epoch) = (isr, partition_epoch);
         }
         self.proposed = None;
@@ -330,7 +362,7 @@ mod tests {
         assert!(!leading.propose_without_laggards(10, 30_000, 30_000));
         assert!(leading.propose_without_laggards(10, 30_000, 30_001));
         assert_eq!(leading.committed(10, 1, 30_001), Some(4));
-        leading.on_decided(vec![1, 2], 1);
+        leading.on_decided(4, vec![1, 2], 1);
         assert_eq!(leading.committed(10, 1, 30_001), Some(10));
         // What the image says later is no news, and older news is none.
         leading.follow_image(&described(&EVERYBODY, 0), 30_002);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ottla_protocol::{Chain, ErrorCode};
 use ottla_storage::Log;
 
+use super::agreement::{is_diverging, is_receipt};
 use super::{Core, FollowerFetch, Partition, Positions, Role, Wakes};
 use crate::api::fetch::PendingFetch;
 use crate::effect::{Effects, Millis};
@@ -97,8 +98,11 @@ impl Partition {
                 Err(error) => return Some(PartitionRead::failed(error)),
             };
             match log.end_offset_for_epoch(request.last_fetched_epoch) {
-                Some((epoch, end)) if epoch < request.last_fetched_epoch || end < request.offset => {
-                    read.diverging = Some((epoch, end));
+                Some(found) if is_diverging(found, request.last_fetched_epoch, request.offset) => {
+                    read.diverging = Some(found);
+                    if is_receipt(true) {
+                        core.take_receipt(&request, &mut read, now);
+                    }
                     return Some(read);
                 }
                 Some(_) => {}

@@ -17,6 +17,7 @@ use super::PartitionKey;
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::Partition;
+use crate::partition::guard::ReplicaGuard;
 use crate::quorum::Ask;
 use crate::sessions::lock;
 
@@ -44,10 +45,10 @@ struct State {
 /// Whether an error says that a proposal was not accepted, and that the partition is as its leader knows it. Any other says nothing of the
 /// kind: an earlier sending of the same proposal may have been accepted, and the image that says so be on its way. Who is in sync by that
 /// has to be waited for until then (Kafka: `Partition.handleAlterPartitionError`).
-fn was_refused(error: ErrorCode) -> bool {
+pub fn was_refused(error: ErrorCode) -> bool {
     let refusals =
         [ErrorCode::IneligibleReplica, ErrorCode::OperationNotAttempted, ErrorCode::InvalidRequest];
-    refusals.contains(&error)
+    ReplicaGuard::ProposalStandsUntilDecided.holds(refusals.contains(&error))
 }
 
 impl Broker {

@@ -31,6 +31,8 @@ use crate::peers::{Awaited, Lane, Peer, peer};
 use crate::sessions::lock;
 
 pub(crate) use isr::IsrChanges;
+#[cfg(feature = "mutations")]
+pub use isr::was_refused;
 use session::{Said, Session};
 pub(crate) use throttle::{Throttle, Throttles};
 

@@ -23,7 +23,7 @@ fn noticed(guard: Guard, most: u64) -> Option<(u64, String)> {
 pub fn sweep(most: u64) -> usize {
     std::panic::set_hook(Box::new(|_| {}));
     let mut escaped = 0;
-    for guard in Guard::ALL {
+    for &guard in Guard::ALL {
         match noticed(guard, most) {
             Some((seed, text)) => println!("{guard:?}: seed {seed}: {text}"),
             None => {

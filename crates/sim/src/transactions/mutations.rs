@@ -19,7 +19,7 @@ pub enum Rule {
 
 /// All of them.
 pub fn rules() -> Vec<Rule> {
-    let coordinator = Guard::TRANSACTIONS.into_iter().map(Rule::Coordinator);
+    let coordinator = Guard::TRANSACTIONS.iter().copied().map(Rule::Coordinator);
     let log = LogGuard::ALL.into_iter().map(Rule::Log);
     coordinator.chain(log).chain([Rule::DecisionIsCommittedFirst]).collect()
 }
