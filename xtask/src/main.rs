@@ -11,6 +11,7 @@ mod eos;
 mod exchange;
 mod figures;
 mod fixtures;
+mod full_disk;
 mod groups;
 mod hostile;
 mod kafka_log;
@@ -20,6 +21,7 @@ mod players;
 mod quotas;
 mod schema;
 mod sim;
+mod small_disk;
 mod steps;
 mod telemetry;
 mod test;
@@ -55,6 +57,8 @@ enum Chore {
     Members(members::Options),
     /// A cluster of real processes under real clients, while its nodes are killed, paused, cut off, and run out of disk
     Nemesis(nemesis::Options),
+    /// A broker on a small file system that is filled: reads, deletion, restarts, and the producer when there is space again
+    FullDisk(full_disk::Options),
     /// Frames that no client would send, while others are served
     Hostile(hostile::Options),
     /// A producer quota measured with Kafka's perf tool, and a client beside it that must not notice
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         Chore::Groups(options) => groups::run(options),
         Chore::Members(options) => members::run(options),
         Chore::Nemesis(options) => nemesis::run(options),
+        Chore::FullDisk(options) => full_disk::run(options),
         Chore::Hostile(options) => hostile::run(options),
         Chore::Quotas(options) => quotas::run(&options),
         Chore::Telemetry(options) => telemetry::run(&options),

@@ -7,6 +7,7 @@ use crate::crash;
 use crate::eos;
 use crate::exchange;
 use crate::fixtures;
+use crate::full_disk;
 use crate::hostile;
 use crate::kafka_log;
 use crate::members;
@@ -65,6 +66,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
             add(part("a cluster under faults", with_nemesis));
+            add(part("a full disk", with_full_disk));
             add(part("quotas", with_quotas));
             add(part("metrics of clients", with_telemetry));
             add(part("hostile frames", with_hostility));
@@ -128,6 +130,10 @@ fn with_crashes(rounds: u32) -> Result<(u32, u32), Trouble> {
             (0, 1)
         }
     })
+}
+
+fn with_full_disk() -> Result<(u32, u32), Trouble> {
+    Ok(counted("full disk", full_disk::fill_and_check(&full_disk::Options::smoke())?))
 }
 
 fn with_transactions() -> Result<(u32, u32), Trouble> {

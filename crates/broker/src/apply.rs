@@ -124,6 +124,7 @@ impl Broker {
             Err(error) => {
                 self.store.fail_if_broken(&root, &error);
                 out.push(Effect::Report(format!("{name}-{}: {error}", partition.index)));
+                self.store.doom(Doomed::Names(root), now + delay, out);
             }
         }
     }

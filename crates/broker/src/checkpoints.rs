@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ottla_metadata::topic_name::CLUSTER_METADATA;
 use ottla_protocol::Uuid;
-use ottla_storage::{CloseSync, LogDirError, PartitionName};
+use ottla_storage::{CloseSync, LogDirError, PartitionName, StorageError};
 
 use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
@@ -20,7 +20,7 @@ use crate::topics::Topics;
 const TREE_FROM: usize = 256;
 
 /// Why checkpoints could not be written, by the directory's id.
-pub(crate) type Unwritten = BTreeMap<Uuid, String>;
+pub(crate) type Unwritten = BTreeMap<Uuid, StorageError>;
 
 /// What there is to write down of a log, and where.
 type Look = (Arc<Root>, Result<Checkpointed, String>);
@@ -37,6 +37,10 @@ impl Broker {
 
     /// Closes all logs, and writes the checkpoints. Waits for the disk. Returns what went wrong.
     pub(crate) fn close_logs(&self) -> Vec<String> {
+        // What is written now may be more than a full disk has space for.
+        for root in self.store.online() {
+            root.reserve.give_up();
+        }
         let topics = self.topics();
         let changed = topics.iter().flat_map(|topic| &topic.partitions).filter(|log| log.is_changed());
         let (sync, many) = match changed.take(TREE_FROM).count() {
@@ -46,7 +50,7 @@ impl Broker {
         let settle = |root: &Root| if many { root.sync_tree() } else { Ok(()) };
         let (unwritten, mut failures) =
             self.checkpoint(|partition| [partition.close(sync), partition.close_future(sync)], settle);
-        failures.extend(unwritten.into_values());
+        failures.extend(unwritten.into_values().map(|error| error.to_string()));
         failures
     }
 
@@ -79,8 +83,8 @@ impl Broker {
         for (root, pass, mut known) in passes {
             known.retain(|name| lives_in(&topics, root, name));
             if let Err(error) = settle(root).and_then(|()| pass.write(&known)) {
-                self.store.fail_if_io(root, &error);
-                unwritten.insert(root.id(), error.to_string());
+                self.store.fail_if_broken(root, &error);
+                unwritten.insert(root.id(), std::io::Error::other(error).into());
             }
         }
         (unwritten, failures)
@@ -91,7 +95,7 @@ impl Broker {
         for root in self.store.online() {
             let synced = root.sync().map_err(|error| LogDirError::Io(root.path().to_owned(), error));
             if let Err(error) = synced.and_then(|()| root.forget()) {
-                self.store.fail_if_io(root, &error);
+                self.store.fail_if_broken(root, &error);
                 out.push(Effect::Report(error.to_string()));
             }
         }
@@ -103,7 +107,7 @@ impl Broker {
         let topics = self.topics();
         let lives_in = |root: &Root, name: &PartitionName| lives_in(&topics, root, name);
         for (root, error) in self.upkeep.write_checkpoint(&self.store, lives_in) {
-            self.store.fail_if_io(&root, &error);
+            self.store.fail_if_broken(&root, &error);
             out.push(Effect::Report(format!("the end of compaction is not written down: {error}")));
         }
     }

@@ -1,7 +1,6 @@
 //! What the broker asks of the shell: answer a request, flush a log, read cold data, call back at a time.
 //! Each effect may be performed the moment it is pushed; the broker never relies on their order.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -137,7 +136,11 @@ impl FlushTask {
     /// Waits for the disk. Holds no lock.
     pub fn run(self) -> FlushOutcome {
         let born = self.birth.map_or(Ok(()), |birth| birth.complete());
-        FlushOutcome { target: self.target, born, done: self.job.run(), was_due: self.was_due }
+        let done = match born {
+            Ok(()) => self.job.run(),
+            Err(error) => self.job.give_up(error),
+        };
+        FlushOutcome { target: self.target, done, was_due: self.was_due }
     }
 }
 
@@ -145,7 +148,6 @@ impl FlushTask {
 #[derive(Debug)]
 pub struct FlushOutcome {
     pub(crate) target: FlushTarget,
-    pub(crate) born: io::Result<()>,
     pub(crate) done: FlushDone,
     pub(crate) was_due: bool,
 }
@@ -224,4 +226,6 @@ pub enum ReadTask {
     Clean(Box<Cleaning>),
     /// Partitions were deleted: that their names are free has to be durable.
     Forget,
+    /// A log failed for want of something, and has to be opened anew.
+    Reopen(Arc<Partition>),
 }

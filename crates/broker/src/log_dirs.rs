@@ -18,12 +18,13 @@ use ottla_protocol::{ErrorCode, Uuid};
 use ottla_storage::PartitionName;
 
 use crate::Broker;
-use crate::effect::{Effect, Effects, Millis};
+use crate::effect::{Effect, Effects, Millis, ReadTask};
 use crate::partition::{Abandoned, Partition};
 use crate::quorum::Ask;
 use crate::replication::PartitionKey;
 use crate::sessions::lock;
 use crate::store::Root;
+use crate::upkeep::Doomed;
 
 /// Pause before assignments that were not accepted are told again.
 const RETRY_MS: Millis = 500;
@@ -205,12 +206,21 @@ impl Broker {
         }
     }
 
-    /// Takes the partitions of directories that failed out of service. Called outside of all locks.
+    /// Takes the partitions of directories that failed out of service, and has logs opened anew that failed for want of something. Called
+    /// outside of all locks.
     pub(crate) fn on_dirs_failed(&self, now: Millis, out: &mut Effects) {
+        self.plan_refill(now, out);
         if !self.store.take_failed() {
             return;
         }
         let topics = self.topics();
+        for (topic_id, index) in self.store.take_closing() {
+            let partition = topics.partition_by_id(topic_id, index);
+            let Ok(partition) = partition else { continue };
+            let wakes = partition.close_failed();
+            self.wake(&partition, wakes, now, out);
+            out.push(Effect::Read(ReadTask::Reopen(partition)));
+        }
         for root in self.store.roots().iter().filter(|root| root.is_offline()) {
             if !self.lifecycle.on_dir_failed(root.id(), now) {
                 continue;
@@ -236,6 +246,13 @@ impl Broker {
             }
             self.lifecycle.hurry(now);
             out.push(Effect::Tick { at: now });
+        }
+    }
+
+    /// Opens a log anew; if that fails for want of something, it is tried again later. Waits for the disk.
+    pub(crate) fn reopen(&self, partition: &Arc<Partition>, now: Millis, out: &mut Effects) {
+        if partition.settle(now).is_err() && partition.has_upkeep() {
+            self.store.doom(Doomed::Reopening(partition.clone()), now + RETRY_MS, out);
         }
     }
 

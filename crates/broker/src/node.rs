@@ -136,7 +136,7 @@ impl Broker {
         match outcome.target {
             FlushTarget::Partition(partition) => {
                 self.store.want_checkpoint(now, out);
-                let wakes = partition.on_flushed(outcome.born, outcome.done, now, out);
+                let wakes = partition.on_flushed(outcome.done, now, out);
                 self.wake(&partition, wakes, now, out);
                 self.advance_fetchers(now, out);
                 if outcome.was_due {
@@ -165,7 +165,10 @@ impl Broker {
             ReadTask::Fetch(fetch) => api::fetch::advance(self, &fetch, true, now, out),
             ReadTask::Checkpoint => {
                 let unwritten = self.write_checkpoints(now);
-                out.extend(unwritten.into_values().map(Effect::Report));
+                if !unwritten.is_empty() {
+                    self.store.want_checkpoint(now, out);
+                }
+                out.extend(unwritten.into_values().map(|error| Effect::Report(error.to_string())));
             }
             ReadTask::TakeUp(image) => self.on_take_up(&image, now, out),
             ReadTask::Apply(images) => {
@@ -192,6 +195,7 @@ impl Broker {
             ReadTask::Snapshot(job) => self.on_snapshot(*job, now, out),
             ReadTask::Clean(cleaning) => out.extend(cleaning.run().err().map(Effect::Report)),
             ReadTask::Forget => self.forget_deleted(out),
+            ReadTask::Reopen(partition) => self.reopen(&partition, now, out),
             ReadTask::Request(deferred) => {
                 self.again(deferred, Circumstance { may_wait: true, ..Circumstance::at(now) }, out);
             }

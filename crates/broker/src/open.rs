@@ -194,6 +194,7 @@ impl Broker {
             };
             return Err(OpenError::Damaged(why));
         }
+        self.refill(now, &mut left);
         // Timers, reports, and requests to other nodes go out with the first tick.
         lock(&self.startup).append(&mut left);
         Ok(())
@@ -248,8 +249,8 @@ impl Broker {
         let failed = Mutex::new(None);
         let work = |Recovering { root, found, next }: &Recovering<'_>| {
             while let Some(partition) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // The others go on without a directory that fails.
-                if partition.settle(now).is_err() && !root.is_offline() {
+                // The others go on without a directory that fails; a log that lacks something now is opened when it is needed.
+                if partition.try_settle(now).is_err_and(|unsettled| !unsettled.passes) && !root.is_offline() {
                     lock(&failed).get_or_insert_with(|| self.damaged(partition));
                     return;
                 }

@@ -4,19 +4,19 @@
 //! the waiters it satisfies out of the lock and wakes them outside ([`Wakes`]): answering may touch other partitions.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use ottla_metadata::config::{Durability, TopicConfig};
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::{ErrorCode, Uuid};
-use ottla_storage::{Admission, AppendError, AppendOrigin, CloseSync, FlushDone, Log};
+use ottla_storage::{Admission, AppendError, AppendOrigin, CloseSync, FlushDone, Log, Meaning, StorageError};
 
 use crate::api::fetch::PendingFetch;
 use crate::api::produce::{Entry, PendingProduce};
 use crate::coordination::MarkerWaiter;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis};
+use crate::replication::PartitionKey;
 use crate::store::{Birth, Root, Store};
 
 pub(crate) use append::Joining;
@@ -42,6 +42,8 @@ pub(crate) use reading::{PartitionRead, ReadRequest};
 
 /// Bytes of one log that may wait for the periodic flush: what is written in one go holds up the disk, and whoever writes meanwhile.
 const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
+/// Pause before a flush that failed for want of something is tried again.
+const FLUSH_RETRY_MS: Millis = 100;
 
 /// What all partitions of a topic share.
 #[derive(Debug)]
@@ -100,6 +102,8 @@ struct Core {
     flush: Flush,
     /// The disk did not take the last append, which was reported; it may take the next one.
     append_failed: bool,
+    /// The last flush failed for want of something, which was reported; it is tried again.
+    flush_failed: bool,
     /// Batches of producers (id and epoch) whose transaction is about to begin here, in the order in which they came.
     admissions: BTreeMap<(i64, i16), VecDeque<Applicant>>,
     /// Whether anybody read or wrote since the last checkpoint.
@@ -243,6 +247,7 @@ impl Partition {
             replica_fetches: Vec::new(),
             flush: Flush::Idle,
             append_failed: false,
+            flush_failed: false,
             admissions: BTreeMap::new(),
             used: false,
         };
@@ -251,6 +256,11 @@ impl Partition {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         crate::sessions::lock(&self.core)
+    }
+
+    /// Its topic's id, and its index.
+    pub(crate) fn key(&self) -> PartitionKey {
+        (self.topic.id, self.index)
     }
 
     /// The topic is gone: lets go of the log and of everyone who waits. Whoever is opening the log right now is waited for, that nobody
@@ -427,21 +437,15 @@ impl Partition {
     }
 
     /// A flush came back.
-    pub(crate) fn on_flushed(
-        self: &Arc<Self>,
-        born: io::Result<()>,
-        done: FlushDone,
-        now: Millis,
-        out: &mut Effects,
-    ) -> Wakes {
+    pub(crate) fn on_flushed(self: &Arc<Self>, done: FlushDone, now: Millis, out: &mut Effects) -> Wakes {
         let mut core = self.lock();
         core.flush = Flush::Idle;
-        let Some(log) = core.log.as_mut() else { return Wakes::default() };
+        // It may be one of a log that was given up since.
+        let Some(log) = core.log.as_mut().filter(|log| log.is_flushing()) else { return Wakes::default() };
         let mut wakes = Wakes::default();
-        let flushed = log.on_flushed(done).map_err(|error| error.to_string());
-        match born.map_err(|error| error.to_string()).and(flushed) {
+        match log.on_flushed(done) {
             Ok(_) => {
-                core.birth = None;
+                (core.birth, core.flush_failed) = (None, false);
                 core.durable_below = None;
                 core.advance_own(now, &mut wakes);
                 wakes.is_still = core.is_turning();
@@ -450,6 +454,8 @@ impl Partition {
                     || core.role == Role::Follower;
                 core.plan_flush(self, urgent, now, out);
             }
+            // Who waits goes on waiting, until their time is up: the records are in the log.
+            Err(error) if log.failure().is_none() => core.postpone_flush(self, &error, now, out),
             Err(error) => {
                 wakes = core.fail(self, &error);
                 out.push(Effect::Tick { at: now });
@@ -617,11 +623,34 @@ impl Core {
         });
     }
 
-    /// The disk failed under the log: its directory is out of use.
+    /// The log failed. For want of something: it is opened anew soon. Else its directory is out of use.
     fn fail(&mut self, of: &Partition, why: &dyn std::fmt::Display) -> Wakes {
-        self.root.iter().for_each(|root| of.store.fail(root, why));
-        self.role = Role::Offline;
+        self.tell_failure(of, why);
+        if self.root.as_ref().is_some_and(|root| root.is_offline()) {
+            self.role = Role::Offline;
+        }
         self.abandon(ErrorCode::KafkaStorageError)
+    }
+
+    /// If the log failed, those hear of it who act on that, outside of this lock.
+    fn tell_failure(&self, of: &Partition, why: &dyn std::fmt::Display) {
+        match self.log.as_ref().and_then(Log::failure).map(StorageError::meaning) {
+            None => {}
+            Some(meaning) if meaning.passes() => of.store.close_failed(of.key()),
+            Some(_) => self.root.iter().for_each(|root| of.store.fail(root, why)),
+        }
+    }
+
+    /// The flush is to be tried again soon. If it was for want of space the reserve makes some.
+    fn postpone_flush(&mut self, of: &Arc<Partition>, error: &StorageError, now: Millis, out: &mut Effects) {
+        if !std::mem::replace(&mut self.flush_failed, true) {
+            out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
+        }
+        if let Some(root) = self.root.as_ref().filter(|_| error.meaning() == Meaning::Full) {
+            root.reserve.give_up();
+        }
+        self.flush = Flush::Listed;
+        of.store.list_for_flush(of.clone(), FLUSH_RETRY_MS, now, out);
     }
 
     /// Nobody here will see the high watermark move again.
@@ -666,8 +695,8 @@ impl Core {
 
     /// What has to be done to flush the log, if it needs a flush and none is under way.
     fn flush_task(&mut self, of: &Arc<Partition>) -> Option<FlushTask> {
-        if self.is_turning() {
-            // What counts as durable waits for the copy that takes the log's place.
+        // What counts as durable waits for the copy that takes the log's place.
+        if self.is_turning() || self.flush == Flush::Running {
             return None;
         }
         let job = self.log.as_mut()?.begin_flush()?;

@@ -15,20 +15,23 @@ use ottla_protocol::Uuid;
 use ottla_protocol::compression::Codec;
 use ottla_protocol::records::TimestampType;
 use ottla_storage::{
-    CompactionRules, Disk, File, Log, LogConfig, LogDirError, OpenFiles, OpenHints, PartitionName,
+    CompactionRules, Disk, File, Log, LogConfig, Meaning, OpenFiles, OpenHints, PartitionName,
     RetentionRules, StorageError, TailBudget, TargetCompression, write_partition_metadata,
 };
 
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::{Partition, Topic};
+use crate::replication::PartitionKey;
 use crate::sessions::lock;
 use crate::upkeep::Doomed;
 
 use flushes::Flushes;
+pub(crate) use reserve::DiskError;
 pub(crate) use root::Root;
 
 mod flushes;
 mod futures;
+mod reserve;
 mod root;
 
 /// The largest batch of the metadata log, in bytes (Kafka: `MAX_BATCH_SIZE_BYTES`).
@@ -55,19 +58,19 @@ impl Birth {
     }
 
     /// Makes the directory, and whose it is, durable. Waits for the disk.
-    pub fn complete(&self) -> io::Result<()> {
+    pub fn complete(&self) -> Result<(), StorageError> {
         self.begin()?;
         if let Some(metadata) = &self.metadata {
             let dir = self.root.partition_dir(&self.name.topic, self.name.partition);
             metadata.sync_data()?;
             self.root.dir().disk().sync_dir(&dir)?;
         }
-        self.root.sync()
+        Ok(self.root.sync()?)
     }
 
     /// As [`Birth::complete`], but the directory is durable only once the root's tree was synced.
-    pub fn begin(&self) -> io::Result<()> {
-        self.root.forget_predecessor(&self.name).map_err(io::Error::other)
+    pub fn begin(&self) -> Result<(), StorageError> {
+        Ok(self.root.forget_predecessor(&self.name).map_err(io::Error::other)?)
     }
 }
 
@@ -80,8 +83,10 @@ pub(crate) struct Store {
     metadata_root: Arc<Root>,
     /// Those of `log.dirs` that could not.
     unopened: Vec<(String, String)>,
-    /// A directory failed, and not everybody was told yet.
+    /// A directory or a log failed, and not everybody was told yet.
     has_failed: AtomicBool,
+    /// Logs that failed for want of something.
+    closing: Mutex<Vec<PartitionKey>>,
     flush_interval_ms: Millis,
     /// `producer.id.expiration.ms`.
     producer_id_expiration_ms: AtomicI64,
@@ -118,6 +123,7 @@ impl Store {
             metadata_root,
             unopened,
             has_failed: AtomicBool::new(false),
+            closing: Mutex::default(),
             flush_interval_ms: config.flush_interval_ms,
             producer_id_expiration_ms: i64::from(config.transactions.producer_id_expiration_ms).into(),
             verify_transactions: config.transactions.partition_verification.into(),
@@ -199,22 +205,24 @@ impl Store {
     }
 
     /// As [`Store::fail`], if the error says that the disk failed, and not that something else is wrong.
-    pub fn fail_if_broken(&self, root: &Root, error: &StorageError) {
-        if error.is_disk_failure() {
+    pub fn fail_if_broken(&self, root: &Root, error: &(impl DiskError + std::fmt::Display)) {
+        if error.meaning() == Meaning::Failure {
             self.fail(root, error);
         }
     }
 
-    /// As [`Store::fail_if_broken`].
-    pub fn fail_if_io(&self, root: &Root, error: &LogDirError) {
-        if let LogDirError::Io(_, io) = error
-            && ottla_storage::is_disk_failure(io)
-        {
-            self.fail(root, error);
-        }
+    /// A log failed for want of something: it is to be opened anew, by whoever asks for it or [`Store::take_closing`], outside of its lock.
+    pub fn close_failed(&self, key: PartitionKey) {
+        lock(&self.closing).push(key);
+        self.has_failed.store(true, Ordering::Release);
     }
 
-    /// Whether a directory failed since this was asked last.
+    /// The logs that are to be opened anew.
+    pub fn take_closing(&self) -> Vec<PartitionKey> {
+        std::mem::take(&mut lock(&self.closing))
+    }
+
+    /// Whether a directory or a log failed since this was asked last.
     pub fn take_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire) && self.has_failed.swap(false, Ordering::AcqRel)
     }
@@ -229,6 +237,10 @@ impl Store {
         now: Millis,
     ) -> Result<(Log, Birth), StorageError> {
         let path = root.partition_dir(&topic.name, index);
+        if root.is_occupied(&PartitionName::new(&*topic.name, index)) {
+            let reason = format!("{} still holds another partition", path.display());
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, reason).into());
+        }
         self.disk().create_dir_all(&path)?;
         let metadata = write_partition_metadata(&**self.disk(), &path, topic.id)?;
         let log = Log::create(self.disk().clone(), path, self.log_config(settings), now);

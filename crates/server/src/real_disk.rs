@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ottla_protocol::ReadAt;
-use ottla_storage::{Disk, File, Lock, OpenFiles, OpenMode, Usage};
+use ottla_storage::{Disk, File, Lock, OpenFiles, OpenMode, Usage, unsynced};
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::ReadWriteFlags;
 
@@ -107,13 +107,14 @@ impl Disk for RealDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         // `a.txt` has the parent "", which is the current directory.
         let opened = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        fs::File::open(opened).and_then(|dir| dir.sync_all()).map_err(at(dir))
+        let opened = fs::File::open(opened).map_err(at(dir))?;
+        opened.sync_all().map_err(at(dir)).map_err(unsynced)
     }
 
     fn sync_tree(&self, dir: &Path) -> io::Result<()> {
         for root in file_systems(dir)? {
             let opened = fs::File::open(&root).map_err(at(&root))?;
-            rustix::fs::syncfs(&opened).map_err(at(&root))?;
+            rustix::fs::syncfs(&opened).map_err(at(&root)).map_err(unsynced)?;
         }
         Ok(())
     }
@@ -237,7 +238,7 @@ impl File for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data().map_err(at(&self.path))
+        self.file.sync_data().map_err(at(&self.path)).map_err(unsynced)
     }
 
     fn modified(&self) -> io::Result<i64> {

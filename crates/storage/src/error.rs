@@ -9,31 +9,23 @@ use std::path::Path;
 
 use ottla_protocol::ErrorCode;
 
+use crate::meaning::Meaning;
+
 /// The disk failed, has no space, or holds what cannot be (KAFKA_STORAGE_ERROR).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageError {
-    kind: io::ErrorKind,
-    is_disk_failure: bool,
+    meaning: Meaning,
     message: String,
 }
 
 impl StorageError {
     pub(crate) fn at(path: &Path, error: &io::Error) -> StorageError {
-        StorageError {
-            kind: error.kind(),
-            is_disk_failure: is_disk_failure(error),
-            message: format!("{}: {error}", path.display()),
-        }
+        StorageError { meaning: Meaning::of(error), message: format!("{}: {error}", path.display()) }
     }
 
-    /// See [`is_disk_failure`].
-    pub fn is_disk_failure(&self) -> bool {
-        self.is_disk_failure
-    }
-
-    /// What the operating system called it.
-    pub fn kind(&self) -> io::ErrorKind {
-        self.kind
+    /// What it says about the disk.
+    pub fn meaning(&self) -> Meaning {
+        self.meaning
     }
 
     /// KAFKA_STORAGE_ERROR.
@@ -44,42 +36,8 @@ impl StorageError {
 
 impl From<io::Error> for StorageError {
     fn from(error: io::Error) -> StorageError {
-        let is_disk_failure = is_disk_failure(&error);
-        StorageError { kind: error.kind(), is_disk_failure, message: error.to_string() }
+        StorageError { meaning: Meaning::of(&error), message: error.to_string() }
     }
-}
-
-/// Whether an error says that the disk does not work, so that its log directory has to go offline (KIP-112); and not that there is no
-/// space, or too little of something else, which may pass, or that a file is missing or damaged, which says nothing about others.
-pub fn is_disk_failure(error: &io::Error) -> bool {
-    /// ENFILE and EMFILE: too many open files, which [`io::ErrorKind`] has no names for.
-    const TOO_MANY_FILES: [i32; 2] = [23, 24];
-    use io::ErrorKind::*;
-    let passes = matches!(
-        error.kind(),
-        StorageFull
-            | QuotaExceeded
-            | OutOfMemory
-            | Interrupted
-            | WouldBlock
-            | NotFound
-            | InvalidData
-            | UnexpectedEof
-    );
-    !passes && os_code(error).is_none_or(|code| !TOO_MANY_FILES.contains(&code))
-}
-
-/// The operating system's number of an error, however often it was wrapped into one that says more.
-fn os_code(error: &io::Error) -> Option<i32> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        next = match error.downcast_ref::<io::Error>() {
-            Some(error) if error.raw_os_error().is_some() => return error.raw_os_error(),
-            Some(error) => error.get_ref().map(|inner| inner as _),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 impl fmt::Display for StorageError {
@@ -253,7 +211,7 @@ impl AppendError {
         }
     }
 
-    /// Whether it was the disk. The log is lost to this process, unless [`crate::Log::failure`] says nothing: then the disk was full.
+    /// Whether it was the disk. If [`crate::Log::failure`] says nothing there was too little of something, and the next try may succeed.
     pub fn is_storage_failure(&self) -> bool {
         matches!(self, AppendError::Storage(_))
     }
@@ -301,49 +259,5 @@ impl std::error::Error for AppendError {}
 impl From<StorageError> for AppendError {
     fn from(error: StorageError) -> AppendError {
         AppendError::Storage(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Error, ErrorKind};
-
-    use super::*;
-
-    #[test]
-    fn what_may_pass_and_what_says_nothing_of_other_files_is_no_failure_of_the_disk() {
-        let codes = [(5, true), (30, true), (28, false), (122, false), (23, false), (24, false), (2, false)];
-        for (code, expected) in codes {
-            let error = Error::from_raw_os_error(code);
-            assert_eq!(is_disk_failure(&error), expected, "{error}");
-        }
-        assert!(!is_disk_failure(&Error::from(ErrorKind::InvalidData)));
-        assert!(is_disk_failure(&Error::other("injected")));
-    }
-
-    #[derive(Debug)]
-    struct Named(io::Error);
-
-    impl fmt::Display for Named {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a file: {}", self.0)
-        }
-    }
-
-    impl std::error::Error for Named {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    #[test]
-    fn an_error_that_was_wrapped_is_still_what_it_was() {
-        let told = |code| {
-            let source = Error::from_raw_os_error(code);
-            Error::other(Error::new(source.kind(), Named(source)))
-        };
-        assert!(!is_disk_failure(&told(23)));
-        assert!(!is_disk_failure(&told(24)));
-        assert!(is_disk_failure(&told(5)));
     }
 }

@@ -38,12 +38,20 @@ pub enum CloseSync {
 #[must_use = "the log has to hear how its flush ended"]
 pub struct FlushDone {
     pub(crate) result: Result<(), StorageError>,
+    /// What was to be done.
+    pub(crate) job: FlushJob,
 }
 
 impl FlushJob {
     /// Waits for the disk.
     pub fn run(self) -> FlushDone {
-        FlushDone { result: self.sync().map_err(|error| StorageError::at(&self.place.dir, &error)) }
+        let result = self.sync().map_err(|error| StorageError::at(&self.place.dir, &error));
+        FlushDone { result, job: self }
+    }
+
+    /// Does not even try, since something that has to be durable before is not.
+    pub fn give_up(self, why: StorageError) -> FlushDone {
+        FlushDone { result: Err(why), job: self }
     }
 
     /// Leaves the syncs to the caller.

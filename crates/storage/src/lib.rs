@@ -12,6 +12,7 @@ mod error;
 mod flush;
 mod index;
 mod log;
+mod meaning;
 pub mod names;
 mod place;
 mod producer;
@@ -34,13 +35,14 @@ pub use disk::{Disk, DiskCounters, File, Lock, OpenFiles, OpenMode, SimDisk, Usa
 pub use epochs::EpochEntry;
 #[cfg(feature = "mutations")]
 pub use epochs::LeaderEpochs;
-pub use error::{AppendError, ReadError, StorageError, is_disk_failure};
+pub use error::{AppendError, ReadError, StorageError};
 pub use flush::{CloseSync, FlushDone, FlushJob};
 pub use index::{AbortedTxn, TimestampOffset};
 pub use log::{
     AppendInfo, DeleteJob, Dirt, FoundOffset, LoadJob, Loaded, Log, Looked, Lookup, LookupJob, OpenHints,
     RecoveryReport, SurveyDone, SurveyJob, Surveyed, SwapDone, SwapJob, Swapped,
 };
+pub use meaning::{Meaning, unsynced};
 pub use names::{SnapshotId, SnapshotState};
 pub use producer::{Admission, AppendOrigin, ProducerSummary};
 #[cfg(feature = "mutations")]

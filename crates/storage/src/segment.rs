@@ -13,6 +13,7 @@ use crate::disk::{File, OpenMode};
 use crate::index::{
     AbortedTxn, OffsetIndex, OffsetIndexFile, TimeIndex, TimeIndexFile, TimestampOffset, encode_aborted,
 };
+use crate::meaning::rewritable;
 use crate::names;
 use crate::place::Place;
 use crate::scan::{Found, Scan};
@@ -142,7 +143,7 @@ impl SealedFiles {
         }
         let indexer = Indexer::rebuild(&*log, base_offset, size, interval)?;
         for file in write_indexes(place, base_offset, &indexer)? {
-            file.sync_data()?;
+            file.sync_data().map_err(rewritable)?;
         }
         let (offsets, times) = open_indexes(place, base_offset, size)?
             .ok_or_else(|| io::Error::other("an index that was just written is not readable"))?;

@@ -1,6 +1,7 @@
 //! The nodes of a cluster as processes, each with its own network and disk where that is permitted.
 
 use super::network::{Network, Side};
+use crate::small_disk::SmallDisk;
 use crate::steps::{Doing, Trouble, wait_until};
 use crate::wire::Connection;
 use ottla_protocol::messages::metadata_request::MetadataRequest;
@@ -56,7 +57,7 @@ pub struct Cluster {
     logs: PathBuf,
     nodes: Vec<Node>,
     pub network: Option<Network>,
-    small_disk: Option<PathBuf>,
+    small_disk: Option<SmallDisk>,
     is_full: bool,
 }
 
@@ -86,21 +87,12 @@ impl Cluster {
     }
 
     /// Gives the last node a file system of its own, if that is permitted here.
-    fn mount_small_disk(&self) -> Option<PathBuf> {
-        let image = self.home.join("small-disk.img");
-        let place = self.data(self.nodes.len() - 1);
-        let made = fs::create_dir_all(&place).and_then(|()| File::create(&image)?.set_len(SMALL_DISK_BYTES));
-        let run = |command: &mut Command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        let is_mounted = made.is_ok()
-            && run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))
-            && run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&place));
-        if !is_mounted {
+    fn mount_small_disk(&self) -> Option<SmallDisk> {
+        let mounted = SmallDisk::mount(&self.data(self.nodes.len() - 1), SMALL_DISK_BYTES);
+        if mounted.is_none() {
             println!("no file system can be mounted here: no disk fills up");
-            return None;
         }
-        Some(place)
+        mounted
     }
 
     /// Whether a disk can be filled.
@@ -273,17 +265,9 @@ impl Cluster {
 
     /// Leaves no room on the small disk.
     pub fn fill_disk(&mut self) -> Result<(), Trouble> {
-        let Some(place) = &self.small_disk else { return Ok(()) };
+        let Some(disk) = &self.small_disk else { return Ok(()) };
         self.is_full = true;
-        let file = File::create(place.join("filler")).doing("filling a disk")?;
-        for step in [64 << 20, 1 << 20, 64 << 10, 4 << 10] {
-            let flags = rustix::fs::FallocateFlags::empty();
-            let mut at = file.metadata()?.len();
-            while rustix::fs::fallocate(&file, flags, at, step).is_ok() {
-                at += step;
-            }
-        }
-        Ok(())
+        disk.fill()
     }
 
     /// Undoes everything that was done to a cluster, and starts the nodes that do not run. Returns those that had ended by themselves.
@@ -291,8 +275,8 @@ impl Cluster {
         if let Some(network) = &mut self.network {
             network.heal()?;
         }
-        if let Some(place) = self.small_disk.as_ref().filter(|_| self.is_full) {
-            fs::remove_file(place.join("filler")).doing("making room on a disk")?;
+        if let Some(disk) = self.small_disk.as_ref().filter(|_| self.is_full) {
+            disk.relieve()?;
             self.is_full = false;
         }
         for node in 0..self.len() {
@@ -303,13 +287,9 @@ impl Cluster {
         (0..self.len()).try_for_each(|node| self.start(node))
     }
 
-    /// The node that ended although nobody ended it, if there is one. A node whose only disk is full has to end.
+    /// The node that ended although nobody ended it, if there is one.
     pub fn has_died(&mut self) -> Option<usize> {
-        let last = self.len() - 1;
-        (0..self.len()).find(|node| {
-            let is_there = self.nodes[*node].process.is_some();
-            is_there && !(self.is_full && *node == last) && !self.is_running(*node)
-        })
+        (0..self.len()).find(|node| self.nodes[*node].process.is_some() && !self.is_running(*node))
     }
 
     /// Shows what a node said at last.
@@ -363,9 +343,6 @@ impl Drop for Cluster {
         for node in 0..self.len() {
             // Nothing can be done about a kill that fails while we are on the way out.
             let _ = self.kill(node);
-        }
-        if let Some(place) = &self.small_disk {
-            let _ = Command::new("umount").arg(place).status();
         }
     }
 }

@@ -12,6 +12,7 @@ mod report;
 mod schedule;
 
 use crate::players;
+use crate::small_disk::SmallDisk;
 use crate::steps::{self, Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
@@ -22,7 +23,6 @@ use report::{Happened, Summary};
 use rustix::time::{ClockId, clock_gettime};
 use schedule::{Fault, Kind, Schedule};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
@@ -76,7 +76,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
 /// The whole run and the verdict; the inner error is a broken promise, the outer one a rig that did not work.
 pub fn plague_and_check(options: &Options) -> Result<Result<String, String>, Trouble> {
     let logs = fresh_dir(&workspace::logs("nemesis"))?;
-    let home = fresh_scratch()?;
+    let home = SmallDisk::fresh_home(&workspace::scratch("nemesis"))?;
     let binary = options.binary.clone().unwrap_or_else(workspace::ottla);
     let mut cluster = Cluster::new(binary, &home, &logs, options.brokers)?;
     cluster.start_all()?;
@@ -106,7 +106,7 @@ pub fn plague_and_check(options: &Options) -> Result<Result<String, String>, Tro
         );
         std::thread::sleep(fault.lasts);
         let died = cluster.has_died();
-        relent(&mut cluster, fault)?;
+        cluster.heal()?;
         happened.push(Happened { fault, at });
         std::thread::sleep(fault.rest);
         if let Some(node) = died.or_else(|| cluster.has_died()) {
@@ -137,16 +137,6 @@ pub fn plague_and_check(options: &Options) -> Result<Result<String, String>, Tro
     }
     steps::say(&format!("{} faults", happened.len()), begun.elapsed());
     Ok(summary.verdict())
-}
-
-/// An empty directory. A run that was killed may have left a file system there.
-fn fresh_scratch() -> Result<PathBuf, Trouble> {
-    let home = workspace::scratch("nemesis");
-    let left = std::fs::read_dir(&home).into_iter().flatten().flatten();
-    for entry in left.filter(|entry| entry.path().join("lost+found").exists()) {
-        Command::new("umount").arg(entry.path()).stderr(Stdio::null()).status()?;
-    }
-    fresh_dir(&home)
 }
 
 fn wait_for_begin(load: &mut Load) -> Result<(), Trouble> {
@@ -194,15 +184,6 @@ fn strike(cluster: &mut Cluster, fault: Fault) -> Result<String, Trouble> {
         Kind::FillDisk => cluster.fill_disk().map(|()| vec![nodes - 1]),
     }?;
     Ok(met.iter().map(|node| cluster.name(*node)).collect::<Vec<_>>().join(", "))
-}
-
-/// Undoes it.
-fn relent(cluster: &mut Cluster, fault: Fault) -> Result<(), Trouble> {
-    if fault.kind == Kind::FillDisk {
-        // Its directory has failed: as after any such failure, somebody makes room and starts it again.
-        cluster.kill(cluster.len() - 1)?;
-    }
-    cluster.heal()
 }
 
 /// CLOCK_MONOTONIC, as the clients write it.

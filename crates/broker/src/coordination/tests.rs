@@ -161,7 +161,7 @@ impl Rig {
             crate::effect::FlushTarget::Partition(partition) => partition,
             crate::effect::FlushTarget::Metadata => unreachable!("nothing is asked of the metadata log"),
         };
-        let wakes = partition.on_flushed(outcome.born, outcome.done, NOW, &mut self.out);
+        let wakes = partition.on_flushed(outcome.done, NOW, &mut self.out);
         let high_watermark = wakes.coordinator.expect("the coordinator is told");
         let released = self.shard.on_committed(high_watermark, &mut self.out);
         self.broker.go_on(released, NOW, &mut self.out);

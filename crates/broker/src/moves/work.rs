@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ottla_storage::{Pace, PartitionName, StorageError};
+use ottla_storage::{Pace, PartitionName};
 
 use super::{Next, key_of};
 use crate::Broker;
@@ -194,7 +194,7 @@ impl Broker {
             Some(why) => {
                 partition.on_start_written(future, None);
                 out.push(Effect::Tick { at: now });
-                Err(Obstacle::Copy(StorageError::from(std::io::Error::other(why.clone()))))
+                Err(Obstacle::Copy(why.clone()))
             }
         }
     }
@@ -247,11 +247,13 @@ impl Broker {
             Err((home, error)) => {
                 self.store.fail_if_broken(&home, &error);
                 out.push(Effect::Report(format!("{name}-{}: {error}", partition.index)));
+                self.store.doom(Doomed::Names(home), now + delay, out);
             }
         }
         self.upkeep.on_moved();
         // Where it lived nothing may be said of it any more.
-        out.extend(self.write_checkpoints(now).into_values().map(Effect::Report));
+        let unwritten = self.write_checkpoints(now);
+        out.extend(unwritten.into_values().map(|error| Effect::Report(error.to_string())));
         self.forget_deleted(out);
         self.wake(partition, wakes, now, out);
         self.advance_fetchers(now, out);

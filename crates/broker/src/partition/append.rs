@@ -56,6 +56,14 @@ impl Partition {
 }
 
 impl Core {
+    /// What is left of a full disk is not for records.
+    pub(super) fn check_space(&self) -> Result<(), ErrorCode> {
+        match &self.root {
+            Some(root) if !root.reserve.is_whole() => Err(ErrorCode::KafkaStorageError),
+            _ => Ok(()),
+        }
+    }
+
     /// Appends one batch; see [`Partition::append`].
     #[allow(clippy::too_many_arguments)]
     pub(super) fn append(
@@ -84,10 +92,11 @@ impl Core {
         let is_short = !self.admits();
         // Too few replicas are in sync for records that all of them shall have.
         let is_refused = |batch: &Joining| is_short && batch.waiter.is_some();
-        let log = match self.check_leader(-1).and_then(|()| self.log(of, now)) {
-            Ok(log) => log,
-            Err(error) => return batches.iter().map(|_| Err(AppendRefusal::Code(error))).collect(),
-        };
+        let log =
+            match self.check_leader(-1).and_then(|()| self.check_space()).and_then(|()| self.log(of, now)) {
+                Ok(log) => log,
+                Err(error) => return batches.iter().map(|_| Err(AppendRefusal::Code(error))).collect(),
+            };
         let admitted = batches.iter().filter(|batch| !is_refused(batch));
         let records = admitted.map(|batch| (&batch.records, batch.origin));
         let appended = log.append_group(records, leader_epoch, now);
@@ -124,7 +133,7 @@ impl Core {
         results
     }
 
-    /// The disk did not take an append. A full one may take the next; any other error is the end of the log, and of its directory.
+    /// The disk did not take an append. After a shortage it may take the next; any other error is the end of the log, and of its directory.
     pub(super) fn on_append_failed(
         &mut self,
         of: &Partition,
@@ -136,7 +145,7 @@ impl Core {
             out.push(Effect::Report(format!("{}-{}: {error}", of.topic.name, of.index)));
         }
         if self.log.as_ref().is_some_and(|log| log.failure().is_some()) {
-            self.root.iter().for_each(|root| of.store.fail(root, error));
+            self.tell_failure(of, error);
             out.push(Effect::Tick { at: now });
         }
     }

@@ -5,7 +5,9 @@
 
 use ottla_metadata::config::TopicConfig;
 use ottla_protocol::ErrorCode;
-use ottla_storage::{FoundOffset, LoadJob, Log, Lookup, Slice, StorageError};
+use ottla_storage::{
+    FoundOffset, LoadJob, Log, Lookup, OpenHints, PartitionName, ReadError, Slice, StorageError,
+};
 
 use super::{Core, Flush, Leading, Partition, Positions, Role, Wakes};
 use crate::effect::{FlushOutcome, FlushTask, Millis};
@@ -18,6 +20,20 @@ enum Missing {
     Nothing,
     Log(Arc<TopicConfig>),
     Active(LoadJob),
+}
+
+/// Why a log is not at hand.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    pub code: ErrorCode,
+    /// For want of something that may come back.
+    pub passes: bool,
+}
+
+impl From<ErrorCode> for Unsettled {
+    fn from(code: ErrorCode) -> Unsettled {
+        Unsettled { code, passes: false }
+    }
 }
 
 impl Partition {
@@ -54,20 +70,29 @@ impl Partition {
             return false;
         }
         if let Err(error) = log.release_files() {
-            core.root.iter().for_each(|root| self.store.fail(root, &error));
+            core.tell_failure(self, &error);
         }
         true
     }
 
     /// Opens the log if it is not open, and loads what it let go of. Waits for the disk, without the lock.
     pub(crate) fn settle(&self, now: Millis) -> Result<(), ErrorCode> {
+        self.try_settle(now).map_err(|unsettled| unsettled.code)
+    }
+
+    /// As [`Partition::settle`]; says whether it is worth while to try again.
+    pub(crate) fn try_settle(&self, now: Millis) -> Result<(), Unsettled> {
         let _alone = lock(&self.settling);
-        let (missing, root) = {
+        let (missing, root, birth) = {
             let mut core = self.lock();
             core.used = true;
-            (core.missing()?, core.root.clone())
+            (core.missing()?, core.root.clone(), core.birth.clone())
         };
         let Some(root) = root else { return Ok(()) };
+        let failed = |what: &str, error: &StorageError| {
+            let code = self.unusable(&root, what, error);
+            Unsettled { code, passes: error.meaning().passes() }
+        };
         match missing {
             Missing::Nothing => Ok(()),
             Missing::Log(settings) => {
@@ -75,18 +100,44 @@ impl Partition {
                     self.open_future_beside(&log, now);
                     self.lock().take_up(self, log, now)
                 };
-                let opened = self.store.open_log(&root, &self.topic, self.index, &settings, now, take);
-                opened.map_err(|error| self.unusable(&root, "can not be opened", &error))?
+                let opened = root.reserve.spend(|| {
+                    birth.as_ref().map_or(Ok(()), |birth| birth.complete())?;
+                    self.store.open_log(&root, &self.topic, self.index, &settings, now, take)
+                });
+                Ok(opened.map_err(|error| failed("can not be opened", &error))??)
             }
             Missing::Active(job) => {
-                let loaded = job.run();
-                let loaded = loaded.map_err(|error| self.unusable(&root, "can not be loaded", &error))?;
+                let loaded = job.run().map_err(|error| failed("can not be loaded", &error))?;
                 if let Some(log) = self.lock().log.as_mut() {
                     log.on_loaded(loaded);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// If the log failed for want of something, lets go of it, so that whoever needs it opens it anew. Returns who waited for it.
+    pub(crate) fn close_failed(&self) -> Wakes {
+        let mut core = self.lock();
+        let failure = core.log.as_ref().and_then(Log::failure);
+        let (Some(root), Some(failure)) = (core.root.clone(), failure) else { return Wakes::default() };
+        if !failure.meaning().passes() || core.role == Role::Offline {
+            return Wakes::default();
+        }
+        let Some(log) = core.log.take() else { return Wakes::default() };
+        // Where recovery has to begin, and what may not come back.
+        let hints = OpenHints {
+            recovery_point: log.recovery_point(),
+            log_start_offset: log.log_start_offset(),
+            ..OpenHints::default()
+        };
+        root.put_hints(PartitionName::new(&*self.topic.name, self.index), hints);
+        core.abandon(ErrorCode::KafkaStorageError)
+    }
+
+    /// Looks whether an error that somebody met was the end of the log.
+    pub(crate) fn look_at_failure(&self, error: &StorageError) {
+        self.lock().tell_failure(self, error);
     }
 
     /// It may be for want of a file descriptor: then the next request tries again.
@@ -114,9 +165,15 @@ impl Partition {
         let mut at = offset;
         loop {
             let plan = || {
-                let mut core = self.lock();
-                let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
-                log.begin_read(at, max_bytes, bound, one).map_err(|error| error.code())
+                let planned = {
+                    let mut core = self.lock();
+                    let log = core.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+                    log.begin_read(at, max_bytes, bound, one)
+                };
+                planned.map_err(|error| match error {
+                    ReadError::Storage(error) => self.unreadable("can not be read", &error),
+                    other => other.code(),
+                })
             };
             let Some(mut job) = plan()? else { return Ok(Slice::empty(at)) };
             // Opening a segment may mean to mend its index, which is for one thread to do; and its files may be changing their names.
@@ -174,6 +231,8 @@ impl Core {
             _ if self.role == Role::Offline => Err(ErrorCode::KafkaStorageError),
             _ if self.role == Role::Deleted => Err(ErrorCode::UnknownTopicOrPartition),
             _ if self.fresh => Ok(Missing::Nothing),
+            // What is being flushed is still being written.
+            None if self.flush == Flush::Running => Err(ErrorCode::KafkaStorageError),
             None => Ok(Missing::Log(self.settings.clone())),
             Some(log) => Ok(log.begin_load().map_or(Missing::Nothing, Missing::Active)),
         }
@@ -185,6 +244,7 @@ impl Core {
         if self.role == Role::Deleted {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
+        self.birth = None;
         // The configuration may have changed meanwhile.
         log.set_config(of.store.log_config(&self.settings));
         let known = self.root.as_ref().map_or(0, |root| root.high_watermark(&of.topic.name, of.index));
@@ -192,11 +252,12 @@ impl Core {
         Ok(())
     }
 
-    /// `known`: the high watermark of an earlier life. Of the only replica all is committed that it has on disk; others have to tell.
+    /// `known`: the high watermark of an earlier life; this one may have had the log before. Of the only replica all is committed that it has on disk; others have to tell.
     pub(super) fn begin(&mut self, mut log: Log, known: i64, now: Millis) {
         let end = log.log_end_offset();
         let alone = self.leading.as_ref().is_some_and(Leading::is_alone);
-        self.high_watermark = if alone { end } else { known.clamp(log.log_start_offset(), end) };
+        self.high_watermark =
+            if alone { end } else { known.max(self.high_watermark).clamp(log.log_start_offset(), end) };
         if self.role == Role::Leader {
             log.begin_epoch(self.leader_epoch);
         }
@@ -204,6 +265,8 @@ impl Core {
             leading.epoch_start_offset = end;
         }
         self.log = Some(log);
+        self.uncommitted.retain(|(at, _)| *at <= end);
+        self.take_committed();
         let mut wakes = Wakes::default();
         self.advance_own(now, &mut wakes);
         assert!(wakes.is_empty(), "nobody waits for a log that was not open");

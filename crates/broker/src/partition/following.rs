@@ -144,6 +144,7 @@ impl Partition {
         // The first batch may begin before the offset that was asked for, if the leader compacted: then it is not for this log.
         let first = records::batches(records).next().and_then(Result::ok).map(|batch| batch.base_offset);
         if let Some(first) = first {
+            core.check_space().map_err(|_| ())?;
             let log = core.log(self, now).map_err(|_| ())?;
             if !fits(first, log.log_end_offset()) {
                 return Err(());

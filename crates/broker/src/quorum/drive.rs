@@ -4,6 +4,7 @@
 //! and those are handled on threads that may wait. Flushes and the quorum state are effects that come back as events.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::records::ControlType;
 use ottla_raft::{Destination, Effect as Deed, Endpoints, Event};
 use ottla_storage::{
-    Disk, FlushDone, QuorumState as QuorumFile, SnapshotId, SnapshotWriter, remove_snapshot,
+    Disk, FlushDone, Meaning, QuorumState as QuorumFile, SnapshotId, SnapshotWriter, remove_snapshot,
 };
 
 use super::State;
@@ -22,7 +23,10 @@ use crate::Broker;
 use crate::effect::{Effect, Effects, FlushTarget, FlushTask, Millis, ReadTask};
 use crate::peers::{Awaited, Lane, Peer, peer};
 use crate::sessions::lock;
+use crate::store::Root;
 
+/// Pause before what failed for want of something is tried again.
+const RETRY_MS: Millis = 100;
 /// How much longer than the leader may wait with its answer a fetch is waited for.
 const FETCH_SLACK_MS: i64 = 500;
 
@@ -38,10 +42,10 @@ pub struct PersistJob {
 
 impl PersistJob {
     /// Writes it, unless a newer one is there already. Waits for the disk.
-    fn run(self) -> Result<u64, String> {
+    fn run(&self, root: &Root) -> io::Result<u64> {
         let mut newest = lock(&self.newest);
         if *newest < self.sequence {
-            self.file.write(&*self.disk, &self.dir).map_err(|error| error.to_string())?;
+            root.reserve.spend(|| self.file.write(&*self.disk, &self.dir))?;
             *newest = self.sequence;
         }
         Ok(self.sequence)
@@ -240,6 +244,21 @@ impl State {
         self.wire.address(endpoints).map(|endpoint| peer(&endpoint.host, endpoint.port, lane))
     }
 
+    /// What failed for want of something is tried again, if it is time.
+    fn try_again(&mut self, now: Millis, out: &mut Effects) -> Result<(), String> {
+        if self.retry_at.take_if(|at| *at <= now).is_none() {
+            out.extend(self.retry_at.map(|at| Effect::Tick { at }));
+            return Ok(());
+        }
+        for job in self.unpersisted.drain(..) {
+            out.push(Effect::Read(ReadTask::Persist(Box::new(job))));
+        }
+        match self.flush(out) {
+            Some(event) => self.drive(event, now, out),
+            None => Ok(()),
+        }
+    }
+
     /// Has the log flushed, unless a flush is under way, which is followed by another one. What is on disk already is told at once.
     fn flush(&mut self, out: &mut Effects) -> Option<Event> {
         if self.flushing {
@@ -271,7 +290,19 @@ impl Broker {
     pub(crate) fn on_metadata_flushed(&self, done: FlushDone, now: Millis, out: &mut Effects) {
         self.with_quorum(now, out, |state, out| {
             state.flushing = false;
-            let end_offset = state.log.log.on_flushed(done).map_err(|error| error.to_string())?;
+            let end_offset = match state.log.log.on_flushed(done) {
+                Ok(end_offset) => end_offset,
+                Err(error) if state.log.log.failure().is_none() => {
+                    if error.meaning() == Meaning::Full {
+                        self.store.metadata_root().reserve.give_up();
+                    }
+                    out.push(Effect::Report(error.to_string()));
+                    state.retry_at = Some(now + RETRY_MS);
+                    out.push(Effect::Tick { at: now + RETRY_MS });
+                    return Ok(());
+                }
+                Err(error) => return Err(error.to_string()),
+            };
             state.drive(Event::LogFlushed { end_offset }, now, out)?;
             if state.log.log.synced_offset() < state.log.log.log_end_offset() {
                 state.flush(out);
@@ -282,10 +313,18 @@ impl Broker {
 
     /// Writes the quorum state. Waits for the disk.
     pub(crate) fn on_persist(&self, job: PersistJob, now: Millis, out: &mut Effects) {
-        let written = job.run();
-        self.with_quorum(now, out, |state, out| {
-            let sequence = written?;
-            state.drive(Event::QuorumStatePersisted { sequence }, now, out)
+        let written = job.run(self.store.metadata_root());
+        self.with_quorum(now, out, |state, out| match written {
+            Ok(sequence) => state.drive(Event::QuorumStatePersisted { sequence }, now, out),
+            // Raft waits for it as long as it takes.
+            Err(error) if Meaning::of(&error).passes() => {
+                out.push(Effect::Report(error.to_string()));
+                state.unpersisted.push(job);
+                state.retry_at = Some(now + RETRY_MS);
+                out.push(Effect::Tick { at: now + RETRY_MS });
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
         });
     }
 
@@ -295,6 +334,7 @@ impl Broker {
             if state.raft.next_deadline().is_some_and(|at| at <= now) {
                 state.drive(Event::Timeout, now, out)?;
             }
+            state.try_again(now, out)?;
             state.fence_silent_brokers(now, out)?;
             state.look_at_leaders(now, out)?;
             state.sweep_tokens(now, out)?;

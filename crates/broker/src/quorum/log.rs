@@ -4,6 +4,7 @@
 //! truncation drops it, and it makes no difference whether this node wrote it, fetched it, or found it when it started.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_metadata::Replayer;
@@ -20,6 +21,7 @@ use super::history::replay_batch;
 use super::snapshots::Snapshots;
 use super::wire::encode_voters;
 use crate::effect::Millis;
+use crate::store::Root;
 
 /// A batch that was appended and is not known to be committed.
 #[derive(Debug)]
@@ -118,12 +120,20 @@ pub(super) struct MetadataLog {
     pub committed: Replayer,
     /// When the last committed batch was appended.
     pub committed_timestamp: Millis,
+    /// Where it lives.
+    root: Arc<Root>,
     uncommitted: VecDeque<Uncommitted>,
 }
 
 impl MetadataLog {
-    pub fn new(log: Log, committed: Replayer, committed_timestamp: Millis, tail: Vec<Uncommitted>) -> Self {
-        MetadataLog { log, committed, committed_timestamp, uncommitted: tail.into() }
+    pub fn new(
+        log: Log,
+        root: Arc<Root>,
+        committed: Replayer,
+        committed_timestamp: Millis,
+        tail: Vec<Uncommitted>,
+    ) -> Self {
+        MetadataLog { log, committed, committed_timestamp, root, uncommitted: tail.into() }
     }
 
     /// Appends a batch of records that this node made, the leader of `epoch`.
@@ -167,7 +177,8 @@ impl MetadataLog {
         now: Millis,
     ) -> Result<(), String> {
         let batch = Bytes::from(batch);
-        let appended = self.log.append(&batch, AppendOrigin::RaftLeader, epoch, now);
+        let appended =
+            self.root.reserve.spend(|| self.log.append(&batch, AppendOrigin::RaftLeader, epoch, now));
         let info = appended.map_err(|error| error.to_string())?;
         self.uncommitted.push_back(Uncommitted {
             end_offset: info.last_offset + 1,
@@ -180,7 +191,7 @@ impl MetadataLog {
 
     /// Appends what was fetched from the leader.
     pub fn append_fetched(&mut self, bytes: &Bytes, now: Millis) -> Result<(), String> {
-        let appended = self.log.append(bytes, AppendOrigin::Replication, -1, now);
+        let appended = self.root.reserve.spend(|| self.log.append(bytes, AppendOrigin::Replication, -1, now));
         appended.map_err(|error| error.to_string())?;
         for batch in records::batches(bytes) {
             let batch = batch.map_err(|error| error.to_string())?;

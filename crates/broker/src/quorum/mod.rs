@@ -157,6 +157,10 @@ struct State {
     /// Serialises writes of the quorum state: the number of the newest that is on disk.
     persisted: Arc<Mutex<u64>>,
     flushing: bool,
+    /// Quorum states that could not be written for want of something.
+    unpersisted: Vec<PersistJob>,
+    /// When that is tried again, and a flush that failed so.
+    retry_at: Option<Millis>,
     /// Whether this node acts on what is committed.
     stage: Stage,
     /// This node is about to stop, and has not said yet that it may.
@@ -205,7 +209,13 @@ impl Quorum {
         let servers = servers(config);
         let state = State {
             raft: Raft::new(settings, remembered.map(remembered_state).unwrap_or_default(), history.control),
-            log: MetadataLog::new(log, history.replayer, history.last_timestamp, history.tail),
+            log: MetadataLog::new(
+                log,
+                store.metadata_root().clone(),
+                history.replayer,
+                history.last_timestamp,
+                history.tail,
+            ),
             dir,
             disk,
             config: config.clone(),
@@ -228,6 +238,8 @@ impl Quorum {
             replaced: None,
             persisted: Arc::default(),
             flushing: false,
+            unpersisted: Vec::new(),
+            retry_at: None,
             stage: if config.roles.broker { Stage::Behind } else { Stage::Following },
             is_leaving: false,
             failed: None,

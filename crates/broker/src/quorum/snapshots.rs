@@ -10,7 +10,8 @@ use std::sync::Arc;
 use ottla_metadata::config::MetadataLogSettings;
 use ottla_metadata::{Image, MetadataVersion};
 use ottla_raft::{OffsetAndEpoch, Voters};
-use ottla_storage::{DeleteJob, Disk, Log, SnapshotId, remove_snapshot};
+use ottla_storage::disk::remove_if_exists;
+use ottla_storage::{DeleteJob, Disk, Log, SnapshotId, SnapshotState, remove_snapshot};
 
 use super::checkpoint::{CheckpointWriter, Heading};
 use super::wire::encode_voters;
@@ -183,6 +184,15 @@ impl Cleaning {
 impl SnapshotJob {
     /// Writes the snapshot. Waits for the disk.
     pub(super) fn run(self) -> Result<Known, String> {
+        let partial = self.dir.join(self.id.file_name(SnapshotState::Partial));
+        let disk = self.disk.clone();
+        self.write().inspect_err(|_| {
+            // It may be that there was no space, and what it took is wanted back; if that fails, too, it goes with the next start.
+            let _ = remove_if_exists(&*disk, &partial);
+        })
+    }
+
+    fn write(self) -> Result<Known, String> {
         let heading = Heading {
             metadata_version: self.image.metadata_version().unwrap_or(MetadataVersion::MINIMUM),
             kraft_version: self.kraft_version,

@@ -434,7 +434,7 @@ impl Broker {
         if unwritten.is_empty() {
             return Outcome::Fetched;
         }
-        out.extend(unwritten.into_values().map(Effect::Report));
+        out.extend(unwritten.into_values().map(|error| Effect::Report(error.to_string())));
         Outcome::Pause
     }
 
@@ -476,7 +476,9 @@ impl Broker {
         let Some(start) = body.and_then(read) else { return };
         let Some(followed) = self.fetchers.find(leader, key) else { return };
         if let Ok(true) = followed.partition.start_over(leader_epoch, start, now) {
-            out.extend(self.write_checkpoints(now).into_values().map(Effect::Report));
+            out.extend(
+                self.write_checkpoints(now).into_values().map(|error| Effect::Report(error.to_string())),
+            );
         }
         self.fetch_from(leader, true, now, out);
     }

@@ -17,11 +17,15 @@ use ottla_storage::{
     PartitionName, StorageError, Usage, read_partition_metadata,
 };
 
+use super::reserve::Reserve;
 use crate::sessions::lock;
 
 mod futures;
 
 use futures::FutureFound;
+/// What stands in `partition.metadata` before the topic id, and how long that is.
+const METADATA_BEGIN: &[u8] = b"version: 0\ntopic_id: ";
+const TOPIC_ID_LEN: usize = 22;
 
 /// A log directory that could be opened.
 #[derive(Debug)]
@@ -36,7 +40,11 @@ pub(crate) struct Root {
     partitions: AtomicUsize,
     /// Why nobody uses it any more.
     offline: OnceLock<String>,
+    /// Space that is kept for what must not fail for want of it.
+    pub reserve: Reserve,
     checkpointing: Mutex<()>,
+    /// Names of partitions that are gone and whose directories could not be set aside yet: no other partition may have them.
+    occupied: Mutex<BTreeMap<PartitionName, u128>>,
     /// High watermarks at start.
     high_watermarks: BTreeMap<PartitionName, i64>,
     /// The logs that the directory holds and nobody opened yet, and what the checkpoints said of them at start.
@@ -73,9 +81,13 @@ impl Root {
             hints.on_disk = true;
         }
         let futures = futures::take(&dir, &found, &mut hints, was_clean);
+        let reserve = Reserve::new(dir.disk().clone(), dir.path());
+        let reserve = reserve.map_err(|error| LogDirError::Io(dir.path().to_path_buf(), error))?;
         Ok(Root {
             dir,
             id,
+            reserve,
+            occupied: Mutex::default(),
             holds_partitions,
             was_clean,
             partitions: AtomicUsize::new(0),
@@ -187,10 +199,12 @@ impl Root {
     pub fn topic_id_in(&self, path: &Path) -> io::Result<Option<Uuid>> {
         let disk = &**self.disk();
         match read_partition_metadata(disk, path) {
-            // The length of a file may outlive its content.
+            // The length of a file may outlive its content, and whoever wrote it may have met an error.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let content = read_file(disk, &path.join(PARTITION_METADATA))?;
-                if content.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(error) }
+                let is_cut_short = METADATA_BEGIN.starts_with(&content)
+                    || content.strip_prefix(METADATA_BEGIN).is_some_and(|id| id.len() < TOPIC_ID_LEN);
+                if is_cut_short || content.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(error) }
             }
             read => read,
         }
@@ -201,6 +215,11 @@ impl Root {
         let gone =
             lock(&self.hints).extract_if(.., |name, _| !keep(name)).map(|(name, _)| name).collect::<Vec<_>>();
         lock(&self.forgotten).extend(gone);
+    }
+
+    /// The log was given up by this process, to be opened again: this is what is known of it.
+    pub fn put_hints(&self, name: PartitionName, hints: OpenHints) {
+        lock(&self.hints).insert(name, hints);
     }
 
     /// Makes sure that the checkpoints on disk do not speak of an earlier partition of this name. May wait for the disk.
@@ -225,7 +244,7 @@ impl Root {
             let before = offsets.len();
             offsets.retain(|name, _| !pass.forgotten.contains(name));
             if offsets.len() < before {
-                self.dir.write_checkpoint(checkpoint, &offsets)?;
+                self.reserve.spend(|| self.dir.write_checkpoint(checkpoint, &offsets))?;
             }
         }
         pass.done();
@@ -259,8 +278,12 @@ impl Root {
         let from = self.partition_dir(topic, index);
         let name = PartitionName::new(topic, index);
         lock(&self.hints).remove(&name);
-        lock(&self.forgotten).insert(name);
-        self.rename_aside(&from, &self.named_dir(topic, index, kind, unique))
+        lock(&self.forgotten).insert(name.clone());
+        let set_aside = self.rename_aside(&from, &self.named_dir(topic, index, kind, unique));
+        if set_aside.is_err() {
+            lock(&self.occupied).insert(name, unique);
+        }
+        set_aside
     }
 
     /// The path of a directory of a partition that is not the one in use.
@@ -270,11 +293,29 @@ impl Root {
     }
 
     fn rename_aside(&self, from: &Path, to: &Path) -> Result<Option<PathBuf>, StorageError> {
-        match self.disk().rename(from, to) {
+        match self.reserve.spend(|| self.disk().rename(from, to)) {
             // It was never used.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             renamed => Ok(renamed.map(|()| Some(to.to_path_buf()))?),
         }
+    }
+
+    /// Sets directories of deleted partitions aside that could not be before. Returns them, and why one could not be this time.
+    pub fn clear_names(&self) -> (Vec<PathBuf>, Option<StorageError>) {
+        let (mut cleared, mut failed) = (Vec::new(), None);
+        let occupied = std::mem::take(&mut *lock(&self.occupied));
+        for (name, unique) in occupied {
+            match self.set_aside(&name.topic, name.partition, PartitionDirKind::Delete, unique) {
+                Ok(path) => cleared.extend(path),
+                Err(error) => failed = Some(error),
+            }
+        }
+        (cleared, failed)
+    }
+
+    /// Whether the directory of another partition still has that name.
+    pub fn is_occupied(&self, name: &PartitionName) -> bool {
+        lock(&self.occupied).contains_key(name)
     }
 
     /// Makes durable which directories there are.
@@ -325,10 +366,14 @@ pub(crate) struct CheckpointPass<'r> {
 impl CheckpointPass<'_> {
     /// Writes the three checkpoints of a broker.
     pub fn write(self, checkpoints: &Checkpoints) -> Result<(), LogDirError> {
-        let dir = &self.root.dir;
-        dir.write_checkpoint(Checkpoint::RecoveryPoint, &checkpoints.recovery_points)?;
-        dir.write_checkpoint(Checkpoint::LogStart, &checkpoints.log_starts)?;
-        dir.write_checkpoint(Checkpoint::HighWatermark, &checkpoints.high_watermarks)?;
+        let Root { dir, reserve, .. } = self.root;
+        for (checkpoint, offsets) in [
+            (Checkpoint::RecoveryPoint, &checkpoints.recovery_points),
+            (Checkpoint::LogStart, &checkpoints.log_starts),
+            (Checkpoint::HighWatermark, &checkpoints.high_watermarks),
+        ] {
+            reserve.spend(|| dir.write_checkpoint(checkpoint, offsets))?;
+        }
         self.done();
         Ok(())
     }

@@ -4,7 +4,6 @@
 //! The one tricky idea: a log that can not be compacted is put aside, so that it does not keep the others from their turn.
 
 use std::cell::Cell;
-use std::io;
 use std::sync::Arc;
 
 use ottla_storage::{CompactionError, CompactionMemory, CompactionStats, Dirt, Pace, PartitionName};
@@ -113,8 +112,9 @@ impl Broker {
                 return true;
             }
             Ok(None) | Err(CompactionError::Stopped | CompactionError::Superseded) => {}
-            // There may be space the next time.
-            Err(CompactionError::Storage(error)) if error.kind() == io::ErrorKind::StorageFull => {
+            // There may be space, or open files, the next time.
+            Err(CompactionError::Storage(error)) if error.meaning().passes() => {
+                self.on_storage_error(partition, &error);
                 out.push(Effect::Report(format!("{name} is not compacted: {error}")));
             }
             Err(error @ (CompactionError::Uncleanable(_) | CompactionError::Storage(_))) => {
@@ -153,7 +153,9 @@ impl Broker {
         while let Some(cleaned) = compaction.next_segment(&pace)? {
             let swapped = partition.swap(cleaned).map_err(CompactionError::Storage)?;
             let replaced = swapped.ok_or(CompactionError::Superseded)?;
-            self.store.doom(Doomed::Segments(replaced), now + delay_ms, out);
+            if let Some(root) = partition.root() {
+                self.store.doom(Doomed::Segments(root, replaced), now + delay_ms, out);
+            }
         }
         Ok(Some((compaction.cleaned_offset(), compaction.stats())))
     }

@@ -18,7 +18,7 @@ use crate::Broker;
 use crate::effect::{Effect, Effects, Millis};
 use crate::partition::Partition;
 use crate::sessions::lock;
-use crate::store::{Root, Store};
+use crate::store::{DiskError, Root, Store};
 
 /// Work for a background thread; it may take minutes.
 #[derive(Debug)]
@@ -30,15 +30,34 @@ enum Kind {
     Compaction,
     Removal(Vec<Doomed>),
     Copy(Arc<Partition>),
+    Refill,
 }
 
-/// What is to be removed once nobody may need it any more.
+/// What is to be removed once nobody may need it any more, and what failed for want of something and is to be tried again.
 #[derive(Debug)]
 pub(crate) enum Doomed {
     /// The directory of a deleted partition.
     Directory(PathBuf),
-    /// Files of deleted segments.
-    Segments(DeleteJob),
+    /// Files of deleted segments, in a directory.
+    Segments(Arc<Root>, DeleteJob),
+    /// Segments that are deleted, and whose files have their names still.
+    Unmarked(Arc<Partition>, DeleteJob),
+    /// Directories of deleted partitions that have their names still.
+    Names(Arc<Root>),
+    /// A log that could not be opened anew.
+    Reopening(Arc<Partition>),
+}
+
+/// Pause before what failed for want of something is tried again.
+const RETRY_MS: Millis = 1000;
+
+/// Whether reserves of directories are to be filled again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refill {
+    /// All are whole.
+    Needless,
+    At(Millis),
+    Running,
 }
 
 /// Files that one turn removes.
@@ -71,6 +90,7 @@ struct State {
     cleaned: BTreeMap<PartitionName, i64>,
     /// Something in `cleaned` is not on disk.
     cleaned_changed: bool,
+    refill: Refill,
 }
 
 impl Upkeep {
@@ -90,6 +110,7 @@ impl Upkeep {
             uncleanable: BTreeSet::new(),
             cleaned,
             cleaned_changed: false,
+            refill: Refill::Needless,
         };
         Upkeep { secret, state: Mutex::new(state) }
     }
@@ -108,7 +129,16 @@ impl Upkeep {
             out.push(Effect::Chore(Chore(Kind::Compaction)));
         }
         let compaction_at = may_compact.then_some(state.compaction_at);
-        if let Some(at) = state.retention_at.into_iter().chain(compaction_at).min() {
+        let refill_at = match state.refill {
+            Refill::At(at) if at <= now => {
+                state.refill = Refill::Running;
+                out.push(Effect::Chore(Chore(Kind::Refill)));
+                None
+            }
+            Refill::At(at) => Some(at),
+            Refill::Needless | Refill::Running => None,
+        };
+        if let Some(at) = state.retention_at.into_iter().chain(compaction_at).chain(refill_at).min() {
             out.push(Effect::Tick { at });
         }
     }
@@ -153,7 +183,7 @@ impl Upkeep {
         let write = |root: &Arc<Root>| {
             let here = state.cleaned.iter().filter(|(name, _)| lives_in(root, name));
             let here = here.map(|(name, offset)| (name.clone(), *offset)).collect();
-            let written = root.dir().write_checkpoint(Checkpoint::Cleaner, &here);
+            let written = root.reserve.spend(|| root.dir().write_checkpoint(Checkpoint::Cleaner, &here));
             written.err().map(|error| (root.clone(), error))
         };
         let failed: Vec<_> = store.homes().filter_map(write).collect();
@@ -180,6 +210,7 @@ impl Broker {
             Kind::Retention => self.retain_all(now, out),
             Kind::Compaction => self.compact_dirtiest(pace, now, out),
             Kind::Removal(doomed) => self.remove(doomed, now, out),
+            Kind::Refill => self.refill(now, out),
             Kind::Copy(partition) => self.advance_move(&partition, pace, now, out),
         }
         self.on_dirs_failed(now, out);
@@ -189,43 +220,115 @@ impl Broker {
     fn remove(&self, doomed: Vec<Doomed>, now: Millis, out: &mut Effects) {
         let mut files_left = REMOVALS_PER_TURN;
         for doomed in doomed {
-            if files_left == 0 {
-                self.store.doom(doomed, now, out);
-                continue;
-            }
-            match self.remove_some(doomed, &mut files_left) {
-                Ok(None) => {}
-                Ok(Some(rest)) => self.store.doom(rest, now, out),
-                Err(error) => {
-                    out.push(Effect::Report(format!("what was deleted can not be removed: {error}")));
+            match doomed {
+                doomed if files_left == 0 => self.store.doom(doomed, now, out),
+                Doomed::Directory(path) => self.remove_directory(path, &mut files_left, now, out),
+                Doomed::Segments(root, job) => self.remove_segments(root, job, &mut files_left, now, out),
+                Doomed::Unmarked(partition, job) => {
+                    let disposed = self.dispose_of(vec![(partition, job)], now, out);
+                    out.extend(disposed.err().map(Effect::Report));
                 }
+                Doomed::Names(root) => self.clear_names(&root, now, out),
+                Doomed::Reopening(partition) => self.reopen(&partition, now, out),
             }
         }
     }
 
-    /// Removes so many files at most, about. Returns what is left.
-    fn remove_some(&self, doomed: Doomed, files_left: &mut usize) -> Result<Option<Doomed>, String> {
-        match doomed {
-            Doomed::Directory(path) => {
-                let disk = self.store.disk();
-                let names = disk.list(&path).unwrap_or_default();
-                let are_many = names.len() > *files_left;
-                let removed = match are_many {
-                    true => {
-                        names[..*files_left].iter().try_for_each(|name| disk.remove_file(&path.join(name)))
-                    }
-                    false => disk.remove_dir_all(&path),
-                };
-                removed.map_err(|error| format!("{}: {error}", path.display()))?;
-                *files_left = files_left.saturating_sub(names.len().max(1));
-                Ok(are_many.then_some(Doomed::Directory(path)))
+    /// Removes so many files at most, about.
+    fn remove_directory(&self, path: PathBuf, files_left: &mut usize, now: Millis, out: &mut Effects) {
+        let disk = self.store.disk();
+        let names = disk.list(&path).unwrap_or_default();
+        let are_many = names.len() > *files_left;
+        let removed = match are_many {
+            true => names[..*files_left].iter().try_for_each(|name| disk.remove_file(&path.join(name))),
+            false => disk.remove_dir_all(&path),
+        };
+        *files_left = files_left.saturating_sub(names.len().max(1));
+        match removed {
+            Ok(()) if are_many => self.store.doom(Doomed::Directory(path), now, out),
+            Ok(()) => {}
+            Err(error) => {
+                let home = self.store.roots().iter().find(|root| path.starts_with(root.path())).cloned();
+                self.retry(home, &error, Doomed::Directory(path), now, out);
             }
-            Doomed::Segments(mut job) => {
-                let rest = job.split_off(files_left.div_ceil(FILES_PER_SEGMENT));
-                *files_left = files_left.saturating_sub(job.segments() * FILES_PER_SEGMENT);
-                job.remove().map_err(|error| error.to_string())?;
-                Ok((!rest.is_empty()).then_some(Doomed::Segments(rest)))
+        }
+    }
+
+    fn remove_segments(
+        &self,
+        root: Arc<Root>,
+        mut job: DeleteJob,
+        files_left: &mut usize,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        let rest = job.split_off(files_left.div_ceil(FILES_PER_SEGMENT));
+        *files_left = files_left.saturating_sub(job.segments() * FILES_PER_SEGMENT);
+        if !rest.is_empty() {
+            self.store.doom(Doomed::Segments(root.clone(), rest), now, out);
+        }
+        if let Err(error) = job.remove() {
+            self.retry(Some(root.clone()), &error, Doomed::Segments(root, job), now, out);
+        }
+    }
+
+    /// Something could not be removed. For want of something it is tried again later; else the directory fails, or a file is not there.
+    fn retry(
+        &self,
+        root: Option<Arc<Root>>,
+        error: &(impl DiskError + std::fmt::Display),
+        doomed: Doomed,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        out.push(Effect::Report(format!("what was deleted can not be removed: {error}")));
+        if error.meaning().passes() {
+            self.store.doom(doomed, now + RETRY_MS, out);
+        } else if let Some(root) = root {
+            self.store.fail_if_broken(&root, error);
+        }
+    }
+
+    /// Sets directories of deleted partitions aside that could not be when they were deleted.
+    fn clear_names(&self, root: &Arc<Root>, now: Millis, out: &mut Effects) {
+        let (cleared, failed) = root.clear_names();
+        let any = !cleared.is_empty();
+        for path in cleared {
+            self.store.doom(Doomed::Directory(path), now, out);
+        }
+        if let Some(error) = failed {
+            self.retry(Some(root.clone()), &error, Doomed::Names(root.clone()), now, out);
+        }
+        if any {
+            self.forget_deleted(out);
+        }
+    }
+
+    /// Fills the reserves, if there is space. Waits for the disk.
+    pub(crate) fn refill(&self, now: Millis, out: &mut Effects) {
+        for root in self.store.online() {
+            if let Err(error) = root.reserve.refill() {
+                self.store.fail_if_broken(root, &error);
+                out.push(Effect::Report(format!(
+                    "no space can be kept in {}: {error}",
+                    root.path().display()
+                )));
             }
+        }
+        lock(&self.upkeep.state).refill = Refill::Needless;
+        self.plan_refill(now, out);
+    }
+
+    /// Sees to it that reserves that were given up are filled again.
+    pub(crate) fn plan_refill(&self, now: Millis, out: &mut Effects) {
+        if self.store.online().all(|root| root.reserve.is_whole()) {
+            return;
+        }
+        let mut state = lock(&self.upkeep.state);
+        if state.refill == Refill::Needless {
+            let at = now + RETRY_MS;
+            state.refill = Refill::At(at);
+            out.push(Effect::Tick { at });
         }
     }
 
@@ -244,27 +347,32 @@ impl Broker {
             let home = partition.root();
             let why = home.as_ref().and_then(|root| unwritten.get(&root.id()));
             if let Some(why) = why {
-                failed = Some(why.clone());
+                failed = Some(why.to_string());
             }
-            if job.is_empty() || home.as_ref().is_none_or(|root| root.is_offline()) {
+            if job.is_empty() {
                 continue;
             }
-            match partition.mark_deleted(&mut job, why.is_none()) {
+            let Some(home) = home.filter(|root| !root.is_offline()) else { continue };
+            match home.reserve.spend(|| partition.mark_deleted(&mut job, why.is_none())) {
                 Ok(()) => {
                     let at = now + partition.settings().file_delete_delay_ms;
-                    self.store.doom(Doomed::Segments(job), at, out);
+                    self.store.doom(Doomed::Segments(home, job), at, out);
                 }
                 Err(error) => {
                     self.on_storage_error(&partition, &error);
                     failed = Some(error.to_string());
+                    if error.meaning().passes() {
+                        self.store.doom(Doomed::Unmarked(partition, job), now + RETRY_MS, out);
+                    }
                 }
             }
         }
         failed.map_or(Ok(()), Err)
     }
 
-    /// Background work on a partition's log met an error, which may be the end of its directory.
+    /// Background work on a partition's log met an error, which may be the end of the log, or of its directory.
     pub(crate) fn on_storage_error(&self, partition: &Partition, error: &StorageError) {
+        partition.look_at_failure(error);
         if let Some(root) = partition.root() {
             self.store.fail_if_broken(&root, error);
         }

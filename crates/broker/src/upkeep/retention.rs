@@ -60,7 +60,11 @@ impl Broker {
             logs_left -= 1;
             // The active segment may have to be rolled, which opens files.
             self.make_room_for_logs(1, now, out);
-            match partition.retain(segments_left, now) {
+            let retained = match partition.root() {
+                Some(root) => root.reserve.spend(|| partition.retain(segments_left, now).transpose()),
+                None => Ok(None),
+            };
+            match retained.transpose() {
                 None => {}
                 Some(Ok(job)) if job.is_empty() => {}
                 Some(Ok(job)) => {

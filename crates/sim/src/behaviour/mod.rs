@@ -3,6 +3,7 @@
 mod cluster;
 mod configs;
 mod fetch;
+mod full_disk;
 mod groups;
 mod log_dirs;
 mod loggers;

@@ -10,6 +10,7 @@ use ottla_protocol::records::BatchHeader;
 use super::Source;
 use crate::disk::{File, OpenMode};
 use crate::index::{AbortedTxn, OffsetIndexFile, TimeIndexFile, encode_aborted};
+use crate::meaning::rewritable;
 use crate::names::{CLEANED, LOG, OFFSET_INDEX, SEGMENT_EXTENSIONS, TIME_INDEX, TXN_INDEX};
 use crate::place::Place;
 use crate::segment::{Indexer, SealedFiles, SealedSegment, fits};
@@ -109,13 +110,15 @@ impl Output {
         let offsets = place.write(base_offset, &cleaned(OFFSET_INDEX), &self.indexer.offsets.encode())?;
         let times = place.write(base_offset, &cleaned(TIME_INDEX), &self.indexer.times.encode())?;
         if !aborted.is_empty() {
-            place.write(base_offset, &cleaned(TXN_INDEX), &encode_aborted(&aborted))?.sync_data()?;
+            let index = place.write(base_offset, &cleaned(TXN_INDEX), &encode_aborted(&aborted))?;
+            index.sync_data().map_err(rewritable)?;
         }
         if let Some(modified) = modified {
             self.log.set_modified(modified)?;
         }
+        // All of it is written anew if it is tried again.
         for file in [&self.log, &offsets, &times] {
-            file.sync_data()?;
+            file.sync_data().map_err(rewritable)?;
         }
         place.sync()?;
         let lost = || io::Error::other("an index that was just written is not readable");

@@ -27,6 +27,7 @@ pub use state_files::{
 };
 
 use crate::disk::{Disk, Lock, create_dir_durable};
+use crate::meaning::Meaning;
 
 /// The lock file's name.
 pub const LOCK: &str = ".lock";
@@ -117,6 +118,16 @@ pub enum LogDirError {
     Identity(PathBuf, MetaPropertiesError),
     /// The disk failed; the directory is offline (KAFKA_STORAGE_ERROR to clients).
     Io(PathBuf, io::Error),
+}
+
+impl LogDirError {
+    /// What it says about the disk; what is no error of the disk is damage.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            LogDirError::Io(_, error) => Meaning::of(error),
+            LogDirError::Locked(_) | LogDirError::Identity(..) => Meaning::Damage,
+        }
+    }
 }
 
 impl fmt::Display for LogDirError {

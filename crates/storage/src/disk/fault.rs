@@ -24,12 +24,14 @@ pub enum Operation {
     Remove,
     /// `sync_dir`.
     SyncDir,
+    /// Reserving blocks.
+    Allocate,
 }
 
 impl Operation {
     /// Whether the operation changes what is on disk or what is durable.
     pub fn mutates(self) -> bool {
-        !matches!(self, Operation::Open | Operation::Read)
+        !matches!(self, Operation::Open | Operation::Read | Operation::Allocate)
     }
 }
 

@@ -3,7 +3,8 @@
 //! The one tricky idea: **three levels of "written"**. A returned write is visible to this process and survives its death (page
 //! cache); a file's bytes and length survive power loss only after [`File::sync_data`]; a file's *name* (creation, rename, removal)
 //! survives power loss only after [`Disk::sync_dir`] of its directory. The real disk lives in the server; [`SimDisk`] is the twin
-//! that takes these sentences literally and loses whatever they do not promise.
+//! that takes these sentences literally and loses whatever they do not promise. A sync that was tried and failed is told as
+//! [`unsynced`](crate::unsynced): what it should have made durable may be lost, and must not be synced again as if it were not.
 
 mod fault;
 mod sim;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub use fault::{Fault, Operation};
 pub use ottla_protocol::ReadAt;
 pub use sim::{DiskCounters, SimDisk};
+
+use crate::meaning::rewritable;
 
 /// How a file is opened. All modes may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +119,8 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 /// Replaces a file so that after power loss either the old or the new content is found, and after return the new one:
 /// write `<path>.tmp`, sync it, rename it over `path`, sync the directory.
 pub fn write_atomic(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    replace_with(disk, path, content, |file| file.sync_data())?;
+    // Whoever tries again writes the whole file anew.
+    replace_with(disk, path, content, |file| file.sync_data().map_err(rewritable))?;
     match path.parent() {
         Some(parent) => disk.sync_dir(parent),
         None => Ok(()),

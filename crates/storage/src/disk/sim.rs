@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::fault::{Fault, Operation};
 use super::tree::{Dice, FileChange, Ino, Tree};
 use super::{Disk, File, Lock, OpenFiles, OpenMode, ReadAt, Usage};
+use crate::meaning::unsynced;
 
 /// What a simulated disk was asked to do so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct DiskCounters {
     pub dir_syncs: u64,
     /// All operations that change the disk or make it durable, syncs included.
     pub mutations: u64,
+    /// Operations that failed by a rule.
+    pub failures: u64,
 }
 
 #[derive(Debug)]
@@ -176,6 +179,7 @@ impl State {
                 failure = Some(fault.kind);
             }
         }
+        self.counters.failures += u64::from(failure.is_some());
         match failure {
             Some(kind) => Err(io::Error::new(kind, format!("injected: {operation:?} of {}", path.display()))),
             None => Ok(()),
@@ -251,14 +255,14 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.admit(Operation::SyncDir, dir)?;
+        state.admit(Operation::SyncDir, dir).map_err(unsynced)?;
         state.tree.dir(dir)?.sync();
         Ok(())
     }
 
     fn sync_tree(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.admit(Operation::SyncDir, dir)?;
+        state.admit(Operation::SyncDir, dir).map_err(unsynced)?;
         state.tree.sync(dir)
     }
 
@@ -399,7 +403,7 @@ impl File for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.admit(Operation::Sync, &self.path)?;
+        state.admit(Operation::Sync, &self.path).map_err(unsynced)?;
         state.tree.file(self.ino)?.sync();
         Ok(())
     }
@@ -414,7 +418,9 @@ impl File for SimFile {
     }
 
     fn allocate(&self, _offset: u64, len: u64) -> io::Result<()> {
-        self.disk.lock().counters.bytes_allocated += len;
+        let mut state = self.disk.lock();
+        state.admit(Operation::Allocate, &self.path)?;
+        state.counters.bytes_allocated += len;
         Ok(())
     }
 }

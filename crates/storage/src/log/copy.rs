@@ -41,7 +41,7 @@ impl Log {
         self.flush()?;
         let skipped = self.try_roll(offset, now).and_then(|()| self.create_active());
         self.changed = true;
-        skipped.map_err(|error| self.fail_unless_full(error))
+        skipped.map_err(|error| self.fail_unless_short(error))
     }
 
     /// Takes over what only the original knows. Both end at the same offset.

@@ -47,14 +47,13 @@ impl DeleteJob {
     }
 
     /// Renames the files to `.deleted`. The caller has made the new log start offset durable (`log-start-offset-checkpoint`) before.
-    /// Readers that have files open go on reading.
+    /// Readers that have files open go on reading. If it fails it can be done again.
     pub fn mark(&mut self) -> Result<(), StorageError> {
         if self.marked || self.is_empty() {
             return Ok(());
         }
         // The segment behind may be new, and is what says where the log ends.
         self.place.sync().map_err(|error| StorageError::at(&self.place.dir, &error))?;
-        self.marked = true;
         self.each(|path| {
             let mut target = path.as_os_str().to_owned();
             target.push(names::DELETED);
@@ -62,7 +61,9 @@ impl DeleteJob {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             }
-        })
+        })?;
+        self.marked = true;
+        Ok(())
     }
 
     /// As [`DeleteJob::mark`], where the new log start could not be made durable, for want of space: segment by segment, each durably,
@@ -83,8 +84,9 @@ impl DeleteJob {
         }
     }
 
-    /// Removes the files that [`DeleteJob::mark`] renamed; usually `file.delete.delay.ms` later. The directory may be gone.
-    pub fn remove(self) -> Result<(), StorageError> {
+    /// Removes the files that [`DeleteJob::mark`] renamed; usually `file.delete.delay.ms` later. The directory may be gone. If it
+    /// fails it can be done again.
+    pub fn remove(&self) -> Result<(), StorageError> {
         let exists = self.place.disk.exists(&self.place.dir);
         if !exists.map_err(|error| StorageError::at(&self.place.dir, &error))? {
             return Ok(());

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! One owner calls it with `&mut self`; there are no locks inside. The one tricky idea: memory says what the page cache holds, and
-//! `synced_offset` how much of that would survive power loss. A write or sync that failed poisons the log for good.
+//! `synced_offset` how much of that would survive power loss. If it is no longer known what the files hold the log has failed for good: for
+//! want of something that comes back ([`Meaning::Shortage`]) it can be opened anew, for anything else its directory is out of use.
 
 mod append;
 mod copy;
@@ -45,6 +46,7 @@ use crate::disk::{Disk, File};
 use crate::epochs::{EpochEntry, LeaderEpochs};
 use crate::error::{AppendError, ReadError, StorageError};
 use crate::flush::{CloseSync, FlushDone, FlushJob};
+use crate::meaning::Meaning;
 use crate::names;
 use crate::place::Place;
 use crate::producer::{Admission, ProducerSummary, Producers};
@@ -171,6 +173,11 @@ impl Log {
         self.config = config;
     }
 
+    /// Whether a flush was begun and its outcome not taken yet.
+    pub fn is_flushing(&self) -> bool {
+        self.flushing.is_some()
+    }
+
     /// Why the log is out of use, if it is.
     pub fn failure(&self) -> Option<&StorageError> {
         self.failed.as_ref()
@@ -199,7 +206,7 @@ impl Log {
                     self.active.files = None;
                 }
                 // The indexes stay in memory until there is space for them.
-                Err(error) if is_full(&error) => {}
+                Err(error) if Meaning::of(&error).passes() => {}
                 Err(error) => return Err(self.fail(error)),
             }
         }
@@ -469,16 +476,40 @@ impl Log {
         Some(FlushJob { place: self.place.clone(), files, sync_dir, epochs: self.epochs.take_dirty() })
     }
 
-    /// Takes the outcome of a flush and says up to where the log is synced now. A failed flush ends the log.
+    /// Takes the outcome of a flush and says up to where the log is synced now. After a shortage, of which [`Log::failure`] says nothing,
+    /// all of it is left to the next flush; any other error ends the log.
     pub fn on_flushed(&mut self, done: FlushDone) -> Result<i64, StorageError> {
         let flushed = self.flushing.take().expect("a flush ends that was begun");
-        if let Err(error) = done.result {
-            self.failed.get_or_insert(error);
+        let FlushDone { result, job } = done;
+        match result {
+            Err(error) if error.meaning().passes() && self.failed.is_none() => {
+                self.postpone(job, flushed);
+                return Err(error);
+            }
+            Err(error) => drop(self.failed.get_or_insert(error)),
+            Ok(()) => {}
         }
         self.check_healthy()?;
         self.synced_offset = self.synced_offset.max(flushed.end_offset);
         self.assert_invariants();
         Ok(self.synced_offset)
+    }
+
+    /// What a flush did not do is for the next one to do. Files that were synced are synced again, which costs nothing.
+    fn postpone(&mut self, job: FlushJob, begun: Flushing) {
+        let FlushJob { files, sync_dir, epochs, .. } = job;
+        // The next flush finds the active file by itself.
+        let is_active = |file: &Arc<dyn File>| {
+            self.active.files.as_ref().is_some_and(|active| Arc::ptr_eq(&active.log, file))
+        };
+        let left = files.into_iter().filter(|file| !is_active(file)).collect();
+        let later = std::mem::replace(&mut self.unsynced, left);
+        self.unsynced.extend(later);
+        self.unsynced_dir |= sync_dir;
+        self.unsynced_segment |= begun.new_segment;
+        if epochs.is_some() {
+            self.epochs.mark_dirty();
+        }
     }
 
     /// Flushes and waits for it: for recovery tools, tests and single-threaded callers.
@@ -575,10 +606,10 @@ impl Log {
         self.failed.get_or_insert(error).clone()
     }
 
-    /// As [`Log::fail`], unless there was no space and the file could be cut back to its last batch: then nothing has changed, and the
+    /// As [`Log::fail`], unless it was a shortage and the file could be cut back to its last batch: then nothing has changed, and the
     /// next try may succeed.
-    fn fail_unless_full(&mut self, error: io::Error) -> StorageError {
-        if is_full(&error) && self.active.cut_back().is_ok() {
+    fn fail_unless_short(&mut self, error: io::Error) -> StorageError {
+        if Meaning::of(&error).passes() && self.active.cut_back().is_ok() {
             return StorageError::at(&self.place.dir, &error);
         }
         self.fail(error)
@@ -593,11 +624,6 @@ impl Log {
         assert!(self.sealed.last().is_none_or(|last| last.base_offset < self.active.base_offset));
         assert!(self.producers.end_offset() <= self.log_end_offset, "producers know only what is in the log");
     }
-}
-
-/// Whether there was no space: what the disk holds is still known.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -33,10 +33,19 @@ impl Log {
             self.log_start_offset
         };
         let whole = expired > self.sealed.len();
-        if whole || (self.active.size == 0 && offset >= self.active.base_offset) {
-            self.end_with_empty_segment(now).map_err(|error| self.fail_unless_full(error))?;
+        let mut start = offset;
+        if (whole || (self.active.size == 0 && offset >= self.active.base_offset))
+            && let Err(error) = self.end_with_empty_segment(now)
+        {
+            let error = self.fail_unless_short(error);
+            // To end the log with an empty segment takes a little space, which the segments before its last one may give.
+            let last = self.sealed.last().map_or(self.log_start_offset, |segment| segment.base_offset);
+            start = if self.active.size > 0 { self.active.base_offset } else { last };
+            if self.failed.is_some() || start <= self.log_start_offset {
+                return Err(error);
+            }
         }
-        match self.advance_log_start_offset(offset.max(self.log_start_offset)) {
+        match self.advance_log_start_offset(start.max(self.log_start_offset)) {
             Ok(job) => Ok(Surveyed::Known(job)),
             Err(ReadError::Storage(error)) => Err(error),
             Err(ReadError::OffsetOutOfRange { .. }) => unreachable!("the offset is within the log"),

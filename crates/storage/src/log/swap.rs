@@ -194,7 +194,7 @@ impl Log {
         while self.swap.is_some() {
             self.place.sync()?;
             if let Some(job) = self.next_swap_step()? {
-                job.remove().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+                job.remove().map_err(io::Error::other)?;
             }
         }
         Ok(())

@@ -13,4 +13,5 @@ mod model;
 mod reading;
 mod retention;
 mod rig;
+mod shortage;
 mod transactions;

@@ -20,7 +20,7 @@ impl Log {
     pub fn roll(&mut self, now: i64) -> Result<(), StorageError> {
         self.check_healthy()?;
         if self.active.size > 0 {
-            self.try_roll(self.log_end_offset, now).map_err(|error| self.fail_unless_full(error))?;
+            self.try_roll(self.log_end_offset, now).map_err(|error| self.fail_unless_short(error))?;
         }
         Ok(())
     }
@@ -35,7 +35,7 @@ impl Log {
                     batches[written..written + count].iter().for_each(|batch| self.take_over(batch));
                     written += count;
                 }
-                Err(error) => return (Err(self.fail_unless_full(error)), written),
+                Err(error) => return (Err(self.fail_unless_short(error)), written),
             }
         }
         self.assert_invariants();

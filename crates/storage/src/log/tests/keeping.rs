@@ -8,7 +8,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions};
 
 use super::rig::*;
 use crate::disk::{Disk, Fault, Operation};
-use crate::{AppendError, AppendOrigin, LogConfig, OpenHints, ReadError};
+use crate::{AppendError, AppendOrigin, LogConfig, Meaning, OpenHints, ReadError};
 
 #[test]
 fn rolls_and_reads_back_across_segments() {
@@ -283,7 +283,7 @@ fn a_failed_write_or_sync_ends_the_log() {
         }
         let error = try_append(&mut log, &batch(&[b"x"])).unwrap_err();
         assert!(
-            matches!(&error, AppendError::Storage(error) if error.kind() == io::ErrorKind::Other),
+            matches!(&error, AppendError::Storage(error) if error.meaning() == Meaning::Failure),
             "{error}"
         );
         assert!(log.flush().is_err() && log.close().is_err() && log.read(0, 100, 5, true).is_err());
