@@ -27,7 +27,7 @@ pub use compact::{
 };
 pub use config::{CompactionRules, LogConfig, RetentionRules, TargetCompression};
 pub use dir::{
-    Checkpoint, CleanShutdown, LogDir, LogDirError, MetaProperties, MetaPropertiesError, PartitionDir,
+    Checkpoint, CleanShutdown, LOCK, LogDir, LogDirError, MetaProperties, MetaPropertiesError, PartitionDir,
     PartitionDirKind, PartitionName, QuorumState, SnapshotWriter, list_snapshots, open_snapshot,
     read_partition_metadata, remove_partial_snapshots, remove_snapshot, write_partition_metadata,
 };

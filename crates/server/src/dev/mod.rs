@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +24,8 @@ use plan::{Plan, Ports};
 
 /// Where clients connect if nothing else is said: the first free port from here on.
 const FIRST_PORT: u16 = 9092;
+/// How long nodes of an earlier start may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How many lines of a node that does not start are shown.
 const LINES_SHOWN: usize = 12;
 
@@ -30,7 +33,7 @@ const LINES_SHOWN: usize = 12;
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// How many nodes, each broker and controller [default: 3, or as many as the directory holds]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(plan::NODES_MAX)))]
     nodes: Option<u16>,
     /// Where the nodes keep their data and what they say
     #[arg(long, value_name = "DIR", default_value = "ottla-dev")]
@@ -69,6 +72,7 @@ pub fn run(args: DevArgs) -> ExitCode {
 
 /// Finds out what to start, and writes down what a restart has to know.
 fn prepare(args: &DevArgs) -> Result<(Plan, PathBuf), String> {
+    plan::wait_until_free(&args.dir, PATIENCE)?;
     if args.fresh {
         plan::forget(&args.dir)?;
     }

@@ -3,13 +3,22 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use ottla_storage::{Disk, LOCK};
+
+use crate::real_disk::RealDisk;
 use crate::storage::random_uuid;
 
 /// What a restart has to know, in the directory of the cluster.
 const IDENTITY: &str = "cluster.properties";
 /// How many nodes, if nobody says so.
 const NODES: u16 = 3;
+/// How many there may be.
+pub const NODES_MAX: u16 = 9;
+/// How often it is looked whether the nodes of an earlier start have ended.
+const POLL: Duration = Duration::from_millis(10);
 /// Kafka's default for its internal topics, as far as there are nodes.
 const REPLICAS: u16 = 3;
 
@@ -68,9 +77,31 @@ impl Identity {
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         Some(Identity {
             cluster_id: value("cluster.id").filter(|id| !id.is_empty())?.to_owned(),
-            nodes: value("nodes")?.parse().ok().filter(|nodes| (1..=9).contains(nodes))?,
+            nodes: value("nodes")?.parse().ok().filter(|nodes| (1..=NODES_MAX).contains(nodes))?,
         })
     }
+}
+
+/// Waits until nobody uses the data that nodes of an earlier start left in `dir`: nodes whose starter was killed stop in order, which takes
+/// a moment. Those that are still there after `patience` belong to a cluster that runs.
+pub fn wait_until_free(dir: &Path, patience: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + patience;
+    for data in (0..usize::from(NODES_MAX)).map(|node| node_dir(dir, node)).filter(|data| data.exists()) {
+        let free = || RealDisk.try_lock(&data.join(LOCK)).map(drop);
+        while let Err(error) = free() {
+            if error.kind() != ErrorKind::WouldBlock {
+                return Err(format!("{} can not be used: {error}", data.display()));
+            }
+            if Instant::now() >= deadline {
+                return Err(format!(
+                    "{} is used by a node that runs; stop its cluster first",
+                    data.display()
+                ));
+            }
+            thread::sleep(POLL);
+        }
+    }
+    Ok(())
 }
 
 /// Deletes what an earlier cluster left in `dir`, and nothing else.
@@ -81,7 +112,7 @@ pub fn forget(dir: &Path) -> Result<(), String> {
         }
         _ => Ok(()),
     };
-    for node in 0..9 {
+    for node in 0..usize::from(NODES_MAX) {
         let (data, log) = (node_dir(dir, node), node_log(dir, node));
         told(&data, fs::remove_dir_all(&data))?;
         told(&log, fs::remove_file(&log))?;
@@ -173,6 +204,19 @@ mod tests {
         let second = Identity::of(dir.path(), Some(5)).expect("new");
         assert_eq!(second.nodes, 5);
         assert_ne!(second.cluster_id, first.cluster_id);
+    }
+
+    #[test]
+    fn data_that_a_node_uses_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        wait_until_free(dir.path(), Duration::ZERO).expect("nobody is there");
+        let data = node_dir(dir.path(), 1);
+        fs::create_dir_all(&data).expect("made");
+        let held = RealDisk.try_lock(&data.join(LOCK)).expect("free");
+        let refused = wait_until_free(dir.path(), Duration::ZERO).expect_err("a node runs");
+        assert!(refused.contains("node-2 is used by a node that runs"), "{refused}");
+        drop(held);
+        wait_until_free(dir.path(), Duration::ZERO).expect("it has ended");
     }
 
     #[test]
