@@ -18,7 +18,6 @@
 /// }
 /// assert!(Guard::VoteOnce.stands() && !Guard::VoteOnce.holds(false));
 /// assert_eq!(Guard::ALL.len(), 1);
-/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! guards {
