@@ -36,11 +36,12 @@ pub fn normal(output: &Output, call: &Call, places: &Places) -> String {
 
 fn normal_line(line: &str, places: &Places) -> String {
     let Places { bootstrap, controller, data } = places;
-    let (host, port) = bootstrap.split_once(':').unwrap_or((bootstrap, ""));
+    let (host, port) = bootstrap.split_once(':').expect("an address has a port");
     let line = line.replace(&data.display().to_string(), "DATA").replace(bootstrap, "HOST:PORT");
     let line = line.replace(controller, "HOST:CONTROLLER");
     let line = line.replace(host, "HOST");
-    let line = line.replace(&format!(":{port} "), ":PORT ").replace(&format!(" {port}"), " PORT");
+    // A whole word: the digits of a checksum may begin like a port.
+    let named = |word: &str| if word == port { "PORT".to_owned() } else { named(word) };
     let mut normal = String::new();
     let mut word = String::new();
     for letter in line.chars() {
@@ -157,6 +158,7 @@ mod tests {
                 "g - console-consumer-UUID /HOST c",
             ),
             ("127.0.0.1:45001 (id: 1 rack: null)", "HOST:PORT (id: 1 rack: null)"),
+            ("45001 crc: 4500123 at :45001 45001", "PORT crc: 4500123 at :PORT PORT"),
             ("voters=1@127.0.0.1:45002", "voters=1@HOST:CONTROLLER"),
             ("CreateTime:1795646500505", "CreateTime:TIME"),
             ("/srv/data/a-0/00000000000000000000.log", "DATA/a-0/00000000000000000000.log"),
