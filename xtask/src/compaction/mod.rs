@@ -33,7 +33,7 @@ const PARTITIONS: i32 = 2;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is looked whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
-/// What is produced to another topic while logs are compacted: at half of what makes latencies grow, on a schedule of its own.
+/// What is produced to another topic while logs are compacted: 8 MB a second, on a schedule of its own.
 const LOAD: &str = "--rate 500 --connections 4 --in-flight 5 --batch-records 16 --record-bytes 1024 --acks 1 --warmup-seconds 1";
 
 const SETTINGS: &[(&str, &str)] = &[

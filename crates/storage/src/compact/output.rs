@@ -90,7 +90,8 @@ impl Output {
             self.buffer.clear();
         }
         if self.written - self.synced >= UNSYNCED_BYTES_MAX {
-            self.log.sync_data()?;
+            // All of it is written anew if it is tried again.
+            self.log.sync_data().map_err(rewritable)?;
             self.synced = self.written;
         }
         Ok(())
