@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use ottla_protocol::ErrorCode;
-use ottla_protocol::messages::create_topics_request::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-};
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -149,23 +146,6 @@ impl Story {
                 self.rig.world.reports
             );
         }
-    }
-}
-
-impl Rig {
-    fn create_with(&mut self, name: &'static str, configs: &[(&'static str, &'static str)]) {
-        let configs = configs
-            .iter()
-            .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
-        let topic = CreatableTopic {
-            name: name.into(),
-            num_partitions: 1,
-            replication_factor: 1,
-            configs: configs.collect(),
-            ..Default::default()
-        };
-        let token = self.send(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);
-        self.answer::<CreateTopicsRequest<'_>>(token, 5, 30_000);
     }
 }
 

@@ -32,7 +32,9 @@ use crate::client::{body, frame, read};
 use crate::world::World;
 use bytes::Bytes;
 use ottla_broker::Token;
-use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -50,6 +52,22 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         Rig::with(&[])
+    }
+
+    /// Creates a topic of one partition. Whether that worked is seen by who uses it: the disk may be full.
+    fn create_with(&mut self, name: &'static str, configs: &[(&'static str, &'static str)]) {
+        let configs = configs
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        let token = self.send(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);
+        self.answer::<CreateTopicsRequest<'_>>(token, 5, 30_000);
     }
 
     /// A node with more settings than the usual ones.

@@ -3,9 +3,6 @@
 use super::{Rig, fetch, partition_of};
 use crate::client::read;
 use ottla_protocol::compression::Codec;
-use ottla_protocol::messages::create_topics_request::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-};
 use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
@@ -15,20 +12,6 @@ use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceReq
 use ottla_protocol::messages::produce_response::ProduceResponse;
 use ottla_protocol::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, crc32c};
 use ottla_protocol::{ErrorCode, Records};
-
-fn create(rig: &mut Rig, name: &'static str, configs: &[(&'static str, &'static str)]) {
-    let configs = configs
-        .iter()
-        .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        configs: configs.collect(),
-        ..Default::default()
-    };
-    rig.ask(&CreateTopicsRequest { topics: vec![topic], ..Default::default() }, 5);
-}
 
 /// The base offset; or the code, its words, and what is said of single records.
 type Told = Result<i64, (i16, Option<String>, Vec<(i32, String)>)>;
@@ -110,7 +93,7 @@ fn a_topic_may_want_another_codec_at_a_level_of_its_own() {
         ("zs", "zstd", "compression.zstd.level", "-100", "19"),
         ("lz", "lz4", "compression.lz4.level", "1", "17"),
     ] {
-        create(&mut rig, topic, &[]);
+        rig.create_with(topic, &[]);
         set(&mut rig, TOPIC, topic, "compression.type", codec);
         let mut sizes = Vec::new();
         for (offset, value) in (0..).zip([worst, best]) {
@@ -123,10 +106,10 @@ fn a_topic_may_want_another_codec_at_a_level_of_its_own() {
         // LZ4 has one level here: what matters is that its levels are taken.
         assert!(sizes[0] > sizes[1] || (codec == "lz4" && sizes[0] == sizes[1]), "{codec}: {sizes:?}");
     }
-    create(&mut rig, "plain", &[("compression.type", "uncompressed")]);
+    rig.create_with("plain", &[("compression.type", "uncompressed")]);
     assert_eq!(produce(&mut rig, "plain", &records(Codec::Zstd, now), 9), Ok(0));
     assert_eq!(fetched(&mut rig, "plain", 0).0, Codec::None);
-    create(&mut rig, "kept", &[("compression.type", "producer")]);
+    rig.create_with("kept", &[("compression.type", "producer")]);
     assert_eq!(produce(&mut rig, "kept", &records(Codec::Lz4, now), 9), Ok(0));
     assert_eq!(fetched(&mut rig, "kept", 0).0, Codec::Lz4);
 }
@@ -135,8 +118,8 @@ fn a_topic_may_want_another_codec_at_a_level_of_its_own() {
 fn the_node_has_a_codec_for_topics_without_one() {
     let mut rig = Rig::with(&[("compression.type", "gzip"), ("compression.gzip.level", "9")]);
     let now = rig.world.now;
-    create(&mut rig, "bare", &[]);
-    create(&mut rig, "own", &[("compression.type", "zstd")]);
+    rig.create_with("bare", &[]);
+    rig.create_with("own", &[("compression.type", "zstd")]);
     for (topic, codec) in [("bare", Codec::Gzip), ("own", Codec::Zstd)] {
         assert_eq!(produce(&mut rig, topic, &records(Codec::None, now), 9), Ok(0));
         assert_eq!(fetched(&mut rig, topic, 0).0, codec);
@@ -151,7 +134,7 @@ fn the_node_has_a_codec_for_topics_without_one() {
 fn records_without_keys_are_named_one_by_one() {
     let mut rig = Rig::new();
     let now = rig.world.now;
-    create(&mut rig, "compacted", &[("cleanup.policy", "compact,delete")]);
+    rig.create_with("compacted", &[("cleanup.policy", "compact,delete")]);
     let mut builder = BatchBuilder::new(0, BatchOptions { codec: Codec::Gzip, ..BatchOptions::default() });
     for key in [Some(&b"k"[..]), None, Some(b"l"), None] {
         builder.push(now, key, Some(b"v"), &[]);
@@ -174,7 +157,7 @@ fn records_without_keys_are_named_one_by_one() {
 fn batches_that_are_too_large() {
     let mut rig = Rig::new();
     let now = rig.world.now;
-    create(&mut rig, "small", &[("max.message.bytes", "1000")]);
+    rig.create_with("small", &[("max.message.bytes", "1000")]);
     let too_large = ErrorCode::MessageTooLarge.code();
     let refused = |told: Told| told.map_err(|told| told.0);
     assert_eq!(refused(produce(&mut rig, "small", &records(Codec::None, now), 9)), Err(too_large));
@@ -201,8 +184,8 @@ fn what_is_inside_a_codec_is_checked_if_asked_for() {
     };
     let mut rig = Rig::new();
     let now = rig.world.now;
-    create(&mut rig, "trusting", &[]);
-    create(&mut rig, "strict", &[("ottla.strict.validation", "true")]);
+    rig.create_with("trusting", &[]);
+    rig.create_with("strict", &[("ottla.strict.validation", "true")]);
     assert_eq!(produce(&mut rig, "trusting", &lying(now), 9), Ok(0));
     let told = produce(&mut rig, "strict", &lying(now), 9);
     assert_eq!(told.map_err(|told| told.0), Err(ErrorCode::InvalidRecord.code()));

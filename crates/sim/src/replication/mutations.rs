@@ -5,6 +5,7 @@ use ottla_broker::replicas::ReplicaGuard;
 use ottla_controller::Guard as ControllerGuard;
 
 use super::run::run;
+use crate::lots;
 
 /// A condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,15 +30,7 @@ pub fn first_broken(rule: Rule, most: u64) -> Option<(u64, String)> {
         Rule::Replica(guard) => guard.remove(),
         Rule::Controller(guard) => guard.remove(),
     }
-    let found = (0..most).find_map(|seed| match std::panic::catch_unwind(|| run(seed)) {
-        Ok(Ok(())) => None,
-        Ok(Err(broken)) => Some((seed, broken)),
-        Err(cause) => {
-            let text = cause.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("");
-            Some((seed, format!("an assertion: {text}")))
-        }
-    });
+    let found = lots::first_broken(most, run);
     ReplicaGuard::restore();
     ControllerGuard::restore();
     found

@@ -5,6 +5,7 @@ use ottla_coordinator::Guard;
 use ottla_storage::{LogGuard, LogGuards};
 
 use super::lot::{Lacks, run_with};
+use crate::lots;
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +33,7 @@ pub fn first_broken(rule: Rule, most: u64) -> Option<(u64, String)> {
         Rule::Log(guard) => lacks.log = LogGuards::without(guard),
         Rule::DecisionIsCommittedFirst => lacks.hurried = true,
     }
-    let found =
-        (0..most).find_map(|seed| match std::panic::catch_unwind(|| run_with(seed, lacks, &mut |_| {})) {
-            Ok(Ok(())) => None,
-            Ok(Err(broken)) => Some((seed, broken)),
-            // An assertion of the coordinators is as good as a broken promise.
-            Err(cause) => {
-                let text = cause.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("");
-                Some((seed, format!("an assertion: {text}")))
-            }
-        });
+    let found = lots::first_broken(most, |seed| run_with(seed, lacks, &mut |_| {}));
     Guard::restore();
     found
 }
