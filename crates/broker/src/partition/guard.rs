@@ -40,19 +40,19 @@ ottla_guard::guards! {
             DecisionNotOlder,
             /// A proposal stands until it is known what became of it.
             ProposalStandsUntilDecided,
-        }
-        /// Those whose absence runs did not miss so far: another condition stands behind them, or the story is too rare.
-        BACKED {
             /// A new epoch knows nothing of the followers of the one before.
             FollowersOfThisEpoch,
             /// A fetch of an earlier life of a follower than was heard of is refused (KIP-903).
             EarlierLifeIsNotHeard,
             /// A fetch of an earlier leader epoch is refused.
             FetchNotOlder,
-            /// A fetch of a later leader epoch is refused: somebody else leads.
-            FetchNotNewer,
             /// An image that is older than what is known says nothing.
             ImageNotOlder,
+        }
+        /// Those whose absence runs did not miss so far: another condition stands behind them, or the story is too rare.
+        BACKED {
+            /// A fetch of a later leader epoch is refused: somebody else leads.
+            FetchNotNewer,
         }
     }
 }

@@ -33,6 +33,7 @@ impl Scope {
             give_ups: 0,
             laggards: 0,
             fences: 0,
+            elections: 0,
             stops: 0,
             crashes: 0,
             wounds: 0,

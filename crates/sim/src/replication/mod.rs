@@ -9,6 +9,7 @@ mod model;
 mod mutations;
 mod node;
 mod run;
+mod stories;
 
 pub use explore::{Explored, Scope, explore};
 pub use mutations::{Rule, first_broken, rules};

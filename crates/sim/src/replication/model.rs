@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use ottla_broker::replicas::{FollowerFetch, Proposal, check_epoch, is_diverging, is_receipt, was_refused};
 use ottla_controller::{
     Context, Controller, Decision, Registration, Settings, TableRules, alter_partition,
-    begin_controlled_shutdown, bootstrap_records, fence_broker, register_broker, unfence_broker, unlimited,
+    begin_controlled_shutdown, bootstrap_records, elect_leaders, fence_broker, register_broker,
+    unfence_broker, unlimited,
 };
 use ottla_metadata::config::{BrokerConfig, Durability};
 use ottla_metadata::{Image, LeaderRecoveryState, MetadataVersion, Partition, Replayer, features};
@@ -20,6 +21,7 @@ use ottla_protocol::messages::broker_registration_request::{BrokerRegistrationRe
 use ottla_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest,
 };
+use ottla_protocol::messages::elect_leaders_request::ElectLeadersRequest;
 use ottla_protocol::{ErrorCode, Uuid};
 
 use super::node::{Entry, MIN_ISR, Node, Role};
@@ -371,6 +373,25 @@ impl Model {
         self.write(decision);
     }
 
+    /// Whether the first replica could lead, and another one does.
+    pub fn may_prefer(&self) -> bool {
+        let (partition, preferred) = (self.partition(), NodeId(1));
+        let is_other = partition.leader.is_some_and(|leader| leader != preferred);
+        is_other && partition.isr.contains(&preferred) && self.broker(0).1
+    }
+
+    /// Leadership returns to the first replica. Nobody leaves the ISR, so somebody may lead again without having followed meanwhile, as
+    /// far as it knows.
+    pub fn prefer(&mut self) {
+        let request = ElectLeadersRequest {
+            election_type: 0,
+            topic_partitions: None,
+            ..ElectLeadersRequest::default()
+        };
+        let decision = elect_leaders(&self.context(), &request, 2);
+        self.write(decision);
+    }
+
     /// The node stops in good order: it hands over, and its log is on disk.
     pub fn stop(&mut self, at: usize) {
         let decision = begin_controlled_shutdown(&self.context(), NodeId(at as i32 + 1)).expect("registered");
@@ -620,8 +641,33 @@ impl Model {
     /// What makes two models the same.
     pub fn essence(&self) -> impl std::fmt::Debug {
         let brokers = [0, 1, 2].map(|at| self.broker(at));
+        // Of a ticket it matters only whether it is the one that is waited for.
+        let mut flight = self.flight.clone();
+        flight.iter_mut().for_each(|message| self.mark_awaited(message));
+        flight.sort();
+        let mut nodes = self.nodes.clone();
+        for node in &mut nodes {
+            node.awaits_fetch = node.awaits_fetch.map(|_| 1);
+            node.awaits_decision = node.awaits_decision.map(|_| 1);
+            node.seen = 0;
+        }
         let views: Vec<Vec<&Arc<View>>> =
             self.nodes.iter().map(|node| self.history[node.seen.max(1) - 1..].iter().collect()).collect();
-        format!("{:?}{brokers:?}{views:?}{:?}{:?}", self.partition(), self.nodes, self.flight)
+        format!("{:?}{brokers:?}{views:?}{nodes:?}{flight:?}{:?}", self.partition(), self.committed)
+    }
+
+    /// The ticket of a message becomes 1 if it leads to an answer that is waited for, and 0 if not.
+    fn mark_awaited(&self, message: &mut Message) {
+        let (node, life, ticket, is_fetch) = match message {
+            Message::Fetch { from: node, life, ticket, .. }
+            | Message::Diverging { to: node, life, ticket, .. }
+            | Message::Records { to: node, life, ticket, .. }
+            | Message::Failed { to: node, life, ticket } => (*node, *life, ticket, true),
+            Message::Propose { from: node, life, ticket, .. }
+            | Message::Decided { to: node, life, ticket, .. } => (*node, *life, ticket, false),
+        };
+        let node = &self.nodes[node];
+        let awaited = if is_fetch { node.awaits_fetch } else { node.awaits_decision };
+        *ticket = u32::from(node.life == life && awaited == Some(*ticket));
     }
 }

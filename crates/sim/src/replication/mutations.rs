@@ -5,6 +5,7 @@ use ottla_broker::replicas::ReplicaGuard;
 use ottla_controller::Guard as ControllerGuard;
 
 use super::run::run;
+use super::stories;
 use crate::lots;
 
 /// A condition.
@@ -16,13 +17,13 @@ pub enum Rule {
     Controller(ControllerGuard),
 }
 
-/// Those that are missed within 20,000 seeds.
+/// Those that are missed by a story or within 20,000 seeds.
 pub fn rules() -> Vec<Rule> {
     let replica = ReplicaGuard::MISSED.iter().copied().map(Rule::Replica);
     replica.chain(ControllerGuard::MISSED.iter().copied().map(Rule::Controller)).collect()
 }
 
-/// The first of `most` seeds that notices that a condition is missing, and what it says.
+/// The first of the stories, or else of `most` seeds, that notices that a condition is missing, and what it says.
 pub fn first_broken(rule: Rule, most: u64) -> Option<(u64, String)> {
     // What all runs begin with is made by the whole code.
     let _ = run(0);
@@ -30,7 +31,9 @@ pub fn first_broken(rule: Rule, most: u64) -> Option<(u64, String)> {
         Rule::Replica(guard) => guard.remove(),
         Rule::Controller(guard) => guard.remove(),
     }
-    let found = lots::first_broken(most, run);
+    let told = lots::first_broken(stories::ALL.len() as u64, |at| stories::ALL[at as usize]());
+    let told = told.map(|(at, broken)| (at, format!("story {at}: {broken}")));
+    let found = told.or_else(|| lots::first_broken(most, run));
     ReplicaGuard::restore();
     ControllerGuard::restore();
     found

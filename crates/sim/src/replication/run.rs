@@ -24,6 +24,8 @@ pub(super) enum Action {
     GiveUp(usize),
     Fence(usize),
     Unfence(usize),
+    /// The preferred leader takes the lead; who led stays in sync.
+    Prefer,
     Stop(usize),
     Start(usize),
     /// So many of the records that are not on disk survive.
@@ -39,6 +41,7 @@ pub(super) struct Budget {
     pub give_ups: u32,
     pub laggards: u32,
     pub fences: u32,
+    pub elections: u32,
     pub stops: u32,
     pub crashes: u32,
     /// Crashes that lose what another replica may rely on: with the page cache alone one can be borne.
@@ -63,6 +66,9 @@ impl Run {
             if budget.losses > 0 {
                 actions.push(Action::Lose(at));
             }
+        }
+        if budget.elections > 0 && model.may_prefer() {
+            actions.push(Action::Prefer);
         }
         for at in 0..NODES {
             self.add_actions_of(at, &mut actions);
@@ -156,6 +162,10 @@ impl Run {
                 model.fence(at);
             }
             Action::Unfence(at) => model.unfence(at),
+            Action::Prefer => {
+                budget.elections -= 1;
+                model.prefer();
+            }
             Action::Stop(at) => {
                 budget.stops -= 1;
                 model.stop(at);
@@ -240,6 +250,7 @@ fn play(seed: u64, note: &mut dyn FnMut(String)) -> Result<(), String> {
         give_ups: up_to(4),
         laggards: up_to(4),
         fences: up_to(4),
+        elections: up_to(3),
         stops: up_to(2),
         crashes: up_to(4),
         wounds: up_to(1),
@@ -275,6 +286,7 @@ fn is_misfortune(action: Action) -> bool {
             | Action::LeaveBehind(_)
             | Action::GiveUp(_)
             | Action::Fence(_)
+            | Action::Prefer
             | Action::Stop(_)
             | Action::Crash(..)
     )
