@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ottla_metadata::Image;
 use ottla_metadata::config::BrokerConfig;
 use ottla_protocol::{Chain, Uuid};
-use ottla_storage::{FlushDone, FlushJob};
+use ottla_storage::{FlushDone, FlushJob, WriteBack};
 
 use crate::api::fetch::PendingFetch;
 use crate::call::Deferred;
@@ -83,6 +83,8 @@ pub enum Effect {
     },
     /// Run the task on a disk thread, then hand the outcome to [`crate::Broker::on_flushed`].
     Flush(FlushTask),
+    /// Run this on a background thread; it has no outcome.
+    WriteBack(WriteBack),
     /// Run [`crate::Broker::on_read`] with this task on a reader thread.
     Read(ReadTask),
     /// Run [`crate::Broker::on_chore`] with this chore on a background thread, which may take minutes.

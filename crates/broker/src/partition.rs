@@ -683,7 +683,10 @@ impl Core {
             || log.is_overdue();
         if urgent {
             self.begin_flush(of, out);
-        } else if self.flush == Flush::Idle {
+            return;
+        }
+        out.extend(log.begin_write_back().map(Effect::WriteBack));
+        if self.flush == Flush::Idle {
             self.flush = Flush::Listed;
             of.store.list_for_flush(of.clone(), self.settings.flush_ms, now, out);
         }

@@ -5,6 +5,8 @@
 //! attempt within one process would succeed (a list of held locks refuses it), and closing *any* handle of the file would release
 //! it (nothing but this module opens a lock file).
 
+mod write_back;
+
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -255,6 +257,10 @@ impl File for RealFile {
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, len).map_err(at(&self.path))
+    }
+
+    fn write_back(&self, position: u64, len: u64) {
+        write_back::begin(&self.file, position, len);
     }
 }
 

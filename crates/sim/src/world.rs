@@ -365,6 +365,7 @@ impl World {
                     let took = 1 + self.dice.below(20) as i64;
                     self.plan(self.now + took, Todo::Flush(task));
                 }
+                Effect::WriteBack(job) => job.run(),
                 Effect::Read(task) => {
                     let took = self.dice.below(10) as i64;
                     self.plan(self.now + took, Todo::Read(task));

@@ -21,6 +21,7 @@ mod scan;
 mod segment;
 mod tail;
 mod validate;
+mod write_back;
 
 pub use compact::{
     CleanedSegment, Compaction, CompactionError, CompactionMemory, CompactionStats, HashSecret, Pace,
@@ -49,3 +50,4 @@ pub use producer::{Admission, AppendOrigin, ProducerSummary};
 pub use producer::{ModelAppend, ModelBatch, ModelLog, NamedGuard as LogGuard, NamedGuards as LogGuards};
 pub use read::{ReadJob, Slice};
 pub use tail::TailBudget;
+pub use write_back::WriteBack;

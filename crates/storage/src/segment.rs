@@ -17,6 +17,7 @@ use crate::meaning::rewritable;
 use crate::names;
 use crate::place::Place;
 use crate::scan::{Found, Scan};
+use crate::write_back::WrittenBack;
 
 /// Bytes that a walk over headers reads at a time.
 pub(crate) const HEADER_PIECE: usize = 64 << 10;
@@ -286,11 +287,12 @@ pub(crate) struct ActiveFiles {
     pub(crate) indexer: Indexer,
     /// Blocks are reserved up to here.
     allocated: u64,
+    pub(crate) written_back: WrittenBack,
 }
 
 impl ActiveFiles {
     pub(crate) fn new(log: Arc<dyn File>, indexer: Indexer) -> ActiveFiles {
-        ActiveFiles { log, indexer, allocated: 0 }
+        ActiveFiles { log, indexer, allocated: 0, written_back: WrittenBack::default() }
     }
 
     /// Opens a segment of `size` bytes whose files were let go of. Waits for the disk.

@@ -82,7 +82,8 @@ impl Default for Limits {
             idle_ms_max: Some(600_000),
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
-            flush_threads: 4,
+            // File systems with a journal (ext4, XFS) make one commit of the flushes that are under way together.
+            flush_threads: 32,
             read_threads: 4,
         }
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ottla_broker::{Broker, Chore, Effect, Effects, FlushTask, Millis, Peer, ReadTask};
 use ottla_protocol::FileRange;
+use ottla_storage::WriteBack;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tokio::sync::Notify;
@@ -57,6 +58,8 @@ pub struct Node {
     pub pieces: Pieces,
     inboxes: Vec<Inbox>,
     flushes: Pool<FlushTask>,
+    /// Nobody waits for these, and one at a time is enough to keep a disk busy.
+    write_backs: Pool<WriteBack>,
     reads: Pool<ReadJob>,
     /// What the quorum must not forget: nobody votes before it is written, so it waits behind no read.
     votes: Pool<ReadTask>,
@@ -109,6 +112,7 @@ impl Node {
             pieces: Pieces::default(),
             inboxes: (0..limits.loops).map(|_| Inbox::default()).collect(),
             flushes: Pool::new(JOBS_MAX),
+            write_backs: Pool::new(JOBS_MAX),
             reads: Pool::new(JOBS_MAX),
             votes: Pool::new(JOBS_MAX),
             chores: Pool::new(JOBS_MAX),
@@ -143,6 +147,12 @@ impl Node {
         let node = Arc::clone(self);
         let vote = move || node.votes.work(|task| node.read(ReadJob::Fetch(task)));
         threads.workers.push(spawn("vote".to_owned(), vote)?);
+        let node = Arc::clone(self);
+        let write_back = move || {
+            concede();
+            node.write_backs.work(WriteBack::run);
+        };
+        threads.workers.push(spawn("write-back".to_owned(), write_back)?);
         self.hire()?;
         // Arms the broker's own timers.
         let mut effects = Effects::new();
@@ -182,6 +192,7 @@ impl Node {
                 },
                 Effect::Resume { token } => posts.push((token.shard, Message::Resume { token })),
                 Effect::Flush(task) => self.flushes.push(task),
+                Effect::WriteBack(job) => self.write_backs.push(job),
                 Effect::Read(task @ ReadTask::Persist(_)) => self.votes.push(task),
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
                 Effect::Chore(chore) => self.chores.push(chore),
@@ -275,9 +286,7 @@ impl Node {
         for index in hired.len()..wanted {
             let node = Arc::clone(self);
             let body = move || {
-                if let Err(error) = setpriority_process(Some(gettid()), CHORE_NICENESS) {
-                    crate::warn!("chores run with the priority of requests: {error}");
-                }
+                concede();
                 node.chores.work(|chore| node.chore(chore));
             };
             hired.push(spawn(format!("chore-{index}"), body)?);
@@ -368,6 +377,7 @@ impl NodeThreads {
         join(loops);
         node.reads.close();
         node.votes.close();
+        node.write_backs.close();
         node.chores.close();
         join(workers);
         // Only readers hire.
@@ -390,6 +400,13 @@ impl Node {
         drop(sender);
         let unsent: usize = receiver.iter().sum();
         is_disk_idle && unsent == 0
+    }
+}
+
+/// The processor is for requests first.
+fn concede() {
+    if let Err(error) = setpriority_process(Some(gettid()), CHORE_NICENESS) {
+        crate::warn!("chores run with the priority of requests: {error}");
     }
 }
 

@@ -349,6 +349,7 @@ impl Cluster {
                     let took = 1 + self.dice.below(8) as i64;
                     self.plan(self.now + took, Todo::Flush(node, life, task));
                 }
+                Effect::WriteBack(job) => job.run(),
                 Effect::Read(task) => {
                     let took = self.dice.below(4) as i64;
                     self.plan(self.now + took, Todo::Read(node, life, task));

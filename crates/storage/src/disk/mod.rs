@@ -102,6 +102,9 @@ pub trait File: ReadAt + Send + Sync + Debug {
     fn set_modified(&self, at: i64) -> io::Result<()>;
     /// Reserves blocks for a range without changing the length (`fallocate` with `KEEP_SIZE`). A hint: callers may ignore failure.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Has the disk begin to take what was written to a range (`sync_file_range`), so that a later [`File::sync_data`] has less to wait
+    /// for. Promises nothing; what goes wrong is told by that one.
+    fn write_back(&self, position: u64, len: u64);
 }
 
 /// A held lock file; dropping it releases the lock.

@@ -53,6 +53,7 @@ use crate::producer::{Admission, ProducerSummary, Producers};
 use crate::read::{ReadJob, Slice, Source, Span};
 use crate::segment::{ActiveSegment, SealedSegment, search_target};
 use crate::tail::TailCache;
+use crate::write_back::WriteBack;
 
 /// The log of one partition.
 #[derive(Debug)]
@@ -467,13 +468,20 @@ impl Log {
         }
         self.unflushed_bytes = 0;
         let mut files = std::mem::take(&mut self.unsynced);
-        if let (true, Some(active)) = (unsynced_records, &self.active.files) {
+        if let (true, Some(active)) = (unsynced_records, &mut self.active.files) {
+            active.written_back.reach(self.active.size.into());
             files.push(active.log.clone());
         }
         let new_segment = std::mem::take(&mut self.unsynced_segment);
         self.flushing = Some(Flushing { end_offset: self.log_end_offset, new_segment });
         let sync_dir = std::mem::take(&mut self.unsynced_dir);
         Some(FlushJob { place: self.place.clone(), files, sync_dir, epochs: self.epochs.take_dirty() })
+    }
+
+    /// What the disk may begin to take, so that the flush that is due later has less to wait for. `None` while that is little.
+    pub fn begin_write_back(&mut self) -> Option<WriteBack> {
+        let active = self.active.files.as_mut()?;
+        active.written_back.begin(&active.log, self.active.size.into())
     }
 
     /// Takes the outcome of a flush and says up to where the log is synced now. After a shortage, of which [`Log::failure`] says nothing,
