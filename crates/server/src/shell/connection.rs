@@ -4,7 +4,7 @@
 //! then sleeps until the socket or an answer wakes it. Reading stops, and with it the peer, when too much is in flight, when its
 //! answers are not taken, or when a large request finds no memory.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -78,14 +78,20 @@ struct Task {
     waits_for_peer: bool,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAddr, listener: Arc<str>) {
+/// Serves a connection to its end. Written by hand: an `async fn` would keep its arguments beside the task, for as long as the connection
+/// rests.
+pub fn serve(
+    event_loop: Rc<EventLoop>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<str>,
+) -> impl Future<Output = ()> {
     let pipeline = Rc::new(Pipeline::default());
     let key = event_loop.enter(Rc::clone(&pipeline));
     let reader = FrameReader::new(event_loop.node.limits.request_bytes_max);
-    let connection = Connection::new(Arc::clone(&listener), peer);
-    let mut task = Task {
-        event_loop: Rc::clone(&event_loop),
+    let connection = Connection::new(listener, peer);
+    Task {
+        event_loop,
         key,
         pipeline,
         stream,
@@ -97,10 +103,18 @@ pub async fn serve(event_loop: Rc<EventLoop>, stream: TcpStream, peer: SocketAdd
         large_since: None,
         may_send: 0,
         waits_for_peer: false,
-    };
-    let end = poll_fn(|context| task.turn(context)).await;
-    task.report(&end);
-    event_loop.leave(key, &listener, peer);
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Poll::Ready(end) = self.turn(context) else { return Poll::Pending };
+        self.report(&end);
+        self.event_loop.leave(self.key, &self.connection.listener, self.connection.peer);
+        Poll::Ready(())
+    }
 }
 
 impl Task {

@@ -7,12 +7,18 @@ use std::collections::VecDeque;
 
 use ottla_broker::Response;
 
+/// A request, and its answer when that is here.
+type Slot = Option<Response>;
+
 /// Requests of one connection that were read and whose answers have not left.
 #[derive(Debug, Default)]
 pub struct Slots {
     /// Number of the slot at the front.
     first: u64,
-    waiting: VecDeque<Option<Response>>,
+    /// Has its own place, so that a connection with one request at a time needs no queue.
+    front: Option<Slot>,
+    /// Empty without a front.
+    behind: VecDeque<Slot>,
     /// Bytes of the answers that are here.
     bytes: usize,
 }
@@ -20,14 +26,22 @@ pub struct Slots {
 impl Slots {
     /// Opens the slot of the next request.
     pub fn open(&mut self) -> u64 {
-        self.waiting.push_back(None);
-        self.first + self.waiting.len() as u64 - 1
+        let number = self.first + self.len() as u64;
+        match self.front {
+            None => self.front = Some(None),
+            Some(_) => self.behind.push_back(None),
+        }
+        number
     }
 
     /// Puts an answer into its slot. Returns false when the slot is gone or filled already.
     pub fn fill(&mut self, slot: u64, response: Response) -> bool {
-        let place = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        match place.and_then(|index| self.waiting.get_mut(index)) {
+        let place = match slot.checked_sub(self.first) {
+            Some(0) => self.front.as_mut(),
+            Some(index) => usize::try_from(index - 1).ok().and_then(|index| self.behind.get_mut(index)),
+            None => None,
+        };
+        match place {
             Some(place @ None) => {
                 self.bytes += len_of(&response);
                 *place = Some(response);
@@ -39,14 +53,18 @@ impl Slots {
 
     /// Whether a slot still waits for its answer.
     pub fn is_open(&self, slot: u64) -> bool {
-        let place = slot.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        place.and_then(|index| self.waiting.get(index)).is_some_and(Option::is_none)
+        let place = match slot.checked_sub(self.first) {
+            Some(0) => self.front.as_ref(),
+            Some(index) => usize::try_from(index - 1).ok().and_then(|index| self.behind.get(index)),
+            None => None,
+        };
+        place.is_some_and(Option::is_none)
     }
 
     /// Takes the front answer, if it is there.
     pub fn pop(&mut self) -> Option<Response> {
-        let response = self.waiting.front_mut()?.take()?;
-        self.waiting.pop_front();
+        let response = self.front.as_mut()?.take()?;
+        self.front = self.behind.pop_front();
         self.first += 1;
         self.bytes -= len_of(&response);
         Some(response)
@@ -54,7 +72,7 @@ impl Slots {
 
     /// Whether [`Slots::pop`] would find something.
     pub fn is_front_filled(&self) -> bool {
-        self.waiting.front().is_some_and(Option::is_some)
+        self.front.as_ref().is_some_and(Option::is_some)
     }
 
     /// Bytes of the answers that are here and have not left.
@@ -64,12 +82,12 @@ impl Slots {
 
     /// Requests whose answers have not left.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        usize::from(self.front.is_some()) + self.behind.len()
     }
 
     /// Whether every answer has left.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.front.is_none()
     }
 }
 
