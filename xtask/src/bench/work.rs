@@ -17,6 +17,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a broker may take until it leads what it led before.
+const FIRST_PATIENCE: Duration = Duration::from_secs(120);
+/// What the load generator says of it until then.
+const NOT_YET_LEADER: &str = "NOT_LEADER_OR_FOLLOWER";
 /// Kafka's controller writes at most ten thousand records for one request.
 const PARTITIONS_PER_TOPIC: u32 = 5_000;
 /// How long a process may rest before its memory is looked at.
@@ -221,9 +225,16 @@ fn recovery(peer: &mut Peer, mib: u64, partitions: u32) -> Result<Figures, Troub
     Ok(figures)
 }
 
+/// Until a record is acknowledged. A broker that just started may be told as the leader before it knows that it is one; clients try again then.
 fn produce_one(peer: &mut Peer, topic: &str) -> Result<(), Trouble> {
-    peer.load("produce", topic, "--requests 1 --in-flight 1 --batch-records 1 --record-bytes 10", None)
-        .map(drop)
+    let one = "--requests 1 --in-flight 1 --batch-records 1 --record-bytes 10";
+    let deadline = Instant::now() + FIRST_PATIENCE;
+    loop {
+        match peer.load("produce", topic, one, None) {
+            Err(error) if error.to_string().contains(NOT_YET_LEADER) && Instant::now() < deadline => {}
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 /// Whether the load generator and the broker have been built.
