@@ -10,8 +10,8 @@ use crate::effect::Millis;
 use crate::partition::Partition;
 use crate::sessions::lock;
 
-/// Periodic flushes that are under way at once.
-const UNDER_WAY_MAX: usize = 64;
+/// Periodic flushes that are under way at once: fewer than the shell has threads that flush, so that whoever waits for one finds a thread.
+const UNDER_WAY_MAX: usize = 16;
 
 /// The partitions that were promised a flush.
 #[derive(Debug, Default)]

@@ -4,7 +4,6 @@
 //! then sleeps until the socket or an answer wakes it. Reading stops, and with it the peer, when too much is in flight, when its
 //! answers are not taken, or when a large request finds no memory.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};

@@ -192,7 +192,11 @@ impl Node {
                 },
                 Effect::Resume { token } => posts.push((token.shard, Message::Resume { token })),
                 Effect::Flush(task) => self.flushes.push(task),
-                Effect::WriteBack(job) => self.write_backs.push(job),
+                // Of hints that nobody gets around to no more are kept: a flush does what they would have done.
+                Effect::WriteBack(job) if !self.write_backs.room().is_exhausted() => {
+                    self.write_backs.push(job);
+                }
+                Effect::WriteBack(_) => {}
                 Effect::Read(task @ ReadTask::Persist(_)) => self.votes.push(task),
                 Effect::Read(task) => self.reads.push(ReadJob::Fetch(task)),
                 Effect::Chore(chore) => self.chores.push(chore),

@@ -36,12 +36,8 @@ impl Slots {
 
     /// Puts an answer into its slot. Returns false when the slot is gone or filled already.
     pub fn fill(&mut self, slot: u64, response: Response) -> bool {
-        let place = match slot.checked_sub(self.first) {
-            Some(0) => self.front.as_mut(),
-            Some(index) => usize::try_from(index - 1).ok().and_then(|index| self.behind.get_mut(index)),
-            None => None,
-        };
-        match place {
+        let mut slots = self.front.iter_mut().chain(&mut self.behind);
+        match index(self.first, slot).and_then(|index| slots.nth(index)) {
             Some(place @ None) => {
                 self.bytes += len_of(&response);
                 *place = Some(response);
@@ -53,12 +49,8 @@ impl Slots {
 
     /// Whether a slot still waits for its answer.
     pub fn is_open(&self, slot: u64) -> bool {
-        let place = match slot.checked_sub(self.first) {
-            Some(0) => self.front.as_ref(),
-            Some(index) => usize::try_from(index - 1).ok().and_then(|index| self.behind.get(index)),
-            None => None,
-        };
-        place.is_some_and(Option::is_none)
+        let mut slots = self.front.iter().chain(&self.behind);
+        index(self.first, slot).and_then(|index| slots.nth(index)).is_some_and(Option::is_none)
     }
 
     /// Takes the front answer, if it is there.
@@ -89,6 +81,11 @@ impl Slots {
     pub fn is_empty(&self) -> bool {
         self.front.is_none()
     }
+}
+
+/// How many slots are before this one, unless it is gone.
+fn index(first: u64, slot: u64) -> Option<usize> {
+    usize::try_from(slot.checked_sub(first)?).ok()
 }
 
 fn len_of(response: &Response) -> usize {
