@@ -44,17 +44,23 @@ pub struct Options {
     /// Run this seed alone, and say what happened
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// Run this many seeds
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
+    /// Run this many seeds; by default 1,000, and with --mutations as many as it takes, up to 100,000
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed of a sweep
     #[arg(long, default_value_t = 0)]
     first: u64,
 }
 
+impl Options {
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(if self.mutations { 100_000 } else { 1_000 })
+    }
+}
+
 /// Runs the chore.
 pub fn run(options: Options) -> Result<bool, Trouble> {
-    let is_short = options.seed.is_some() || (options.seeds <= SHORT && !options.mutations);
+    let is_short = options.seed.is_some() || (options.seeds() <= SHORT && !options.mutations);
     let is_here = !matches!(options.subject, Subject::Raft | Subject::Groups);
     if cfg!(debug_assertions) && is_here && !is_short {
         return optimised();
@@ -87,7 +93,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
     let committed = sum(|told| told.committed);
     println!(
         "sim: {} seeds, {faults} faults, {acknowledged} records acknowledged, {committed} transactions committed, {broken} broken, {:.1} s",
-        options.seeds,
+        options.seeds(),
         begun.elapsed().as_secs_f64()
     );
     Ok(broken == 0)
@@ -100,7 +106,7 @@ fn sweep<T: Send>(
     run: impl Fn(u64) -> Result<T, String> + Sync,
 ) -> (Vec<T>, usize) {
     let next = AtomicU64::new(options.first);
-    let end = options.first + options.seeds;
+    let end = options.first + options.seeds();
     let work = || {
         let (mut good, mut broken) = (Vec::new(), 0);
         loop {
@@ -240,10 +246,10 @@ fn model(options: &Options, model: &Model) -> bool {
             explored.iter().for_each(|said| println!("{}", said.as_ref().unwrap_or_else(|broken| broken)));
             explored.iter().all(Result::is_ok)
         }
-        (None, None) if options.mutations => miss_rules(model, options.seeds),
+        (None, None) if options.mutations => miss_rules(model, options.seeds()),
         (None, None) => {
             let (_, broken) = sweep(&format!("sim {name}"), options, model.run);
-            println!("{name}: {} seeds, {broken} broken", options.seeds);
+            println!("{name}: {} seeds, {broken} broken", options.seeds());
             broken == 0
         }
     };
@@ -286,8 +292,8 @@ fn test_target(package: &str, options: &Options) -> Result<bool, Trouble> {
     let modes = match (options.seed, options.states) {
         (Some(seed), _) => one("seed", seed),
         (None, Some(states)) => one("states", states),
-        (None, None) if options.mutations => one("mutations", options.seeds),
-        (None, None) => parts(options.first, options.seeds)
+        (None, None) if options.mutations => one("mutations", options.seeds()),
+        (None, None) => parts(options.first, options.seeds())
             .map(|(first, count)| {
                 vec!["--".to_owned(), "sweep".to_owned(), first.to_string(), count.to_string()]
             })

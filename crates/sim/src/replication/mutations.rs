@@ -17,7 +17,7 @@ pub enum Rule {
     Controller(ControllerGuard),
 }
 
-/// Those that are missed by a story or within 20,000 seeds.
+/// Those that are missed by a story or within 100,000 seeds.
 pub fn rules() -> Vec<Rule> {
     let replica = ReplicaGuard::MISSED.iter().copied().map(Rule::Replica);
     replica.chain(ControllerGuard::MISSED.iter().copied().map(Rule::Controller)).collect()
