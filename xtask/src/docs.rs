@@ -5,7 +5,7 @@
 use crate::steps::{Doing, Trouble};
 use crate::workspace;
 use ottla_metadata::config::{
-    Allowed, Definition, Effect, Importance, Table, Update, broker_synonyms, broker_table,
+    Allowed, Definition, Effect, Importance, RESTART_KEYS, Table, Update, broker_synonyms, broker_table,
     client_metrics_table, group_synonym, group_table, topic_synonyms, topic_table,
 };
 use std::fmt::Write;
@@ -21,11 +21,12 @@ Every key that Apache Kafka 4.4 has for brokers, topics, groups and client metri
 What a key does here:
 
 - **honoured**: it does what it says.
-- **accepted**: the value is checked, kept and shown, and changes nothing; the node says so when it starts with one.
+- **accepted**: the value is checked, kept and shown, and changes nothing; the node says so when it starts with one, and when one is set.
 - **refused**: only the default is accepted, because anything else would be a promise that is not kept.
 
 How a broker key may change: *read-only* needs a restart; *per-broker* can be altered while running for one broker;
-*cluster-wide* for one broker or for all of them.
+*cluster-wide* for one broker or for all of them. Those that are honoured *after a restart* can be altered while Kafka runs, but not
+here: they have to be set in the node's properties.
 
 ";
 
@@ -108,7 +109,7 @@ fn rows<'d>(
             format!("{:?}", definition.config_type).to_lowercase(),
             values(&definition.allowed),
             importance(definition.importance),
-            effect(definition.effect),
+            effect(definition),
             definition.documentation.replace('|', "\\|"),
         )
         .expect("a string");
@@ -124,8 +125,9 @@ fn importance(importance: Importance) -> &'static str {
     }
 }
 
-fn effect(effect: Effect) -> &'static str {
-    match effect {
+fn effect(definition: &Definition) -> &'static str {
+    match definition.effect {
+        Effect::Honoured if RESTART_KEYS.contains(&definition.key) => "honoured, after a restart",
         Effect::Honoured => "honoured",
         Effect::Accepted => "accepted",
         Effect::Refused => "**refused**",

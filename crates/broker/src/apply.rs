@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_coordinator::{Coordinator, GroupCoordinator, Outcome, TransactionCoordinator, TransactionVersion};
-use ottla_metadata::config::{Durability, TopicConfig};
+use ottla_metadata::config::{Durability, NoteKind, TopicConfig};
 use ottla_metadata::features::TRANSACTION_VERSION;
 use ottla_metadata::topic_name::{self, CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_metadata::{Delta, Image, Partition as Described, PartitionChange, ResourceType};
@@ -224,10 +224,19 @@ impl Broker {
         let none = BTreeMap::new();
         let of = |name: &str| image.config(ResourceType::BROKER, name).map_or(&none, |map| &**map);
         match self.config.reconfigure(of(""), of(&own)) {
-            Ok((live, _notes)) => {
+            Ok((live, notes)) => {
                 self.store.set_producer_rules(&live.transactions);
                 let live = Arc::new(live);
                 let before = self.live.swap(live.clone());
+                let is_news = |key: &String| live.layers.dynamic(key) != before.layers.dynamic(key);
+                let without_effect = notes.iter().filter(|note| note.kind != NoteKind::Advice);
+                let without_effect: Vec<&str> = without_effect
+                    .flat_map(|note| note.keys.iter().filter(|key| is_news(key)).map(String::as_str))
+                    .collect();
+                if !without_effect.is_empty() {
+                    let keys = without_effect.join(", ");
+                    out.push(Effect::Report(format!("set for brokers, but without effect here: {keys}")));
+                }
                 if before.cordoned_log_dirs != live.cordoned_log_dirs {
                     // The controller has to know where no new replicas go.
                     self.lifecycle.hurry(now);

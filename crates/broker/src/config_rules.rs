@@ -1,4 +1,5 @@
-//! The rules for configurations, less what this version does not act upon: refusing a change is better than accepting it without effect.
+//! The rules for configurations, less what this version can do at its start alone. What nobody acts upon is taken and kept, as it is at
+//! the start, and the node says so.
 
 use ottla_controller::{ApiError, ConfigRules, EffectiveConfig, TableRules};
 use ottla_metadata::config::check_live_broker_config;
@@ -7,10 +8,7 @@ use ottla_protocol::ErrorCode;
 
 use crate::telemetry::parse_match;
 
-/// Where the keys of the groups begin that are served.
-const SERVED_GROUPS: &str = "consumer.";
-
-/// The tables' rules, for topics, brokers, consumer groups and client metrics.
+/// The tables' rules, for topics, brokers, groups and client metrics.
 #[derive(Debug)]
 pub(crate) struct ServedRules(pub TableRules);
 
@@ -25,13 +23,7 @@ impl ConfigRules for ServedRules {
                 live.map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))?;
                 self.0.validate_together(resource, values)
             }
-            ResourceType::GROUP => match values.keys().find(|key| !key.starts_with(SERVED_GROUPS)) {
-                Some(key) => {
-                    let message = format!("{key} has no effect: only consumer groups are served.");
-                    Err(ApiError::new(ErrorCode::InvalidConfig, message))
-                }
-                None => self.0.validate(kind, resource, values),
-            },
+            ResourceType::GROUP => self.0.validate(kind, resource, values),
             ResourceType::CLIENT_METRICS => {
                 self.0.validate(kind, resource, values)?;
                 let parsed = parse_match(values.get("match").map_or("", String::as_str));

@@ -256,7 +256,7 @@ impl Broker {
                 }
             }
         };
-        let threads = usize::try_from(self.config.retention.recovery_threads_per_dir).unwrap_or(1);
+        let threads = usize::try_from(self.live_config().retention.recovery_threads_per_dir).unwrap_or(1);
         let jobs = queues.iter().flat_map(|queue| (0..threads.min(queue.found.len())).map(move |_| queue));
         let work = &work;
         crew.run(jobs.map(|queue| Box::new(move || work(queue)) as Job<'_>).collect());

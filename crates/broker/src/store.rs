@@ -131,7 +131,7 @@ impl Store {
             flushes: Flushes::default(),
             reports: Mutex::default(),
             checkpoint_due: Mutex::default(),
-            checkpoint_interval_ms: i64::from(config.retention.recovery_point_checkpoint_interval_ms),
+            checkpoint_interval_ms: i64::from(config.retention.checkpoint_interval_ms),
             clock_hand: AtomicUsize::new(0),
             preferred: Mutex::default(),
             doomed: Mutex::default(),

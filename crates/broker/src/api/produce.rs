@@ -264,7 +264,7 @@ fn take_partition(
         return refused(error, None);
     }
     let zstd_allowed = call.reply.version >= 7;
-    let verifies = broker.config.transactions.partition_verification;
+    let verifies = broker.live_config().transactions.partition_verification;
     let bumps_epoch = produce.transaction.as_ref().map(|transaction| transaction.bumps_epoch);
     if let Some(bumps_epoch) = bumps_epoch
         && (bumps_epoch || verifies)

@@ -49,7 +49,7 @@ fn admit(
     }
     match call.admission {
         Some(admission) => return admission.map(|_| true),
-        None if !adds && !broker.config().transactions.partition_verification => return Ok(true),
+        None if !adds && !broker.live_config().transactions.partition_verification => return Ok(true),
         None => {}
     }
     let partition = broker.groups().log_of(&request.group_id)?;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use ottla_coordinator::transaction::PartitionsAnswer;
 use ottla_coordinator::{Context, Coordinator, Deed, GroupOverrides, Outcome, Topics};
 use ottla_metadata::config::{Bounded, BrokerConfig};
@@ -64,12 +64,13 @@ impl Released {
 /// The topics of an image, as coordinators ask for them.
 pub(crate) struct ImageTopics<'i> {
     image: &'i Image,
-    config: &'i BrokerConfig,
+    /// The one in force: what groups inherit may be changed while the node runs.
+    config: Guard<Arc<BrokerConfig>>,
 }
 
 impl<'i> ImageTopics<'i> {
     pub fn new(image: &'i Image, broker: &'i Broker) -> Self {
-        ImageTopics { image, config: broker.config() }
+        ImageTopics { image, config: broker.live_config() }
     }
 }
 
@@ -110,18 +111,18 @@ impl Topics for ImageTopics<'_> {
     }
 
     fn group_overrides(&self, group_id: &str) -> GroupOverrides {
-        let Some(set) = self.image.config(ResourceType::GROUP, group_id) else {
-            return GroupOverrides::default();
-        };
+        let set = self.image.config(ResourceType::GROUP, group_id);
         let bounds = &self.config.consumer_groups;
         let number = |key: &str, bounds: Bounded| {
-            let value = set.get(key)?.trim().parse().ok();
+            let value = set?.get(key)?.trim().parse().ok();
             value.map(|value| bounds.of(Some(value)))
         };
+        let assignment_interval_ms = number("consumer.assignment.interval.ms", bounds.assignment_interval_ms);
         GroupOverrides {
             session_timeout_ms: number("consumer.session.timeout.ms", bounds.session_timeout_ms),
             heartbeat_interval_ms: number("consumer.heartbeat.interval.ms", bounds.heartbeat_interval_ms),
-            assignment_interval_ms: number("consumer.assignment.interval.ms", bounds.assignment_interval_ms),
+            // Of the three, this one may be changed for all groups while the node runs.
+            assignment_interval_ms: assignment_interval_ms.or(Some(bounds.assignment_interval_ms.default)),
         }
     }
 }

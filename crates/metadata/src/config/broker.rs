@@ -133,8 +133,6 @@ pub struct NetworkSettings {
     pub max_connections_per_ip_overrides: Vec<(String, i32)>,
     /// Idle time after which a connection is closed; `None` for never.
     pub connections_max_idle_ms: Option<i64>,
-    /// Threads that serve connections; `None` for one per core (`num.network.threads` was not set).
-    pub threads: Option<i32>,
     /// Longest wait for another node's answer.
     pub request_timeout_ms: i32,
 }
@@ -175,8 +173,6 @@ pub struct MetadataLogSettings {
     pub retention_bytes: i64,
     /// Age at which old segments and snapshots go; negative for never.
     pub retention_ms: i64,
-    /// Silence after which the leader writes a no-op record; 0 for never.
-    pub max_idle_interval_ms: i32,
     /// Time between two heartbeats of a broker.
     pub broker_heartbeat_interval_ms: i32,
     /// Time without a heartbeat after which a broker is fenced.
@@ -196,8 +192,6 @@ pub struct RequestSettings {
     pub fetch_session_slots: i32,
     /// Most partitions of one DescribeTopicPartitions answer.
     pub partition_limit: i32,
-    /// Whether API versions that are not stable yet are served.
-    pub unstable_api_versions: bool,
     /// Whether leadership is handed over before a stop.
     pub controlled_shutdown: bool,
 }
@@ -209,8 +203,6 @@ pub struct ReplicationSettings {
     pub default_replication_factor: i16,
     /// Time a follower may stay behind.
     pub lag_time_max_ms: i64,
-    /// Time between two checkpoints of the high watermarks.
-    pub high_watermark_checkpoint_interval_ms: i64,
     /// How followers fetch.
     pub fetch: ReplicaFetchSettings,
     /// Bytes per second that go to throttled followers (`leader.replication.throttled.rate`).
@@ -400,10 +392,9 @@ pub struct RetentionSettings {
     pub initial_delay_ms: i64,
     /// Time between two searches for segments to delete.
     pub check_interval_ms: i64,
-    /// Time between two checkpoints of the recovery points.
-    pub recovery_point_checkpoint_interval_ms: i32,
-    /// Time between two checkpoints of the log start offsets.
-    pub log_start_checkpoint_interval_ms: i32,
+    /// Longest time between two checkpoints of recovery points and log start offsets, which are written together: the shorter of the
+    /// two times that can be configured.
+    pub checkpoint_interval_ms: i32,
     /// Threads per log directory that recover logs at start.
     pub recovery_threads_per_dir: i32,
 }

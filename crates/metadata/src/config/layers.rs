@@ -28,6 +28,14 @@ impl Layers {
         layers.iter().find_map(|layer| layer.get(key)).map(String::as_str)
     }
 
+    /// The strongest value that was set while the node runs.
+    pub fn dynamic(&self, key: &str) -> Option<&str> {
+        [&self.dynamic_broker, &self.dynamic_default]
+            .iter()
+            .find_map(|layer| layer.get(key))
+            .map(String::as_str)
+    }
+
     /// The value in force as text; `None` when the key has none.
     pub fn effective(&self, key: &str) -> Option<&str> {
         self.set(key).or_else(|| self.default_of(key))

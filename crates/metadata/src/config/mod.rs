@@ -13,6 +13,7 @@ mod broker;
 mod definition;
 mod describe;
 mod endpoint;
+mod group;
 mod key;
 mod layers;
 mod listener;
@@ -37,6 +38,7 @@ pub use describe::{
     describe_group, describe_topic,
 };
 pub use endpoint::{Endpoint, SecurityProtocol, Voter};
+pub use group::{validate_group, validate_group_config};
 pub use key::{BrokerSynonym, Scale, broker_synonyms, group_synonym, topic_synonyms};
 pub use layers::Layers;
 pub use listener::ListenerLimits;
@@ -44,9 +46,9 @@ pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use throttled::ThrottledReplicas;
 pub use topic::{
-    CleanupPolicy, Durability, TimestampType, TopicCompression, TopicConfig, check_live_broker_config,
-    is_list_key, list_append, list_subtract, validate_broker_config, validate_client_metrics_config,
-    validate_group, validate_group_config, validate_topic_config,
+    CleanupPolicy, Durability, RESTART_KEYS, TimestampType, TopicCompression, TopicConfig,
+    check_live_broker_config, is_list_key, list_append, list_subtract, validate_broker_config,
+    validate_client_metrics_config, validate_topic_config,
 };
 
 /// Names of the keys that only Ottla has, in one place.

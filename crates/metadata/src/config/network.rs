@@ -71,10 +71,6 @@ pub(super) fn resolve_network(
         max_connections_per_ip: layers.int("max.connections.per.ip")?,
         max_connections_per_ip_overrides: parse_ip_overrides(layers)?,
         connections_max_idle_ms: Some(layers.long("connections.max.idle.ms")?).filter(|ms| *ms >= 0),
-        threads: match layers.set("num.network.threads") {
-            Some(_) => Some(layers.int("num.network.threads")?),
-            None => None,
-        },
         request_timeout_ms: layers.int("request.timeout.ms")?,
     })
 }

@@ -118,14 +118,11 @@ impl BrokerConfig {
                 fetch_max_bytes: layers.int("fetch.max.bytes")?,
                 fetch_session_slots: layers.int("max.incremental.fetch.session.cache.slots")?,
                 partition_limit: layers.int("max.request.partition.size.limit")?,
-                unstable_api_versions: layers.boolean("unstable.api.versions.enable")?,
                 controlled_shutdown: layers.boolean("controlled.shutdown.enable")?,
             },
             replication: ReplicationSettings {
                 default_replication_factor: positive_short(&layers, "default.replication.factor")?,
                 lag_time_max_ms: layers.long("replica.lag.time.max.ms")?,
-                high_watermark_checkpoint_interval_ms: layers
-                    .long("replica.high.watermark.checkpoint.interval.ms")?,
                 fetch: resolve_replica_fetch(&layers)?,
                 leader_throttle_bytes: layers.long("leader.replication.throttled.rate")?,
                 follower_throttle_bytes: layers.long("follower.replication.throttled.rate")?,
@@ -179,10 +176,9 @@ impl BrokerConfig {
             retention: RetentionSettings {
                 initial_delay_ms: layers.long("log.initial.task.delay.ms")?,
                 check_interval_ms: layers.long("log.retention.check.interval.ms")?,
-                recovery_point_checkpoint_interval_ms: layers
-                    .int("log.flush.offset.checkpoint.interval.ms")?,
-                log_start_checkpoint_interval_ms: layers
-                    .int("log.flush.start.offset.checkpoint.interval.ms")?,
+                checkpoint_interval_ms: layers
+                    .int("log.flush.offset.checkpoint.interval.ms")?
+                    .min(layers.int("log.flush.start.offset.checkpoint.interval.ms")?),
                 recovery_threads_per_dir: layers.int("num.recovery.threads.per.data.dir")?,
             },
             flush_interval_ms: layers.long(own::FLUSH_INTERVAL_MS)?,
@@ -353,7 +349,6 @@ fn resolve_metadata_log(layers: &Layers) -> Result<MetadataLogSettings, ConfigEr
         snapshot_interval_ms: layers.long("metadata.log.max.snapshot.interval.ms")?,
         retention_bytes: layers.long("metadata.max.retention.bytes")?,
         retention_ms: layers.long("metadata.max.retention.ms")?,
-        max_idle_interval_ms: layers.int("metadata.max.idle.interval.ms")?,
         broker_heartbeat_interval_ms: heartbeat,
         broker_session_timeout_ms: session,
         balance_interval_ms: match layers.boolean("auto.leader.rebalance.enable")? {

@@ -111,7 +111,6 @@ fn nothing_given_is_a_cluster_of_one() {
     assert_eq!(config.log_dirs, ["./ottla-data"]);
     assert_eq!(config.offsets.replication_factor, 1);
     assert_eq!(config.transactions.min_insync_replicas, 1);
-    assert_eq!(config.network.threads, None);
     assert_eq!(config.topic_defaults.retention_ms, Some(604_800_000));
     assert_eq!(config.topic_defaults.retention_bytes, None);
     assert_eq!(config.topic_defaults.durability, Durability::Flushed);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::broker::{Bounded, BrokerConfig};
-use super::definition::{ConfigType, Definition, Effect, Update, Value};
+use super::broker::BrokerConfig;
+use super::definition::{ConfigType, Definition, Update, Value};
 use super::key::topic_synonyms;
 use super::layers::Layers;
 use super::listener;
 use super::note::ConfigError;
 use super::own;
-use super::table::{Table, broker_table, client_metrics_table, group_table, topic_table};
+use super::table::{Table, broker_table, client_metrics_table, topic_table};
 use super::throttled::ThrottledReplicas;
 
 /// When a record counts toward the high watermark.
@@ -290,43 +290,6 @@ pub fn validate_topic_config(key: &str, value: &str) -> Result<(), ConfigError> 
     known(topic_table(), "topic", key, value)?.parse(value).map(drop)
 }
 
-/// Whether a group may have `key` with `value`.
-pub fn validate_group_config(key: &str, value: &str) -> Result<(), ConfigError> {
-    known(group_table(), "group", key, value)?.parse(value).map(drop)
-}
-
-/// Whether a group may have these values together: each by itself, within the bounds of `broker`, and a session longer than
-/// the pause between two heartbeats.
-pub fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<(), ConfigError> {
-    for (key, value) in values {
-        validate_group_config(key, value)?;
-    }
-    let settings = &broker.consumer_groups;
-    let number = |key: &str| values.get(key).and_then(|value| value.trim().parse::<i32>().ok());
-    let bounded = [
-        ("consumer.session.timeout.ms", settings.session_timeout_ms),
-        ("consumer.heartbeat.interval.ms", settings.heartbeat_interval_ms),
-        ("consumer.assignment.interval.ms", settings.assignment_interval_ms),
-    ];
-    for (key, Bounded { min, max, .. }) in bounded {
-        if let Some(value) = number(key).filter(|value| !(min..=max).contains(value)) {
-            let reason = format!("must be in the range {min} to {max} inclusive");
-            let told = format!("{key} {reason}.");
-            return Err(ConfigError::new(key, Some(&value.to_string()), reason).telling(told));
-        }
-    }
-    let [(session_key, session), (heartbeat_key, heartbeat), _] = bounded;
-    if number(session_key).is_some() || number(heartbeat_key).is_some() {
-        let (session, heartbeat) = (session.of(number(session_key)), heartbeat.of(number(heartbeat_key)));
-        if session <= heartbeat {
-            let reason = format!("must be greater than {heartbeat_key}, which is {heartbeat}");
-            let told = format!("{session_key} must be greater than {heartbeat_key}");
-            return Err(ConfigError::new(session_key, Some(&session.to_string()), reason).telling(told));
-        }
-    }
-    Ok(())
-}
-
 /// Whether a client metrics subscription may have `key` with `value`.
 pub fn validate_client_metrics_config(key: &str, value: &str) -> Result<(), ConfigError> {
     let definition = client_metrics_table().get(key).ok_or_else(|| {
@@ -364,7 +327,7 @@ pub fn validate_broker_config(key: &str, value: &str, per_broker: bool) -> Resul
     }
 }
 
-fn known(
+pub(super) fn known(
     table: &'static Table,
     kind: &str,
     key: &str,
@@ -379,23 +342,17 @@ fn known(
 }
 
 /// Honoured keys that Kafka changes while a node runs and this version only with a restart.
-const RESTART_KEYS: [&str; 4] = [
-    "listeners",
-    "listener.security.protocol.map",
-    "group.consumer.assignment.interval.ms",
-    "num.recovery.threads.per.data.dir",
-];
+pub const RESTART_KEYS: [&str; 2] = ["listeners", "listener.security.protocol.map"];
 
-/// Whether a change of `key` while the node runs would have an effect here; if not, why. Keys that nobody knows have none to lose.
+/// Whether a change of `key` is something that this version can do while the node runs.
 pub fn check_live_broker_config(key: &str) -> Result<(), ConfigError> {
-    let reason = match broker_table().get(key) {
-        Some(definition) if definition.effect != Effect::Honoured => "has no effect in this version",
-        Some(_) if RESTART_KEYS.contains(&key) => {
-            "needs a restart in this version: set it in the node's properties"
+    match RESTART_KEYS.contains(&key) {
+        true => {
+            let reason = "needs a restart in this version: set it in the node's properties";
+            Err(ConfigError::new(key, None, reason))
         }
-        _ => return Ok(()),
-    };
-    Err(ConfigError::new(key, None, reason))
+        false => Ok(()),
+    }
 }
 
 /// Whether `key` of a table holds a list, so that items can be appended and subtracted (IncrementalAlterConfigs).

@@ -1,6 +1,10 @@
 //! Groups: their timers, their offsets, and the topic that keeps those.
 
 use crate::client::read;
+use ottla_protocol::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
+use ottla_protocol::messages::consumer_group_heartbeat_response::{
+    ConsumerGroupHeartbeatResponse, TopicPartitions,
+};
 use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
@@ -21,6 +25,7 @@ use std::path::Path;
 
 use ottla_storage::{Disk, OpenMode};
 
+use super::configs::{BROKER, alter};
 use super::{Rig, batch, fetch, partition_of};
 use crate::world::Death;
 
@@ -157,4 +162,43 @@ fn after_a_restart_coordinators_answer_or_ask_for_patience() {
         }
         assert_eq!(last, ErrorCode::None, "after {death:?}");
     }
+}
+
+#[test]
+fn the_pause_between_assignments_is_changed_while_the_node_runs() {
+    let mut rig = Rig::new();
+    rig.ask(&FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() }, 4);
+    let (epoch, assigned) = heartbeat(&mut rig, "first", 0);
+    assert_eq!(assigned, Some(2), "both partitions");
+    let key = "group.consumer.assignment.interval.ms";
+    assert_eq!(alter(&mut rig, BROKER, "", key, Some("15000")), ErrorCode::None);
+    heartbeat(&mut rig, "second", 0);
+    let pass = |rig: &mut Rig, ms| {
+        let until = rig.world.now + ms;
+        while rig.world.step(until) {}
+    };
+    pass(&mut rig, 10_000);
+    assert_eq!(heartbeat(&mut rig, "first", epoch), (epoch, None), "it is too early to assign again");
+    pass(&mut rig, 5_000);
+    assert_eq!(heartbeat(&mut rig, "first", epoch), (epoch, Some(1)), "one is to be given away");
+}
+
+/// Epoch and number of partitions that a member of the consumer protocol is told, if it is told of any.
+fn heartbeat(rig: &mut Rig, member: &'static str, member_epoch: i32) -> (i32, Option<usize>) {
+    let joins = member_epoch == 0;
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: member.into(),
+        member_epoch,
+        rebalance_timeout_ms: if joins { 60_000 } else { -1 },
+        subscribed_topic_names: joins.then(|| vec!["t".into()]),
+        topic_partitions: joins.then(Vec::new),
+        ..Default::default()
+    };
+    let answer = rig.ask(&request, 1);
+    let response: ConsumerGroupHeartbeatResponse<'_> = read(&answer, 1).expect("an answer");
+    assert_eq!(response.error_code, 0);
+    let count = |topic: &TopicPartitions| topic.partitions.len();
+    let assigned = response.assignment.map(|assignment| assignment.topic_partitions.iter().map(count).sum());
+    (response.member_epoch, assigned)
 }
