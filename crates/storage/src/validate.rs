@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use ottla_protocol::compression::{Codec, CompressionErrorKind};
 use ottla_protocol::records::{
-    Batch, BatchBuilder, BatchError, BatchHeader, BatchOptions, HEADER_BYTES, InvalidBatch, NO_TIMESTAMP,
-    PREFIX_BYTES, Record, RecordsError, TimestampType, measure_producer_records, patched_prefix,
-    set_max_timestamp, stamped_header, validate_producer_batch, validate_producer_records,
+    Batch, BatchError, BatchHeader, BatchOptions, HEADER_BYTES, InvalidBatch, NO_TIMESTAMP, PREFIX_BYTES,
+    RecordsError, TimestampType, measure_producer_records, patched_prefix, rebuild, set_max_timestamp,
+    stamped_header, validate_producer_batch, validate_producer_records,
 };
 
 use crate::config::{LogConfig, TargetCompression};
@@ -124,10 +124,14 @@ pub(crate) fn prepare(
     base_offset: i64,
     append: &Append<'_>,
 ) -> Result<Prepared, AppendError> {
-    let target = target_codec(batch, append);
+    let mut target = target_codec(batch, append);
     let mut max_timestamp = batch.max_timestamp;
     if append.origin.is_client() {
-        max_timestamp = check_records(batch, target.is_some(), append)?;
+        let checked = check_records(batch, target.is_some(), append)?;
+        max_timestamp = checked.max_timestamp;
+        if !checked.are_in_order {
+            target = target.or_else(|| own_codec(batch, append));
+        }
     }
     let append_time = (append.config.timestamp_type == TimestampType::LogAppendTime && !is_raft(append))
         .then_some(append.now);
@@ -173,9 +177,24 @@ fn target_codec(batch: &Batch<'_>, append: &Append<'_>) -> Option<(Codec, Option
     }
 }
 
-/// Walks over the records where that is cheap (no codec) or asked for, and returns the largest timestamp. A batch that is not walked
-/// over is believed to its header.
-fn check_records(batch: &Batch<'_>, recompress: bool, append: &Append<'_>) -> Result<i64, AppendError> {
+/// The codec that the batch has, to write it anew: some producers number the records in a batch wrong, and consumers go by those numbers.
+fn own_codec(batch: &Batch<'_>, append: &Append<'_>) -> Option<(Codec, Option<i32>)> {
+    match append.config.compression {
+        TargetCompression::Codec(codec, level) if batch.codec() == Some(codec) => Some((codec, level)),
+        _ => batch.codec().map(|codec| (codec, None)),
+    }
+}
+
+/// What is known of a client's records.
+struct Checked {
+    /// The largest timestamp.
+    max_timestamp: i64,
+    /// Whether their relative offsets are 0, 1, 2, ... As far as they were looked at.
+    are_in_order: bool,
+}
+
+/// Walks over the records where that is cheap (no codec) or asked for. A batch that is not walked over is believed to its header.
+fn check_records(batch: &Batch<'_>, recompress: bool, append: &Append<'_>) -> Result<Checked, AppendError> {
     let config = append.config;
     let create_time = config.timestamp_type == TimestampType::CreateTime;
     let walk = batch.codec() == Some(Codec::None)
@@ -185,6 +204,7 @@ fn check_records(batch: &Batch<'_>, recompress: bool, append: &Append<'_>) -> Re
         || config.compacted
         || (create_time && config.timestamp_before_max_ms != i64::MAX);
     let (mut oldest, mut newest) = (batch.max_timestamp, batch.max_timestamp);
+    let (mut are_in_order, mut lack_keys) = (true, false);
     if walk {
         let record_bytes_max = config.record_bytes_max.filter(|_| batch.codec() != Some(Codec::None));
         let walk =
@@ -198,18 +218,17 @@ fn check_records(batch: &Batch<'_>, recompress: bool, append: &Append<'_>) -> Re
             )));
         }
         (oldest, newest) = (stats.min_timestamp, stats.max_timestamp);
-        if config.compacted && stats.first_null_key.is_some() {
-            return Err(null_keys(batch, config));
-        }
+        are_in_order = stats.offsets_in_order;
+        lack_keys = config.compacted && stats.first_null_key.is_some();
     }
-    if create_time {
-        // A record without a timestamp may hide an old one behind it, so it sends us through the records as well.
-        let suspicious = |timestamp| timestamp == NO_TIMESTAMP || !in_time(timestamp, append);
-        if !in_time(newest, append) || (suspicious(oldest) && config.timestamp_before_max_ms != i64::MAX) {
-            check_timestamps(batch, append)?;
-        }
+    // A record without a timestamp may hide an old one behind it, so it sends us through the records as well.
+    let suspicious = |timestamp| timestamp == NO_TIMESTAMP || !in_time(timestamp, append);
+    let may_be_out_of_time = create_time
+        && (!in_time(newest, append) || (suspicious(oldest) && config.timestamp_before_max_ms != i64::MAX));
+    if lack_keys || may_be_out_of_time {
+        check_each(batch, create_time, append)?;
     }
-    Ok(newest)
+    Ok(Checked { max_timestamp: newest, are_in_order })
 }
 
 fn records_error(error: RecordsError, batch: &Batch<'_>) -> AppendError {
@@ -231,42 +250,43 @@ fn in_time(timestamp: i64, append: &Append<'_>) -> bool {
             && -age <= i128::from(append.config.timestamp_after_max_ms))
 }
 
-/// Finds the records that are out of time; fails if there are any, or if the header alone is.
-fn check_timestamps(batch: &Batch<'_>, append: &Append<'_>) -> Result<(), AppendError> {
-    let (now, before, after) =
-        (append.now, append.config.timestamp_before_max_ms, append.config.timestamp_after_max_ms);
-    let range = format!("[{}, {}]", now.saturating_sub(before), now.saturating_add(after));
-    let records = faulty_records(batch, append.config, |record| {
-        (!in_time(record.timestamp, append))
-            .then(|| format!("timestamp {} is not within {range}", record.timestamp))
-    });
-    if records.is_empty() && in_time(batch.max_timestamp, append) {
-        return Ok(());
+/// Finds the records that lack a key or are out of time; fails if there are any, or if the header alone is out of time. One answer for both
+/// kinds (KIP-467): who has to mend a batch wants to know of all that is wrong with it.
+fn check_each(batch: &Batch<'_>, create_time: bool, append: &Append<'_>) -> Result<(), AppendError> {
+    let config = append.config;
+    let (before, after) = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
+    let range = format!("[{}, {}]", append.now.saturating_sub(before), append.now.saturating_add(after));
+    let mut are_out_of_time = create_time && !in_time(batch.max_timestamp, append);
+    let mut faulty = Vec::new();
+    let records =
+        batch.records(config.decompressed_bytes_max).map_err(|error| records_error(error, batch))?;
+    for (index, record) in (0..).zip(&records) {
+        let record = record.map_err(|error| records_error(error, batch))?;
+        if config.compacted && record.key.is_none() {
+            faulty.push((index, "Compacted topic cannot accept message without key".to_owned()));
+        } else if create_time && !in_time(record.timestamp, append) {
+            are_out_of_time = true;
+            faulty.push((index, format!("timestamp {} is not within {range}", record.timestamp)));
+        }
+        if faulty.len() >= RECORD_ERRORS_MAX {
+            break;
+        }
     }
-    let message = "One or more records have been rejected due to invalid timestamp".to_owned();
-    Err(AppendError::InvalidTimestamp { message, records })
+    match (are_out_of_time, faulty.len()) {
+        (true, _) => {
+            let message = "One or more records have been rejected due to invalid timestamp".to_owned();
+            Err(AppendError::InvalidTimestamp { message, records: faulty })
+        }
+        (false, 0) => Ok(()),
+        (false, count) => {
+            let message =
+                format!("One or more records have been rejected due to {count} record errors in total");
+            Err(AppendError::InvalidRecord { message, records: faulty })
+        }
+    }
 }
 
-fn null_keys(batch: &Batch<'_>, config: &LogConfig) -> AppendError {
-    let records = faulty_records(batch, config, |record| {
-        record.key.is_none().then(|| "Compacted topic cannot accept message without key".to_owned())
-    });
-    let message =
-        format!("One or more records have been rejected due to {} record errors in total", records.len());
-    AppendError::InvalidRecord { message, records }
-}
-
-fn faulty_records(
-    batch: &Batch<'_>,
-    config: &LogConfig,
-    fault: impl Fn(&Record<'_>) -> Option<String>,
-) -> Vec<(i32, String)> {
-    let Ok(records) = batch.records(config.decompressed_bytes_max) else { return Vec::new() };
-    let numbered = (0..).zip(records.iter().map_while(Result::ok));
-    numbered.filter_map(|(index, record)| Some((index, fault(&record)?))).take(RECORD_ERRORS_MAX).collect()
-}
-
-/// Writes the batch anew with another codec. Its records are known to be well-formed if a client sent them.
+/// Writes the batch anew with a codec, its records numbered from 0 on. Its records are known to be well-formed if a client sent them.
 fn recompress(
     batch: &Batch<'_>,
     base_offset: i64,
@@ -275,8 +295,6 @@ fn recompress(
     append_time: Option<i64>,
     append: &Append<'_>,
 ) -> Result<Prepared, AppendError> {
-    let records =
-        batch.records(append.config.decompressed_bytes_max).map_err(|error| records_error(error, batch))?;
     let options = BatchOptions {
         leader_epoch: append.leader_epoch,
         producer_id: batch.producer_id,
@@ -289,15 +307,8 @@ fn recompress(
         append_time,
         delete_horizon: None,
     };
-    let mut builder = BatchBuilder::new(base_offset, options);
-    for record in &records {
-        let record = record.map_err(|error| records_error(error, batch))?;
-        builder.push_record(&Record { offset: builder.next_offset(), ..record });
-    }
-    if builder.is_empty() {
-        return Err(AppendError::invalid("a record batch without records"));
-    }
-    let bytes = Bytes::from(builder.finish());
+    let bytes = rebuild(batch, base_offset, options, append.config.decompressed_bytes_max);
+    let bytes = Bytes::from(bytes.map_err(|error| records_error(error, batch))?);
     let max = append.config.message_bytes_max as usize;
     if bytes.len() > max {
         return Err(AppendError::MessageTooLarge { size: bytes.len(), max });

@@ -59,8 +59,11 @@ impl Filter {
             return Some(Left::Whole);
         };
         let mut all = Vec::with_capacity(batch.record_count.clamp(0, 4096) as usize);
+        let mut place = Place::of(batch);
         for record in &records {
-            let Ok(record) = record else { return Some(Left::Whole) };
+            let Some(record) = record.ok().filter(|record| place.is_next(record)) else {
+                return Some(Left::Whole);
+            };
             all.push(record);
         }
         let count = all.len();
@@ -81,12 +84,18 @@ impl Filter {
     }
 
     /// Adds the keys of a batch from `start` on, while there is room. Whether all of them had room.
-    pub(crate) fn map_keys(map: &mut KeyMap, records: &RecordSet<'_>, start: i64) -> bool {
+    pub(crate) fn map_keys(
+        map: &mut KeyMap,
+        batch: &BatchHeader,
+        records: &RecordSet<'_>,
+        start: i64,
+    ) -> bool {
         let mut keys = Vec::with_capacity(KEYS_AT_ONCE);
+        let mut place = Place::of(batch);
         for record in records {
             // A batch that can not be read is kept whole, so none of its keys may speak against older records. Those before the
             // fault do no harm: their offsets are in the log.
-            let Ok(record) = record else { break };
+            let Some(record) = record.ok().filter(|record| place.is_next(record)) else { break };
             let Some(key) = record.key.filter(|_| record.offset >= start) else { continue };
             keys.push((map.hash(key), record.offset));
             if keys.len() == KEYS_AT_ONCE && !map.put_all(&mut keys) {
@@ -131,6 +140,25 @@ impl Filter {
         let Some(hash) = hash else { return false };
         let superseded = self.map.get(hash).is_some_and(|last| record.offset < last);
         !superseded && (record.value.is_some() || !ripe)
+    }
+}
+
+/// Where in a batch its next record may be. A leader has looked at the records of a compressed batch only where something asked it to, and
+/// some producers do not number them: what is not at an offset of its own can not be told apart, nor be written anew.
+struct Place {
+    next: i64,
+    last: i64,
+}
+
+impl Place {
+    fn of(batch: &BatchHeader) -> Place {
+        Place { next: batch.base_offset, last: batch.last_offset() }
+    }
+
+    fn is_next(&mut self, record: &Record<'_>) -> bool {
+        let fits = (self.next..=self.last).contains(&record.offset);
+        self.next = record.offset.saturating_add(1);
+        fits
     }
 }
 

@@ -207,7 +207,7 @@ impl Compaction {
                 } else if !walk.on_data(batch)
                     && let Ok(records) = batch.records(limit)
                 {
-                    full = !Filter::map_keys(&mut map, &records, start);
+                    full = !Filter::map_keys(&mut map, batch, &records, start);
                 }
                 if full {
                     return Ok(ControlFlow::Break(()));

@@ -224,3 +224,66 @@ fn batches_are_recompressed_to_the_topics_codec() {
     };
     check_with(good(Codec::Zstd), &too_large, ErrorCode::MessageTooLarge);
 }
+
+/// Four records that are numbered 0, 0, 7, 3.
+fn misnumbered(codec: Codec) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for delta in [0, 0, 7, 3] {
+        let mut one = builder(BatchOptions::default());
+        one.push_at(delta, NOW, Some(b"key"), Some(b"value"), &[]);
+        payload.extend_from_slice(&one.finish()[61..]);
+    }
+    let mut packed = Vec::new();
+    match codec {
+        Codec::None => packed = payload,
+        codec => ottla_protocol::compression::compress(codec, None, &payload, &mut packed),
+    }
+    let mut bytes = good(codec)[..61].to_vec();
+    bytes.extend_from_slice(&packed);
+    let length = bytes.len() as i32 - 12;
+    edited(bytes, |header| {
+        (header.batch_length, header.record_count, header.last_offset_delta) = (length, 4, 3);
+        header.max_timestamp = NOW;
+    })
+}
+
+#[test]
+fn records_that_a_producer_numbers_wrong_are_numbered_anew() {
+    let numbers = |written: &[u8]| {
+        let batch = Batch::parse(written).unwrap();
+        let set = batch.records(10_000).unwrap();
+        (batch.codec(), set.iter().map(|record| record.unwrap().offset).collect::<Vec<_>>())
+    };
+    let strict = LogConfig { strict_validation: true, ..LogConfig::default() };
+    let compacted = LogConfig { compacted: true, ..LogConfig::default() };
+    let in_order = vec![1000, 1001, 1002, 1003];
+    for codec in Codec::ALL {
+        for config in [&strict, &compacted] {
+            let written = attempt(misnumbered(codec), config, CLIENT).unwrap();
+            assert_eq!(numbers(&written), (Some(codec), in_order.clone()));
+        }
+    }
+    // In a batch that nobody looks into they stay what they are.
+    let written = attempt(misnumbered(Codec::Lz4), &LogConfig::default(), CLIENT).unwrap();
+    assert_eq!(numbers(&written).1, [1000, 1000, 1007, 1003]);
+    let written = attempt(misnumbered(Codec::None), &LogConfig::default(), CLIENT).unwrap();
+    assert_eq!(numbers(&written).1, in_order);
+}
+
+#[test]
+fn one_answer_names_records_without_keys_and_those_out_of_time() {
+    let mut builder = builder(BatchOptions::default());
+    let late = NOW + 9 * 3_600_000;
+    for (timestamp, key) in [(NOW, None), (late, Some(&b"k"[..])), (NOW, Some(b"k")), (late, None)] {
+        builder.push(timestamp, key, Some(b"v"), &[]);
+    }
+    let compacted = LogConfig { compacted: true, ..LogConfig::default() };
+    let error = attempt(builder.finish(), &compacted, CLIENT).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidTimestamp);
+    let told: Vec<(i32, bool)> = error
+        .record_errors()
+        .iter()
+        .map(|(index, reason)| (*index, reason.starts_with("Compacted topic")))
+        .collect();
+    assert_eq!(told, [(0, true), (1, false), (3, true)]);
+}
