@@ -35,6 +35,11 @@ impl NetworkSettings {
     }
 }
 
+/// Whether `key` is one of a listener that is honoured.
+pub fn is_listener_key(key: &str) -> bool {
+    definition_of(key).is_some()
+}
+
 /// The definition of a key of one listener, if it is one that is honoured.
 pub(super) fn definition_of(key: &str) -> Option<&'static Definition> {
     let key = KEYS.into_iter().find(|of_node| {

@@ -41,7 +41,7 @@ pub use endpoint::{Endpoint, SecurityProtocol, Voter};
 pub use group::{validate_group, validate_group_config};
 pub use key::{BrokerSynonym, Scale, broker_synonyms, group_synonym, topic_synonyms};
 pub use layers::Layers;
-pub use listener::ListenerLimits;
+pub use listener::{ListenerLimits, is_listener_key};
 pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use throttled::ThrottledReplicas;

@@ -11,7 +11,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ottla_metadata::config::{BrokerConfig, NoteKind, broker_table};
+use ottla_metadata::config::{BrokerConfig, NoteKind, broker_table, is_listener_key};
 
 use environment::Environment;
 pub use settings::Flags;
@@ -105,7 +105,8 @@ impl Configured {
         self.broker.layers.effective(key)?.trim().parse().ok()
     }
 
-    /// All values in force, one line each, with the places that they come from. Passwords are not shown.
+    /// All values in force, one line each, with the places that they come from. Passwords are not shown, nor is what nobody knows: it may be
+    /// one.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         for definition in broker_table().public() {
@@ -120,11 +121,11 @@ impl Configured {
             text.push_str(&format!("{:<60} # {origin}\n", format!("{key}={value}")));
         }
         for (key, setting) in self.settings.iter().filter(|(key, _)| broker_table().get(key).is_none()) {
-            text.push_str(&format!(
-                "{:<60} # {}; not known\n",
-                format!("{key}={}", setting.value),
-                setting.origin
-            ));
+            let (value, known) = match is_listener_key(key) {
+                true => (&*setting.value, ""),
+                false => ("[hidden]", "; not known"),
+            };
+            text.push_str(&format!("{:<60} # {}{known}\n", format!("{key}={value}"), setting.origin));
         }
         text
     }

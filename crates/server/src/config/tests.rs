@@ -95,13 +95,16 @@ fn unknown_keys_are_warned_about_with_the_nearest_known_one() {
 
 #[test]
 fn descriptions_show_origins_and_hide_passwords() {
-    let configured = load_file("num.partitions=3\nssl.key.password=secret", &[("x.y", "1")]).expect("fine");
+    let file = "num.partitions=3\nssl.key.password=secret\nlistener.name.a.ssl.key.password=secret
+listener.name.plaintext.max.connections=7";
+    let configured = load_file(file, &[("x.y", "1")]).expect("fine");
     let text = configured.describe();
     let line = |start: &str| {
         text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"))
     };
     assert!(line("num.partitions=3 ").ends_with("# server.properties:1"));
     assert!(line("log.dir=./ottla-data ").ends_with("# default"));
-    assert!(line("x.y=1").contains("flag --set"));
+    assert!(line("x.y=[hidden]").contains("flag --set; not known"));
+    assert!(line("listener.name.plaintext.max.connections=7").ends_with("# server.properties:4"));
     assert!(!text.contains("secret"));
 }

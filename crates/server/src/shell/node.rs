@@ -3,7 +3,7 @@
 //! The tricky idea: `perform` is the one place where the broker's effects become deeds. It never waits, so it can be called on any
 //! thread: answers go to the loop that owns the connection, disk work to the queues, the next tick to loop 0.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
@@ -66,6 +66,8 @@ pub struct Node {
     chores: Pool<Chore>,
     /// The threads that do them.
     hired: Mutex<Vec<JoinHandle<()>>>,
+    /// How many chores move bytes of logs.
+    compacting: AtomicUsize,
     /// Chores end where they are.
     is_stopping: AtomicBool,
     tick_at: AtomicI64,
@@ -117,6 +119,7 @@ impl Node {
             votes: Pool::new(JOBS_MAX),
             chores: Pool::new(JOBS_MAX),
             hired: Mutex::default(),
+            compacting: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
             tick_at: AtomicI64::new(NEVER),
             reconfiguring: Mutex::default(),
@@ -244,7 +247,7 @@ impl Node {
 
     fn chore(&self, chore: Chore) {
         let limit = || self.broker.live_config().cleaner.io_max_bytes_per_second;
-        let pace = Throttle::new(&limit, &self.is_stopping);
+        let pace = Throttle::new(&limit, &self.compacting, &self.is_stopping);
         let mut effects = Effects::new();
         self.broker.on_chore(chore, &pace, self.clock.now(), &mut effects);
         self.perform(effects, None);
