@@ -3,8 +3,8 @@
 ottla_guard::guards! {
     /// A condition without which somebody leads, or may lead, who lacks committed records.
     pub enum Guard {
-        /// Those that are missed.
-        MISSED {
+        /// All of them.
+        ALL {
             /// A proposal that was made from an earlier state of the partition is refused.
             ProposalOfThisPartitionEpoch,
             /// Who was restarted since the leader saw it does not join an ISR (KIP-903).
@@ -23,9 +23,6 @@ ottla_guard::guards! {
             NextLifeIsFenced,
             /// Only a broker that is alive leads.
             ElectedIsAlive,
-        }
-        /// Those whose absence runs did not miss so far: another condition stands behind them, or the story is too rare.
-        BACKED {
             /// Who is fenced, or about to stop, does not join an ISR (KIP-841).
             MemberIsActive,
             /// A broker that is fenced leaves its ISRs.

@@ -43,7 +43,7 @@ impl Topic {
 }
 
 /// Whether the leader was elected from outside the ISR and may still have to recover (KIP-704).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum LeaderRecoveryState {
     /// The usual state.
     #[default]
@@ -72,7 +72,7 @@ impl LeaderRecoveryState {
 }
 
 /// A partition: where it lives, who leads, who is in sync.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Partition {
     /// The assigned replicas; the first is the preferred leader.
     pub replicas: Vec<NodeId>,

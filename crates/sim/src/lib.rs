@@ -8,6 +8,7 @@ mod behaviour;
 mod client;
 mod cluster;
 mod dice;
+mod digest;
 mod lots;
 mod promises;
 pub mod replication;

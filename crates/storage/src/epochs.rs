@@ -11,7 +11,7 @@ use crate::disk::Disk;
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 
 /// The first offset that was (or would have been) appended under an epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EpochEntry {
     /// The leader epoch.
     pub leader_epoch: i32,
@@ -68,7 +68,8 @@ impl LeaderEpochs {
         self.dirty = true;
     }
 
-    pub(crate) fn entries(&self) -> &[EpochEntry] {
+    /// All of them, oldest first.
+    pub fn entries(&self) -> &[EpochEntry] {
         &self.entries
     }
 

@@ -4,8 +4,8 @@
 ottla_guard::guards! {
     /// A condition of a partition's replicas without which a committed record is lost, or something uncommitted is shown.
     pub enum ReplicaGuard {
-        /// Those that are missed.
-        MISSED {
+        /// All of them.
+        ALL {
             /// Who joins the ISR has everything that is committed.
             JoinsAboveHighWatermark,
             /// Who joins the ISR has everything that the leader began its epoch with.
@@ -48,11 +48,10 @@ ottla_guard::guards! {
             FetchNotOlder,
             /// An image that is older than what is known says nothing.
             ImageNotOlder,
-        }
-        /// Those whose absence runs did not miss so far: another condition stands behind them, or the story is too rare.
-        BACKED {
-            /// A fetch of a later leader epoch is refused: somebody else leads.
+            /// A fetch of a later leader epoch is refused: somebody else led in between.
             FetchNotNewer,
+            /// A leader begins anew in a strictly newer leader epoch only: what it proposed before in the same one may have been accepted.
+            LeaderEpochNewer,
         }
     }
 }

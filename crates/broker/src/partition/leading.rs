@@ -16,7 +16,7 @@ use crate::effect::Millis;
 const JOINING_MS: Millis = 1_000;
 
 /// What the leader knows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Leading {
     me: i32,
     /// The epoch in which this node leads.
@@ -32,7 +32,7 @@ pub struct Leading {
 }
 
 /// How far a follower is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 struct Progress {
     log_end_offset: i64,
     /// Where its log begins; -1 until it said so in this epoch.
@@ -95,7 +95,8 @@ impl Leading {
         leading
     }
 
-    /// Leads as the image says, after what was known before.
+    /// Leads as the image says, after what was known before. Only a strictly newer leader epoch begins anew: in the same one, what is known of
+    /// the followers and what is proposed goes on, as it may have been accepted; an older one says nothing (Kafka: `Partition.makeLeader`).
     pub fn of_image(
         before: Option<Leading>,
         me: i32,
@@ -103,15 +104,14 @@ impl Leading {
         log_end_offset: i64,
         now: Millis,
     ) -> Leading {
-        let is_same = |leading: &Leading| leading.leader_epoch == described.leader_epoch.0;
-        match before {
-            Some(mut leading) if Guard::FollowersOfThisEpoch.holds(is_same(&leading)) => {
-                leading.leader_epoch = described.leader_epoch.0;
-                leading.follow_image(described, now);
-                leading
-            }
-            _ => Leading::new(me, described, log_end_offset, now),
+        let Some(mut leading) = before else { return Leading::new(me, described, log_end_offset, now) };
+        let is_newer = described.leader_epoch.0 > leading.leader_epoch;
+        if Guard::LeaderEpochNewer.holds(is_newer) && Guard::FollowersOfThisEpoch.stands() {
+            return Leading::new(me, described, log_end_offset, now);
         }
+        leading.leader_epoch = leading.leader_epoch.max(described.leader_epoch.0);
+        leading.follow_image(described, now);
+        leading
     }
 
     /// Something of the partition changed, but not its leader.
@@ -369,6 +369,30 @@ mod tests {
         assert_eq!(leading.committed(10, 1, 40_000), Some(10));
         leading.follow_image(&described(&[1], 2), 30_003);
         assert!(!leading.admits(2));
+    }
+
+    #[test]
+    fn only_a_newer_leader_epoch_begins_anew() {
+        let mut leading = Leading::new(1, &described(&[1, 2], 1), 10, 0);
+        leading.on_fetch(from(2), 10, (0, 10), 1);
+        assert!(leading.on_fetch(from(3), 10, (0, 10), 1));
+        leading.propose_joined(3);
+        // Neither the same epoch nor an older one: the proposal may have been accepted, so the third counts.
+        let older = Described { leader_epoch: LeaderEpoch(3), ..described(&[1, 2], 0) };
+        for image in [described(&[1, 2], 1), older] {
+            leading = Leading::of_image(Some(leading), 1, &image, 12, 2);
+            assert!(leading.proposal().is_some_and(|it| (it.leader_epoch, it.partition_epoch) == (4, 1)));
+            leading.on_fetch(from(2), 12, (10, 12), 3);
+            assert_eq!((leading.committed(12, 2, 2_000), leading.epoch_start_offset), (Some(10), 10));
+        }
+        let newer = Described { leader_epoch: LeaderEpoch(5), ..described(&[1, 2], 2) };
+        let leading = Leading::of_image(Some(leading), 1, &newer, 12, 4);
+        assert_eq!((leading.leader_epoch, leading.epoch_start_offset, leading.proposal()), (5, 12, None));
+        assert_eq!(
+            leading.committed(12, 2, 2_000),
+            Some(0),
+            "nothing is known of the follower in this epoch"
+        );
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Everything that can happen at a small scope: breadth first, so that what is found is the shortest way there.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use ottla_metadata::config::Durability;
 
 use super::model::{Model, Setting};
 use super::run::{Action, Budget, Run};
+use crate::digest::Digest;
 
 /// How much may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub fn explore(scope: Scope, states_max: usize) -> Result<Explored, String> {
                 }
                 let mut after = run.clone();
                 let result = after.act(action);
+                after.model.drop_spent();
                 ways.push((*way, action));
                 let here = (ways.len() - 1) as u32;
                 if let Err(broken) = result {
@@ -108,9 +110,10 @@ fn path(ways: &[(u32, Action)], mut at: u32) -> Vec<Action> {
 }
 
 fn fingerprint(run: &Run) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    format!("{:?}{:?}", run.model.essence(), run.budget).hash(&mut hasher);
-    hasher.finish()
+    let mut digest = Digest::new();
+    run.model.fingerprint(&mut digest);
+    run.budget.hash(&mut digest);
+    digest.finish()
 }
 
 #[cfg(test)]

@@ -5,11 +5,16 @@
 //! was ever committed, and what a replica takes for committed is.
 
 mod explore;
+mod message;
+mod metadata;
 mod model;
 mod mutations;
 mod node;
+mod origin;
+mod promises;
 mod run;
 mod stories;
+mod story;
 
 pub use explore::{Explored, Scope, explore};
 pub use mutations::{Rule, first_broken, rules};

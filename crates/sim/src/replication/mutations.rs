@@ -19,8 +19,8 @@ pub enum Rule {
 
 /// Those that are missed by a story or within 100,000 seeds.
 pub fn rules() -> Vec<Rule> {
-    let replica = ReplicaGuard::MISSED.iter().copied().map(Rule::Replica);
-    replica.chain(ControllerGuard::MISSED.iter().copied().map(Rule::Controller)).collect()
+    let replica = ReplicaGuard::ALL.iter().copied().map(Rule::Replica);
+    replica.chain(ControllerGuard::ALL.iter().copied().map(Rule::Controller)).collect()
 }
 
 /// The first of the stories, or else of `most` seeds, that notices that a condition is missing, and what it says.

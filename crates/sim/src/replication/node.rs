@@ -1,5 +1,7 @@
 //! One replica: its log, its role, and what it knows.
 
+use std::hash::{Hash, Hasher};
+
 use ottla_broker::replicas::{
     Leading, common_end, fits, followed_high_watermark, follows_in, is_receipted, own_end,
 };
@@ -14,7 +16,7 @@ pub(super) const MIN_ISR: i32 = 2;
 /// A record: the epoch of the leader that appended it, and what it says.
 pub(super) type Entry = (i32, u32);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Leader,
     Follower,
@@ -172,5 +174,13 @@ impl Node {
 
     fn follows(&self, asked_in: i32) -> bool {
         follows_in(self.role == Role::Follower, self.leader_epoch, asked_in)
+    }
+
+    /// Feeds what matters into `hasher`, but for what it has seen.
+    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
+        (self.is_alive, self.life, self.broker_epoch, self.stopped_in, self.is_wounded).hash(hasher);
+        (&self.log, self.epochs.entries(), self.synced, self.high_watermark).hash(hasher);
+        (self.role, self.leader, self.leader_epoch, &self.leading).hash(hasher);
+        (self.awaits_fetch.is_some(), self.awaits_decision.is_some()).hash(hasher);
     }
 }

@@ -2,7 +2,8 @@
 
 use ottla_metadata::config::Durability;
 
-use super::model::{Model, NODES, Setting};
+use super::model::{Model, Setting};
+use super::origin::NODES;
 use crate::dice::Dice;
 
 /// Something that may happen. Numbers are nodes, and places in [`Model::flight`].
@@ -33,7 +34,7 @@ pub(super) enum Action {
 }
 
 /// How often each misfortune may happen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub(super) struct Budget {
     pub records: u32,
     pub repeats: u32,
@@ -58,7 +59,7 @@ impl Run {
     pub fn actions(&self) -> Vec<Action> {
         let (model, budget) = (&self.model, &self.budget);
         let mut actions = Vec::new();
-        for at in 0..model.flight.len() {
+        for at in 0..model.flight().len() {
             actions.push(Action::Deliver(at));
             if budget.repeats > 0 {
                 actions.push(Action::Repeat(at));
@@ -78,8 +79,8 @@ impl Run {
 
     fn add_actions_of(&self, at: usize, actions: &mut Vec<Action>) {
         let (model, budget) = (&self.model, &self.budget);
-        let node = &model.nodes[at];
-        if budget.fences > 0 && model.broker(at).1 {
+        let node = model.node(at);
+        if budget.fences > 0 && model.is_active(at) {
             actions.push(Action::Fence(at));
         }
         if !node.is_alive {
@@ -89,10 +90,10 @@ impl Run {
         if budget.records > 0 && model.may_produce(at) {
             actions.push(Action::Produce(at));
         }
-        if node.synced < node.log.len() && model.setting.durability == Durability::Flushed {
+        if node.synced < node.log.len() && model.durability() == Durability::Flushed {
             actions.push(Action::Flush(at));
         }
-        if node.may_fetch(model.setting.durability) {
+        if model.may_fetch(at) {
             actions.push(Action::Fetch(at));
         }
         if model.proposal(at).is_some() {
@@ -104,17 +105,17 @@ impl Run {
         if budget.laggards > 0 && node.leading.is_some() {
             actions.push(Action::LeaveBehind(at));
         }
-        if budget.give_ups > 0 && (node.awaits_fetch.is_some() || node.awaits_decision.is_some()) {
+        if budget.give_ups > 0 && model.awaits(at) {
             actions.push(Action::GiveUp(at));
         }
         if model.may_unfence(at) {
             actions.push(Action::Unfence(at));
         }
-        if budget.stops > 0 && model.broker(at).1 {
+        if budget.stops > 0 && model.is_active(at) {
             actions.push(Action::Stop(at));
         }
         if budget.crashes > 0 {
-            let least = match model.setting.durability {
+            let least = match model.durability() {
                 Durability::Replicated if budget.wounds == 0 => node.log.len(),
                 Durability::Replicated => node.log.len().saturating_sub(2),
                 Durability::Flushed => node.synced,
@@ -127,17 +128,17 @@ impl Run {
         let (model, budget) = (&mut self.model, &mut self.budget);
         match action {
             Action::Deliver(at) => {
-                let message = model.flight.remove(at);
+                let message = model.take(at);
                 model.deliver(message)?;
             }
             Action::Repeat(at) => {
                 budget.repeats -= 1;
-                let message = model.flight[at].clone();
+                let message = model.flight()[at].clone();
                 model.deliver(message)?;
             }
             Action::Lose(at) => {
                 budget.losses -= 1;
-                model.flight.remove(at);
+                model.take(at);
             }
             Action::Produce(at) => {
                 budget.records -= 1;
@@ -155,7 +156,7 @@ impl Run {
             }
             Action::GiveUp(at) => {
                 budget.give_ups -= 1;
-                (model.nodes[at].awaits_fetch, model.nodes[at].awaits_decision) = (None, None);
+                model.give_up(at);
             }
             Action::Fence(at) => {
                 budget.fences -= 1;
@@ -173,13 +174,13 @@ impl Run {
             Action::Start(at) => model.start(at),
             Action::Crash(at, kept) => {
                 budget.crashes -= 1;
-                if model.setting.durability == Durability::Replicated && kept < model.nodes[at].log.len() {
+                if model.durability() == Durability::Replicated && kept < model.node(at).log.len() {
                     budget.wounds -= 1;
                 }
                 model.crash(at, kept);
             }
         }
-        model.flight.sort();
+        model.sort_flight();
         model.check()
     }
 
@@ -188,7 +189,7 @@ impl Run {
         for _ in 0..60 {
             for at in 0..NODES {
                 let model = &mut self.model;
-                if !model.nodes[at].is_alive {
+                if !model.node(at).is_alive {
                     model.start(at);
                 }
                 if model.may_unfence(at) {
@@ -196,7 +197,7 @@ impl Run {
                 }
             }
             // Whoever waits for what was lost asks again.
-            let is_silent = self.model.flight.is_empty();
+            let is_silent = self.model.flight().is_empty();
             for at in 0..NODES {
                 let model = &mut self.model;
                 if model.may_learn(at) {
@@ -204,16 +205,16 @@ impl Run {
                 }
                 model.flush(at);
                 if is_silent {
-                    (model.nodes[at].awaits_fetch, model.nodes[at].awaits_decision) = (None, None);
+                    model.give_up(at);
                 }
-                if model.nodes[at].may_fetch(model.setting.durability) {
+                if model.may_fetch(at) {
                     model.fetch(at);
                 }
                 model.propose(at);
                 model.check()?;
             }
-            while !self.model.flight.is_empty() {
-                let message = self.model.flight.remove(0);
+            while !self.model.flight().is_empty() {
+                let message = self.model.take(0);
                 self.model.deliver(message)?;
                 self.model.check()?;
             }
@@ -268,7 +269,7 @@ fn play(seed: u64, note: &mut dyn FnMut(String)) -> Result<(), String> {
         let action = of[dice.below(of.len() as u64) as usize];
         let told = match action {
             Action::Deliver(at) | Action::Repeat(at) | Action::Lose(at) => {
-                format!("{action:?} {:?}", run.model.flight[at])
+                format!("{action:?} {:?}", run.model.flight()[at])
             }
             action => format!("{action:?}"),
         };
