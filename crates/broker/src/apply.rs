@@ -221,36 +221,39 @@ impl Broker {
         if !changed.any(|resource| concerns_me(&resource.name)) {
             return false;
         }
-        let none = BTreeMap::new();
-        let of = |name: &str| image.config(ResourceType::BROKER, name).map_or(&none, |map| &**map);
-        match self.config.reconfigure(of(""), of(&own)) {
-            Ok((live, notes)) => {
-                self.store.set_producer_rules(&live.transactions);
-                let live = Arc::new(live);
-                let before = self.live.swap(live.clone());
-                let is_news = |key: &String| live.layers.dynamic(key) != before.layers.dynamic(key);
-                let without_effect = notes.iter().filter(|note| note.kind != NoteKind::Advice);
-                let without_effect: Vec<&str> = without_effect
-                    .flat_map(|note| note.keys.iter().filter(|key| is_news(key)).map(String::as_str))
-                    .collect();
-                if !without_effect.is_empty() {
-                    let keys = without_effect.join(", ");
-                    out.push(Effect::Report(format!("set for brokers, but without effect here: {keys}")));
+        let of = |name: &str| image.config(ResourceType::BROKER, name).map(|map| (**map).clone());
+        let (mut default, mut own) = (of("").unwrap_or_default(), of(&own).unwrap_or_default());
+        let (live, notes) = loop {
+            match self.config.reconfigure(&default, &own) {
+                Ok(resolved) => break resolved,
+                // It was checked when it was set, but perhaps by a node that was started with other values. The others count.
+                Err(error) => {
+                    out.push(Effect::Report(format!("what was set for brokers does not fit: {error}")));
+                    if own.remove(&error.key).or_else(|| default.remove(&error.key)).is_none() {
+                        return false;
+                    }
                 }
-                if before.cordoned_log_dirs != live.cordoned_log_dirs {
-                    // The controller has to know where no new replicas go.
-                    self.lifecycle.hurry(now);
-                    out.push(Effect::Tick { at: now });
-                }
-                out.push(Effect::Reconfigure(live));
-                true
             }
-            // It was checked when it was set, and before that nothing counts.
-            Err(error) => {
-                out.push(Effect::Report(format!("what was set for brokers does not fit: {error}")));
-                false
-            }
+        };
+        self.store.set_producer_rules(&live.transactions);
+        let live = Arc::new(live);
+        let before = self.live.swap(live.clone());
+        let is_news = |key: &String| live.layers.dynamic(key) != before.layers.dynamic(key);
+        let without_effect = notes.iter().filter(|note| note.kind != NoteKind::Advice);
+        let without_effect: Vec<&str> = without_effect
+            .flat_map(|note| note.keys.iter().filter(|key| is_news(key)).map(String::as_str))
+            .collect();
+        if !without_effect.is_empty() {
+            let keys = without_effect.join(", ");
+            out.push(Effect::Report(format!("set for brokers, but without effect here: {keys}")));
         }
+        if before.cordoned_log_dirs != live.cordoned_log_dirs {
+            // The controller has to know where no new replicas go.
+            self.lifecycle.hurry(now);
+            out.push(Effect::Tick { at: now });
+        }
+        out.push(Effect::Reconfigure(live));
+        true
     }
 
     /// `all`: the defaults of all topics may have changed.

@@ -13,19 +13,25 @@ use crate::telemetry::parse_match;
 pub(crate) struct ServedRules(pub TableRules);
 
 impl ConfigRules for ServedRules {
-    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), ApiError> {
+    fn validate(
+        &self,
+        image: &Image,
+        kind: ResourceType,
+        resource: &str,
+        values: &ConfigMap,
+    ) -> Result<(), ApiError> {
         match kind {
-            ResourceType::TOPIC => self.0.validate(kind, resource, values),
+            ResourceType::TOPIC => self.0.validate(image, kind, resource, values),
             _ if values.is_empty() => Ok(()),
             ResourceType::BROKER => {
-                self.0.validate(kind, resource, values)?;
+                self.0.validate(image, kind, resource, values)?;
                 let live = values.keys().try_for_each(|key| check_live_broker_config(key));
                 live.map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()))?;
-                self.0.validate_together(resource, values)
+                self.0.validate_together(image, resource, values)
             }
-            ResourceType::GROUP => self.0.validate(kind, resource, values),
+            ResourceType::GROUP => self.0.validate(image, kind, resource, values),
             ResourceType::CLIENT_METRICS => {
-                self.0.validate(kind, resource, values)?;
+                self.0.validate(image, kind, resource, values)?;
                 let parsed = parse_match(values.get("match").map_or("", String::as_str));
                 parsed.map(drop).map_err(|message| ApiError::new(ErrorCode::InvalidConfig, message))
             }

@@ -124,7 +124,7 @@ fn decide(
         }));
     }
     check_name(kind, resource)?;
-    context.rules.validate(kind, resource, &after)?;
+    context.rules.validate(context.image, kind, resource, &after)?;
     if must_exist {
         check_existence(context, kind, resource)?;
     }

@@ -107,7 +107,13 @@ pub struct EffectiveConfig {
 /// What the controller must know about configuration keys; the table of definitions knows it.
 pub trait ConfigRules: Send + Sync + std::fmt::Debug {
     /// Whether `values` as a whole may be the configuration of a resource of that kind; else why not.
-    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), ApiError>;
+    fn validate(
+        &self,
+        image: &Image,
+        kind: ResourceType,
+        resource: &str,
+        values: &ConfigMap,
+    ) -> Result<(), ApiError>;
     /// Whether the key is a list, so that APPEND and SUBTRACT make sense.
     fn is_list(&self, kind: ResourceType, key: &str) -> bool;
     /// The value that a resource has for `key` when nothing is set on it.

@@ -7,8 +7,8 @@ use crate::context::{ConfigRules, EffectiveConfig, Settings};
 use crate::error::ApiError;
 use crate::internal_topics::InternalTopic;
 use ottla_metadata::config::{
-    BrokerConfig, ConfigEntry, ConfigError, TopicConfig, broker_table, client_metrics_table, describe_group,
-    describe_topic, group_table, is_list_key, topic_table, validate_broker_config,
+    BrokerConfig, ConfigEntry, ConfigError, OF_ONE_NODE, TopicConfig, broker_table, client_metrics_table,
+    describe_group, describe_topic, group_table, is_list_key, topic_table, validate_broker_config,
     validate_client_metrics_config, validate_group,
 };
 use ottla_metadata::{ConfigMap, Image, ResourceType};
@@ -28,11 +28,28 @@ impl TableRules {
         TableRules { broker }
     }
 
-    /// Whether the values of a broker resource make sense together and with what the node was started with.
-    pub fn validate_together(&self, resource: &str, values: &ConfigMap) -> Result<(), ApiError> {
-        let none = ConfigMap::new();
-        let (default, own) = if resource.is_empty() { (values, &none) } else { (&none, values) };
-        self.broker.reconfigure(default, own).map(drop).map_err(refused(ErrorCode::InvalidRequest))
+    /// Whether the values of a broker resource make sense together, with those for all brokers or for this one alone, and with what the
+    /// node was started with. What another node was started with is not known here: its own values are held against this one's, but for
+    /// those that name something of the node.
+    pub fn validate_together(
+        &self,
+        image: &Image,
+        resource: &str,
+        values: &ConfigMap,
+    ) -> Result<(), ApiError> {
+        let of = |name: &str| image.config(ResourceType::BROKER, name).map(|map| (**map).clone());
+        let me = self.broker.node_id.to_string();
+        let (default, own) = match resource {
+            "" => (values.clone(), of(&me).unwrap_or_default()),
+            name => {
+                let mut own = values.clone();
+                if name != me {
+                    OF_ONE_NODE.iter().for_each(|key| drop(own.remove(*key)));
+                }
+                (of("").unwrap_or_default(), own)
+            }
+        };
+        self.broker.reconfigure(&default, &own).map(drop).map_err(refused(ErrorCode::InvalidRequest))
     }
 
     /// The node's configuration with the dynamic values of `image`. Values that contradict each other were refused
@@ -52,13 +69,19 @@ impl TableRules {
 }
 
 impl ConfigRules for TableRules {
-    fn validate(&self, kind: ResourceType, resource: &str, values: &ConfigMap) -> Result<(), ApiError> {
+    fn validate(
+        &self,
+        image: &Image,
+        kind: ResourceType,
+        resource: &str,
+        values: &ConfigMap,
+    ) -> Result<(), ApiError> {
         // Kafka tells bad values of brokers with another code than most others.
         let each = |check: &dyn Fn(&str, &str) -> Result<(), ApiError>| {
             values.iter().try_for_each(|(key, value)| check(key, value))
         };
         match kind {
-            ResourceType::TOPIC => TopicConfig::resolve(values, &self.broker)
+            ResourceType::TOPIC => TopicConfig::resolve(values, &self.broker(image))
                 .map(drop)
                 .map_err(refused(ErrorCode::InvalidConfig)),
             ResourceType::BROKER => each(&|key, value| {
@@ -150,5 +173,62 @@ impl InternalTopic {
             replication_factor: broker.transactions.replication_factor,
             segment_bytes: broker.transactions.segment_bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_metadata::Replayer;
+    use ottla_protocol::messages::config_record::ConfigRecord;
+    use ottla_protocol::messages::metadata_record::MetadataRecord;
+
+    fn rules() -> TableRules {
+        let given = [("node.id", "1"), ("log.dirs", "/a,/b")];
+        let given = given.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        TableRules::new(BrokerConfig::resolve(&given).expect("resolves").0)
+    }
+
+    /// An image in which `key` is set for `broker`.
+    fn image(broker: &str, key: &str, value: &str) -> Image {
+        let record = ConfigRecord {
+            resource_type: ResourceType::BROKER.0,
+            resource_name: Cow::Borrowed(broker),
+            name: Cow::Borrowed(key),
+            value: Some(Cow::Borrowed(value)),
+        };
+        let mut replayer = Replayer::new(Image::empty("cluster"));
+        replayer.replay(&MetadataRecord::ConfigRecord(record), 0).expect("fits");
+        replayer.image().clone()
+    }
+
+    fn together(image: &Image, broker: &str, key: &str, value: &str) -> bool {
+        let values = ConfigMap::from([(key.to_owned(), value.to_owned())]);
+        rules().validate_together(image, broker, &values).is_ok()
+    }
+
+    #[test]
+    fn what_is_set_for_one_broker_has_to_fit_what_is_set_for_all() {
+        let (threads, memory) = ("log.cleaner.threads", "log.cleaner.dedupe.buffer.size");
+        for (first, second) in [("", "1"), ("1", "")] {
+            let four_threads = image(first, threads, "4");
+            assert!(together(&four_threads, second, memory, "4194308"), "{first}");
+            assert!(!together(&four_threads, second, memory, "4194304"), "{first}");
+        }
+        assert!(together(&Image::empty("cluster"), "1", memory, "4194304"));
+        let lag = image("", "log.cleaner.max.compaction.lag.ms", "1000");
+        let topic = |value: &str| {
+            let values = ConfigMap::from([("min.compaction.lag.ms".to_owned(), value.to_owned())]);
+            rules().validate(&lag, ResourceType::TOPIC, "t", &values).is_ok()
+        };
+        assert!(topic("1000") && !topic("1001"));
+    }
+
+    #[test]
+    fn directories_are_those_of_the_node_that_has_them() {
+        let image = Image::empty("cluster");
+        assert!(together(&image, "1", "cordoned.log.dirs", "/a"));
+        assert!(!together(&image, "1", "cordoned.log.dirs", "/elsewhere"));
+        assert!(together(&image, "2", "cordoned.log.dirs", "/elsewhere"), "node 2 may have it");
     }
 }

@@ -132,6 +132,12 @@ impl World {
         self.connection = Connection::new(listener.into(), peer);
     }
 
+    /// Changes what the node is started with the next time.
+    #[cfg(test)]
+    pub fn configure(&mut self, key: &str, value: &str) {
+        self.settings.insert(key.to_owned(), value.to_owned());
+    }
+
     /// The client is known by this name from here on, as if its listener had authenticated it.
     #[cfg(test)]
     pub fn authenticate(&mut self, principal: &str) {

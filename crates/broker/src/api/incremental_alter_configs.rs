@@ -1,11 +1,14 @@
 //! IncrementalAlterConfigs 0-1: single keys are set, deleted, appended to or subtracted from (KIP-339).
 //!
-//! Levels of loggers (KIP-412) are no metadata: the node that they belong to changes them by itself, all of a resource or none.
+//! Levels of loggers (KIP-412) are no metadata: the node that they belong to changes them by itself, all of a resource or none. What names
+//! something of this node is looked at here, before the controller decides: it does not know what this node has.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use ottla_controller::ApiError;
 use ottla_metadata::ResourceType;
+use ottla_metadata::config::OF_ONE_NODE;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
@@ -26,7 +29,14 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, mut request: Incremen
     let is_logger =
         |resource: &mut AlterConfigsResource<'_>| resource.resource_type == ResourceType::BROKER_LOGGER.0;
     let loggers: Vec<_> = request.resources.extract_if(.., is_logger).collect();
-    let told = alter_all(broker, &loggers, request.validate_only);
+    let mut told = alter_all(broker, &loggers, request.validate_only);
+    request.resources.retain(|resource| match check_own(broker, resource) {
+        Ok(()) => true,
+        Err(error) => {
+            told.push(tell(resource, Err(error)));
+            false
+        }
+    });
     if request.resources.is_empty() && !told.is_empty() {
         return call.respond(&IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses: told });
     }
@@ -53,18 +63,40 @@ fn alter_all(
             1 => alter(broker, resource, validate_only),
             _ => refuse(ErrorCode::InvalidRequest, "The request names this resource more than once."),
         };
-        let (error_code, error_message) = match altered {
-            Ok(()) => (ErrorCode::None, None),
-            Err(error) => (error.code, error.text()),
-        };
-        told.push(AlterConfigsResourceResponse {
-            error_code: error_code.code(),
-            error_message,
-            resource_type: resource.resource_type,
-            resource_name: Cow::Owned(name.to_owned()),
-        });
+        told.push(tell(resource, altered));
     }
     told
+}
+
+fn tell(
+    resource: &AlterConfigsResource<'_>,
+    altered: Result<(), ApiError>,
+) -> AlterConfigsResourceResponse<'static> {
+    let (error_code, error_message) = match altered {
+        Ok(()) => (ErrorCode::None, None),
+        Err(error) => (error.code, error.text()),
+    };
+    AlterConfigsResourceResponse {
+        error_code: error_code.code(),
+        error_message,
+        resource_type: resource.resource_type,
+        resource_name: Cow::Owned(resource.resource_name.clone().into_owned()),
+    }
+}
+
+/// Whether this node has what is set for it.
+fn check_own(broker: &Broker, resource: &AlterConfigsResource<'_>) -> Result<(), ApiError> {
+    let kind = ResourceType(resource.resource_type);
+    if kind != ResourceType::BROKER || resource.resource_name.parse() != Ok(broker.config().node_id) {
+        return Ok(());
+    }
+    let set = resource.configs.iter().filter(|config| config.config_operation == SET);
+    let own = set.filter(|config| OF_ONE_NODE.contains(&&*config.name));
+    let own: BTreeMap<_, _> = own
+        .filter_map(|config| Some((config.name.to_string(), config.value.as_deref()?.to_owned())))
+        .collect();
+    let resolved = broker.config().reconfigure(&BTreeMap::new(), &own);
+    resolved.map(drop).map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_clients()))
 }
 
 fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ApiError> {

@@ -46,7 +46,7 @@ pub use note::{ConfigError, ConfigNote, NoteKind};
 pub use table::{Table, broker_table, client_metrics_table, group_table, topic_table};
 pub use throttled::ThrottledReplicas;
 pub use topic::{
-    CleanupPolicy, Durability, RESTART_KEYS, TimestampType, TopicCompression, TopicConfig,
+    CleanupPolicy, Durability, OF_ONE_NODE, RESTART_KEYS, TimestampType, TopicCompression, TopicConfig,
     check_live_broker_config, is_list_key, list_append, list_subtract, validate_broker_config,
     validate_client_metrics_config, validate_topic_config,
 };

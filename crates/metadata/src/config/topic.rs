@@ -341,6 +341,9 @@ pub(super) fn known(
     })
 }
 
+/// Keys whose values name something that one node has, such as its directories. No other node can say whether it has it.
+pub const OF_ONE_NODE: [&str; 1] = ["cordoned.log.dirs"];
+
 /// Honoured keys that Kafka changes while a node runs and this version only with a restart.
 pub const RESTART_KEYS: [&str; 2] = ["listeners", "listener.security.protocol.map"];
 

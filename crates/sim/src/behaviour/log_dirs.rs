@@ -126,6 +126,22 @@ fn cordoned_directories_get_no_new_partitions_and_keep_the_old_ones() {
     assert!(rig.dirs_of("v").values().any(|(_, cordoned, found)| !cordoned && found.len() == 1));
 }
 
+#[test]
+fn what_was_set_for_a_directory_that_is_gone_costs_nothing_else() {
+    let mut rig = Rig::with_dirs(SETTINGS, 3);
+    let large = batch(&[&"x".repeat(2_000)], rig.world.now);
+    let refused = ErrorCode::InvalidRequest;
+    assert_eq!(alter(&mut rig, BROKER, "1", "cordoned.log.dirs", Some("/disk-d")), refused);
+    assert_eq!(alter(&mut rig, BROKER, "1", "cordoned.log.dirs", Some("/disk-b")), ErrorCode::None);
+    assert_eq!(alter(&mut rig, BROKER, "1", "message.max.bytes", Some("1000")), ErrorCode::None);
+    rig.world.configure("log.dirs", "/disk-a,/disk-c");
+    rig.world.restart(Death::Shutdown).expect("the node starts");
+    let why = "what was set for brokers does not fit: cordoned.log.dirs=/disk-b";
+    assert!(rig.world.reports.iter().any(|report| report.starts_with(why)), "{:?}", rig.world.reports);
+    assert_eq!(rig.produced(0, -1, &large).0, ErrorCode::MessageTooLarge.code());
+    assert_eq!(alter(&mut rig, BROKER, "1", "cordoned.log.dirs", Some("/disk-c")), ErrorCode::None);
+}
+
 /// A write or a sync that fails costs the directory in which it happened, and nothing else. With the disk back, all that was acknowledged
 /// is there.
 #[test]
