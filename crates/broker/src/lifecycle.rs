@@ -229,18 +229,21 @@ impl Broker {
         let listeners = network.listeners.iter();
         let listeners =
             listeners.filter(|endpoint| network.controller_listener_names.contains(&endpoint.name));
-        let host = |name: &str| own.iter().find(|own| own.listener == name).map(|own| own.host.clone());
         let features = features::tolerated(|name| image.feature_level(name));
         Some(Ask::RegisterController(Box::new(ControllerRegistrationRequest {
             controller_id: self.config.node_id,
             incarnation_id: self.lifecycle.identity.incarnation_id,
             zk_migration_ready: false,
             listeners: listeners
-                .map(|endpoint| controller::Listener {
-                    name: endpoint.name.clone().into(),
-                    host: host(&endpoint.name).unwrap_or_default().into(),
-                    port: endpoint.port,
-                    security_protocol: endpoint.security_protocol as i16,
+                .map(|endpoint| {
+                    // Where others reach it may be somewhere else than where it listens.
+                    let told = own.iter().find(|own| own.listener == endpoint.name);
+                    controller::Listener {
+                        name: endpoint.name.clone().into(),
+                        host: told.map_or_else(String::new, |told| told.host.clone()).into(),
+                        port: told.map_or(endpoint.port, |told| told.port),
+                        security_protocol: endpoint.security_protocol as i16,
+                    }
                 })
                 .collect(),
             features: features

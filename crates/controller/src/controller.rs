@@ -9,6 +9,7 @@ use crate::context::{ConfigRules, Context, Decision, Settings};
 use crate::dice::Dice;
 use crate::error::ApiError;
 use crate::register_broker::Registration;
+use crate::update_features::{Quorum, UpdatedFeatures};
 use ottla_metadata::{Image, ReplayError, Replayer};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
@@ -34,7 +35,6 @@ use ottla_protocol::messages::incremental_alter_configs_request::IncrementalAlte
 use ottla_protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponse;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::messages::update_features_request::UpdateFeaturesRequest;
-use ottla_protocol::messages::update_features_response::UpdateFeaturesResponse;
 
 /// Decides for a cluster. One exists where the leader of the quorum is.
 #[derive(Debug)]
@@ -216,8 +216,8 @@ impl Controller {
         &self,
         request: &UpdateFeaturesRequest<'_>,
         version: i16,
-        kraft_version: i16,
-    ) -> Decision<UpdateFeaturesResponse<'static>> {
-        crate::update_features(&self.context(), request, version, kraft_version)
+        quorum: Quorum<'_>,
+    ) -> Decision<UpdatedFeatures> {
+        crate::update_features(&self.context(), request, version, quorum)
     }
 }

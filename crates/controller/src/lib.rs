@@ -87,4 +87,4 @@ pub use partition_change::{Election, PartitionChange};
 pub use register_broker::{Registration, register_broker};
 pub use register_controller::{register_controller, unregister_controller};
 pub use rules::TableRules;
-pub use update_features::update_features;
+pub use update_features::{Quorum, UpdatedFeatures, update_features};

@@ -8,6 +8,7 @@ use crate::error::ApiError;
 use ottla_metadata::broker::FeatureRange;
 use ottla_metadata::{MetadataVersion, ResourceType, features};
 use ottla_protocol::ErrorCode;
+use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::config_record::ConfigRecord;
 use ottla_protocol::messages::feature_level_record::FeatureLevelRecord;
 use ottla_protocol::messages::metadata_record::MetadataRecord;
@@ -21,14 +22,34 @@ const UPGRADE: i8 = 1;
 const SAFE_DOWNGRADE: i8 = 2;
 const UNSAFE_DOWNGRADE: i8 = 3;
 
-/// Decides about an UpdateFeatures of `version`. `kraft_version` is the quorum's, which this can not change.
+/// What no record tells of the quorum itself, whose level is a feature like others to whoever asks.
+#[derive(Clone, Copy)]
+pub struct Quorum<'q> {
+    /// The level of kraft.version.
+    pub kraft_version: i16,
+    /// Node ids of the voters.
+    pub voters: &'q [i32],
+    /// Whether the quorum can be raised to a higher level now: all its voters have said that they support it.
+    pub may_upgrade: &'q dyn Fn(i16) -> bool,
+}
+
+/// The answer, and what the records do not say.
+#[derive(Debug, PartialEq)]
+pub struct UpdatedFeatures {
+    /// What to answer when the records are committed.
+    pub response: UpdateFeaturesResponse<'static>,
+    /// The level that the quorum is to be raised to, before the records are appended.
+    pub kraft_version: Option<i16>,
+}
+
+/// Decides about an UpdateFeatures of `version`.
 pub fn update_features(
     context: &Context<'_>,
     request: &UpdateFeaturesRequest<'_>,
     version: i16,
-    kraft_version: i16,
-) -> Decision<UpdateFeaturesResponse<'static>> {
-    let updated = update_all(context, request, version, kraft_version);
+    quorum: Quorum<'_>,
+) -> Decision<UpdatedFeatures> {
+    let updated = update_all(context, request, version, quorum);
     match updated {
         Err(error) => {
             // The words of Kafka (`QuorumController`, `FeatureControlManager`) here and below: kafka-features prints them.
@@ -38,7 +59,7 @@ pub fn update_features(
                 error_message: Some(Cow::Owned(format!("{message}{}", error.message))),
                 ..Default::default()
             };
-            Decision::atomic(Vec::new(), response)
+            Decision::atomic(Vec::new(), UpdatedFeatures { response, kraft_version: None })
         }
         Ok(records) => {
             // From v2 on there is only the answer for all.
@@ -53,7 +74,14 @@ pub fn update_features(
                 results: results.collect(),
                 ..Default::default()
             };
-            Decision::atomic(if request.validate_only { Vec::new() } else { records }, response)
+            if request.validate_only {
+                return Decision::atomic(Vec::new(), UpdatedFeatures { response, kraft_version: None });
+            }
+            let of_quorum = |update: &&FeatureUpdateKey<'_>| update.feature == features::KRAFT_VERSION;
+            let kraft_version = request.feature_updates.iter().find(of_quorum);
+            let kraft_version = kraft_version.map(|update| update.max_version_level);
+            let kraft_version = kraft_version.filter(|level| *level > quorum.kraft_version);
+            Decision::atomic(records, UpdatedFeatures { response, kraft_version })
         }
     }
 }
@@ -62,7 +90,7 @@ fn update_all(
     context: &Context<'_>,
     request: &UpdateFeaturesRequest<'_>,
     version: i16,
-    kraft_version: i16,
+    quorum: Quorum<'_>,
 ) -> Result<Vec<MetadataRecord<'static>>, ApiError> {
     let mut names = BTreeSet::new();
     for update in &request.feature_updates {
@@ -85,7 +113,7 @@ fn update_all(
             (0, false) => UPGRADE,
             _ => update.upgrade_type,
         };
-        records.extend(update_one(context, update, upgrade_type, metadata_version, kraft_version)?);
+        records.extend(update_one(context, update, upgrade_type, metadata_version, quorum)?);
     }
     Ok(records)
 }
@@ -100,7 +128,7 @@ fn update_one(
     update: &FeatureUpdateKey<'_>,
     upgrade_type: i8,
     metadata_version: MetadataVersion,
-    kraft_version: i16,
+    quorum: Quorum<'_>,
 ) -> Result<Option<MetadataRecord<'static>>, ApiError> {
     let (name, level) = (&*update.feature, update.max_version_level);
     let refuse = |reason: &str| Err(refuse(name, level, reason));
@@ -110,11 +138,11 @@ fn update_one(
     if level < 0 {
         return refuse("A feature version cannot be less than 0.");
     }
-    if let Some(reason) = not_supported_by(context, name, level) {
+    if let Some(reason) = not_supported_by(context, name, level, quorum.voters) {
         return refuse(&reason);
     }
-    let current =
-        if name == features::KRAFT_VERSION { kraft_version } else { context.image.feature_level(name) };
+    let of_quorum = name == features::KRAFT_VERSION;
+    let current = if of_quorum { quorum.kraft_version } else { context.image.feature_level(name) };
     if level < current && upgrade_type == UPGRADE {
         return refuse(
             "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe \
@@ -124,11 +152,21 @@ fn update_one(
     if level > current && upgrade_type != UPGRADE {
         return refuse("Can't downgrade to a newer version.");
     }
-    if name == features::KRAFT_VERSION {
-        return match level.cmp(&current) {
-            std::cmp::Ordering::Equal => Ok(Some(MetadataRecord::NoOpRecord(NoOpRecord {}))),
-            std::cmp::Ordering::Less => refuse("Can't downgrade the version of this feature."),
-            std::cmp::Ordering::Greater => refuse("The quorum can not be upgraded while it runs."),
+    if of_quorum {
+        return match (upgrade_type, level == current) {
+            // Something to be committed after the quorum's own record: then the answer is due.
+            (UPGRADE, true) => Ok(Some(MetadataRecord::NoOpRecord(NoOpRecord {}))),
+            (UPGRADE, false) if (quorum.may_upgrade)(level) => {
+                Ok(Some(MetadataRecord::NoOpRecord(NoOpRecord {})))
+            }
+            (UPGRADE, false) => {
+                let message = format!(
+                    "Invalid upgrade of {name} to KRAFT_VERSION_{level} because not all of the voters support it"
+                );
+                Err(ApiError::new(ErrorCode::InvalidUpdateVersion, message))
+            }
+            (_, true) => Ok(None),
+            (_, false) => refuse("Can't downgrade the version of this feature."),
         };
     }
     if name == features::METADATA_VERSION {
@@ -161,8 +199,8 @@ fn update_one(
     })))
 }
 
-/// Why not every node can run with the level, if that is so.
-fn not_supported_by(context: &Context<'_>, name: &str, level: i16) -> Option<String> {
+/// Why not every node can run with the level, if that is so. A voter of which nothing is known may be of an older release.
+fn not_supported_by(context: &Context<'_>, name: &str, level: i16, voters: &[i32]) -> Option<String> {
     let reason = |who: &str, min: i16, max: i16| {
         if (min..=max).contains(&level) {
             return None;
@@ -178,11 +216,18 @@ fn not_supported_by(context: &Context<'_>, name: &str, level: i16) -> Option<Str
     let of_brokers = context.image.brokers().values().map(|b| (format!("Broker {}", b.id), &b.features));
     let of_controllers =
         context.image.controllers().values().map(|c| (format!("Controller {}", c.id), &c.features));
-    reason(&here, min, max).or_else(|| {
+    let unsupported = reason(&here, min, max).or_else(|| {
         of_brokers.chain(of_controllers).find_map(|(who, ranges)| {
             let (min, max) = FeatureRange::of(ranges, name);
             reason(&who, min, max)
         })
+    });
+    unsupported.or_else(|| {
+        let me = context.settings.node_id;
+        let known = |id: i32| NodeId(id) == me || context.image.controllers().contains_key(&NodeId(id));
+        let registers = context.metadata_version().supports_controller_registration();
+        let unknown = voters.iter().find(|id| registers && !known(**id))?;
+        Some(format!("controller {unknown} has not registered, and may not support this feature"))
     })
 }
 

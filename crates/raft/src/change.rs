@@ -162,15 +162,22 @@ impl Raft {
     }
 
     /// Raises kraft.version: from 1 on the voters are in the log, with their disks.
-    pub(crate) fn on_upgrade(&mut self, token: u64, level: i16, validate_only: bool, step: &mut Step<'_>) {
-        let upgraded = self.upgraded_voters(level);
-        let refusal = upgraded.as_ref().err().copied();
-        if let (Ok(Some(voters)), false) = (upgraded, validate_only) {
+    pub(crate) fn on_upgrade(&mut self, level: i16, step: &mut Step<'_>) {
+        if let Ok(Some(voters)) = self.upgraded_voters(level) {
             self.append_control(vec![Control::KRaftVersion(level), Control::Voters(voters)], step);
             let Role::Leader(leadership) = &mut self.role else { panic!("checked above") };
             leadership.volatile = None;
         }
-        step.send(Effect::RespondUpgrade { token, refusal });
+    }
+
+    /// Whether [`Event::UpgradeKRaftVersion`](crate::Event::UpgradeKRaftVersion) would be obeyed now; the level that there is
+    /// may always be asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLeader`]; or [`Refusal::InvalidUpdateVersion`]: there is no way to that level, or not all voters
+    /// have told this leader their disk and that they support it.
+    pub fn may_upgrade(&self, level: i16) -> Result<(), Refusal> {
+        self.upgraded_voters(level).map(drop)
     }
 
     /// The voters to write with the new level; nobody if it is the one there is.

@@ -2,7 +2,7 @@
 
 use crate::message::{
     AddVoterRequest, BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest, FetchResponse,
-    FetchSnapshotRequest, FetchSnapshotResponse, Leader, QuorumResponse, Refusal, RemoveVoterRequest,
+    FetchSnapshotRequest, FetchSnapshotResponse, Leader, QuorumResponse, RemoveVoterRequest,
     SupportedVersions, UpdateVoterRequest, VoteRequest, VoteResponse,
 };
 use crate::replica::{OffsetAndEpoch, QuorumState, ReplicaKey};
@@ -154,14 +154,11 @@ pub enum Event {
         /// What it said.
         response: QuorumResponse,
     },
-    /// The controller wants another level of kraft.version.
+    /// The controller wants another level of kraft.version. It counts from the moment that it is appended, and is so for
+    /// good once that is committed; where [`Raft::may_upgrade`](crate::Raft::may_upgrade) refuses it, nothing happens.
     UpgradeKRaftVersion {
-        /// Names the request.
-        token: u64,
         /// The level.
         level: i16,
-        /// Only whether it could be.
-        validate_only: bool,
     },
 }
 
@@ -390,14 +387,6 @@ pub enum Effect {
         token: u64,
         /// The answer.
         response: QuorumResponse,
-    },
-    /// Answer [`Event::UpgradeKRaftVersion`]: it is appended (or could be), or was refused. It is so once that is
-    /// committed.
-    RespondUpgrade {
-        /// Names the request.
-        token: u64,
-        /// Why not.
-        refusal: Option<Refusal>,
     },
 }
 

@@ -179,6 +179,9 @@ impl Raft {
             i64::MAX => now + check_quorum,
             running => running,
         };
+        // With kraft.version 1 a voter gets a name with its disk, and what was known of the one without is of nobody.
+        let renamed = |key: &ReplicaKey| voters.get(key.id).is_some_and(|voter| voter.key != *key);
+        leadership.replicas.retain(|key, _| key.is_complete() || !renamed(key));
         for progress in leadership.replicas.values_mut() {
             progress.begin_at = i64::MAX;
         }

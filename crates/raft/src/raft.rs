@@ -211,9 +211,7 @@ impl Raft {
             Event::RemoveVoterRequest { token, request } => self.on_remove_voter(token, &request, step),
             Event::UpdateVoterRequest { token, request } => self.on_update_voter(token, &request, step),
             Event::UpdateVoterResponse { response } => self.on_update_voter_response(&response, step),
-            Event::UpgradeKRaftVersion { token, level, validate_only } => {
-                self.on_upgrade(token, level, validate_only, step);
-            }
+            Event::UpgradeKRaftVersion { level } => self.on_upgrade(level, step),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Two oddities keep old and new clients alive: the answer to an unknown version comes in version 0, and Produce is listed from
 //! version 0 although only 3 and later are served (KAFKA-18659).
 
-use ottla_metadata::features;
+use ottla_metadata::features::{self, KRAFT_VERSION};
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::api_versions_response::{
     ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
@@ -50,11 +50,14 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: ApiVersionsR
         finalized_features: image
             .features()
             .iter()
-            .filter(|(_, level)| **level > 0)
+            .map(|(name, level)| (&**name, *level))
+            // That of the quorum is in no record of the image.
+            .chain([(KRAFT_VERSION, broker.quorum.kraft_version())])
+            .filter(|(_, level)| *level > 0)
             .map(|(name, level)| FinalizedFeatureKey {
-                name: name.to_string().into(),
-                max_version_level: *level,
-                min_version_level: *level,
+                name: name.to_owned().into(),
+                max_version_level: level,
+                min_version_level: level,
             })
             .collect(),
         ..Default::default()

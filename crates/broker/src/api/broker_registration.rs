@@ -28,7 +28,7 @@ pub(crate) fn decide(
         version,
         next_offset: deciding.next_offset,
         has_live_session: deciding.sessions.is_alive(request.broker_id, deciding.now),
-        kraft_version: deciding.kraft_version,
+        kraft_version: deciding.raft.kraft_version(),
     };
     match deciding.controller.register_broker(request, registration) {
         Ok(decision) => {

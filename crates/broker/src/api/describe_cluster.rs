@@ -1,5 +1,7 @@
 //! DescribeCluster 0-2 (KIP-700): the brokers of the cluster and its controller.
 
+use std::collections::BTreeMap;
+
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use ottla_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
@@ -61,19 +63,26 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeClus
     call.respond(&response);
 }
 
-/// The voters of the quorum, each where it listens for this listener's peers, and which of them leads.
+/// The controllers that have registered, voters or not, each where it listens for this listener's peers, and which of them leads; and the
+/// voters that have not, as those of a release that does not register.
 fn describe_controllers(broker: &Broker, call: &mut Call<'_>, cluster_authorized_operations: i32) {
-    let voters = broker.quorum.voters();
-    let listener = call.connection.listener.clone();
-    let described = voters.iter().filter_map(|voter| {
-        let endpoints = voter.endpoints.iter();
-        let endpoint = endpoints.clone().find(|it| *it.listener == *listener).or(endpoints.clone().next())?;
-        Some(DescribeClusterBroker {
-            broker_id: voter.key.id,
-            host: endpoint.host.clone().into(),
-            port: endpoint.port.into(),
-            ..Default::default()
-        })
+    let (image, voters) = (broker.image(), broker.quorum.voters());
+    let listener = &call.connection.listener;
+    let mut found = BTreeMap::new();
+    for voter in voters.iter() {
+        let mut endpoints = voter.endpoints.iter();
+        let named = endpoints.clone().find(|it| *it.listener == **listener).or(endpoints.next());
+        found.extend(named.map(|it| (voter.key.id, (it.host.clone(), it.port))));
+    }
+    for node in image.controllers().values() {
+        let named = node.endpoints.iter().find(|it| it.name == *listener);
+        found.extend(named.map(|it| (node.id.0, (it.host.to_string(), it.port))));
+    }
+    let described = found.into_iter().map(|(broker_id, (host, port))| DescribeClusterBroker {
+        broker_id,
+        host: host.into(),
+        port: port.into(),
+        ..Default::default()
     });
     let response = DescribeClusterResponse {
         endpoint_type: CONTROLLERS,

@@ -31,18 +31,14 @@ pub(crate) fn handle(broker: &Broker, call: &mut Call<'_>, request: DescribeQuor
     if broker.forward_to_leader(call) {
         return;
     }
-    let Some((quorum, kraft_version, voters)) = broker.quorum.describe(call.now) else {
+    let Some((quorum, voters)) = broker.quorum.describe(call.now) else {
         return call.respond(&refusal(&request, ErrorCode::NotLeaderOrFollower));
     };
     let with_directories = call.reply.version >= FIRST_WITH_DIRECTORIES;
     let replica = |replica: &ReplicaDescription| ReplicaState {
         replica_id: replica.key.id,
-        // Without a record of the voters their disks are not part of the quorum's knowledge.
-        replica_directory_id: if with_directories && kraft_version > 0 {
-            Uuid(replica.key.directory_id)
-        } else {
-            Uuid::ZERO
-        },
+        // That of a voter which only a configuration file names is not known; an observer tells its own.
+        replica_directory_id: if with_directories { Uuid(replica.key.directory_id) } else { Uuid::ZERO },
         log_end_offset: replica.log_end_offset.unwrap_or(-1),
         last_fetch_timestamp: replica.fetched_at.unwrap_or(-1),
         last_caught_up_timestamp: replica.caught_up_at.unwrap_or(-1),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ottla_controller::{Controller, Decision, MAX_RECORDS_PER_BATCH, Settings, TableRules};
 use ottla_metadata::Image;
 use ottla_protocol::ids::NodeId;
+use ottla_raft::Raft;
 
 use super::State;
 use super::balance::Looks;
@@ -48,7 +49,9 @@ pub(crate) struct Deciding<'d> {
     pub sessions: &'d mut BrokerSessions,
     /// The offset that the next record will get.
     pub next_offset: i64,
-    pub kraft_version: i16,
+    pub raft: &'d Raft,
+    /// The level that the quorum is to be raised to.
+    pub kraft_version: Option<i16>,
     pub now: Millis,
 }
 

@@ -24,9 +24,16 @@ impl State {
         now: Millis,
         out: &mut Effects,
     ) -> Result<Option<R>, String> {
-        let (next_offset, kraft_version) = (self.log.log.log_end_offset(), self.raft.kraft_version());
+        let next_offset = self.log.log.log_end_offset();
         let Some(Active { controller, sessions, .. }) = &mut self.active else { return Ok(None) };
-        let decision = decide(&mut Deciding { controller, sessions, next_offset, kraft_version, now });
+        let raft = &self.raft;
+        let mut deciding = Deciding { controller, sessions, next_offset, raft, kraft_version: None, now };
+        let decision = decide(&mut deciding);
+        if let Some(level) = deciding.kraft_version {
+            // Its record comes first: when what the decision writes is committed, so is the level.
+            self.drive(ottla_raft::Event::UpgradeKRaftVersion { level }, now, out)?;
+            assert_eq!(self.raft.kraft_version(), level, "the decision asked whether it may");
+        }
         self.append(decision, now, out).map(Some)
     }
 }

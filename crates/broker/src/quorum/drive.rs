@@ -155,8 +155,7 @@ impl State {
             | Deed::RespondEndQuorumEpoch { .. }
             | Deed::RespondFetch { .. }
             | Deed::RespondFetchSnapshot { .. }
-            | Deed::RespondVoters { .. }
-            | Deed::RespondUpgrade { .. } => self.respond(deed, out),
+            | Deed::RespondVoters { .. } => self.respond(deed, out),
             send => return Ok(self.send(send, out)),
         }
         Ok(None)

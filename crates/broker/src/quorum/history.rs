@@ -110,6 +110,20 @@ impl History {
         Ok(history)
     }
 
+    /// Whether `format` left the directory to a node that learns from others who votes (`--no-initial-controllers`): a quorum that can
+    /// change, and nobody in it. Such a node must not take itself for the only voter.
+    pub fn joins(&self) -> bool {
+        let first = self.control.iter().filter(|(offset, _)| *offset == -1);
+        let (mut changes, mut names) = (false, false);
+        for (_, control) in first {
+            match control {
+                Control::KRaftVersion(level) => changes |= *level > 0,
+                Control::Voters(_) => names = true,
+            }
+        }
+        changes && !names
+    }
+
     fn begin_with_format(&mut self, disk: &dyn Disk, dir: &Path, has_first: bool) -> Result<(), String> {
         let mut values = Vec::new();
         let legacy = dir.parent().map(|root| root.join(BOOTSTRAP_CHECKPOINT));

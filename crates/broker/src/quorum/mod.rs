@@ -35,6 +35,7 @@ mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
@@ -110,6 +111,8 @@ pub(crate) struct Quorum {
     wire: Wire,
     /// The leader of the newest epoch, if it is known and can be reached.
     leader: ArcSwapOption<LeaderAddress>,
+    /// The level of kraft.version.
+    kraft_version: AtomicI16,
 }
 
 /// Who leads the quorum, and where.
@@ -205,8 +208,9 @@ impl Quorum {
             cluster_id: identity.cluster_id.as_str().into(),
             listener: listener.map_or("CONTROLLER", |name| name).into(),
         };
-        let settings = raft_settings(config, identity, &wire)?;
-        let servers = servers(config);
+        let joins = history.joins();
+        let servers = servers(config, joins);
+        let settings = raft_settings(config, identity, &wire, servers.len(), joins)?;
         let state = State {
             raft: Raft::new(settings, remembered.map(remembered_state).unwrap_or_default(), history.control),
             log: MetadataLog::new(
@@ -244,14 +248,15 @@ impl Quorum {
             is_leaving: false,
             failed: None,
         };
-        Ok(Quorum { state: Mutex::new(state), wire, leader: ArcSwapOption::empty() })
+        let kraft_version = AtomicI16::new(state.raft.kraft_version());
+        Ok(Quorum { state: Mutex::new(state), wire, leader: ArcSwapOption::empty(), kraft_version })
     }
 
-    /// The quorum as its leader sees it, its kraft.version, and where its voters listen; `None` if this node does not lead it.
-    pub fn describe(&self, now: Millis) -> Option<(ottla_raft::QuorumDescription, i16, Voters)> {
+    /// The quorum as its leader sees it, and where its voters listen; `None` if this node does not lead it.
+    pub fn describe(&self, now: Millis) -> Option<(ottla_raft::QuorumDescription, Voters)> {
         let state = lock(&self.state);
         let described = state.raft.describe(now);
-        described.map(|quorum| (quorum, state.raft.kraft_version(), self.voters_with_own(&state)))
+        described.map(|quorum| (quorum, self.voters_with_own(&state)))
     }
 
     /// The voters; without a record of them this node knows of itself better than the configuration does.
@@ -269,6 +274,11 @@ impl Quorum {
     /// Who leads, if that is known.
     pub fn leader(&self) -> Option<Arc<LeaderAddress>> {
         self.leader.load_full()
+    }
+
+    /// The level of kraft.version.
+    pub fn kraft_version(&self) -> i16 {
+        self.kraft_version.load(Ordering::Relaxed)
     }
 
     /// Between raft's messages and Kafka's.
@@ -327,6 +337,7 @@ impl State {
             self.is_leaving = false;
             out.push(Effect::MayStop);
         }
+        broker.quorum.kraft_version.store(self.raft.kraft_version(), Ordering::Relaxed);
         let leader = self.leader_address();
         if broker.quorum.leader.load().as_deref() != leader.as_ref() {
             broker.quorum.leader.store(leader.map(Arc::new));
@@ -576,13 +587,14 @@ fn own_endpoints(config: &BrokerConfig) -> Endpoints {
         .collect()
 }
 
-/// Servers that can be asked who leads: those that are named for it, else the other voters.
-fn servers(config: &BrokerConfig) -> Vec<(String, u16)> {
+/// Servers that can be asked who leads: those that are named for it, else the other voters. A node that `joins` others does not count as
+/// the only voter, whatever it was taken for by its configuration.
+fn servers(config: &BrokerConfig, joins: bool) -> Vec<(String, u16)> {
     let quorum = &config.quorum;
     let voters = quorum.voters.iter().filter(|voter| voter.id != config.node_id);
     let voters = voters.map(|voter| (voter.host.clone(), voter.port));
     let named = quorum.bootstrap_servers.clone();
-    let alone = config.roles.controller && quorum.voters.len() == 1;
+    let alone = config.roles.controller && quorum.voters.len() == 1 && !joins;
     if named.is_empty() || alone { voters.collect() } else { named }
 }
 
@@ -590,6 +602,8 @@ fn raft_settings(
     config: &BrokerConfig,
     identity: &Identity,
     wire: &Wire,
+    bootstrap_servers: usize,
+    joins: bool,
 ) -> Result<ottla_raft::Settings, String> {
     let quorum = &config.quorum;
     let me = ReplicaKey { id: config.node_id, directory_id: identity.directory_id.0 };
@@ -601,15 +615,17 @@ fn raft_settings(
             port: voter.port,
         }]
         .into(),
-        kraft_versions: KRAFT_VERSIONS,
+        // What it supports it tells whoever leads.
+        kraft_versions: VersionRange { min: 0, max: 0 },
     };
-    let voters = Voters::new(quorum.voters.iter().map(voter).collect());
+    let voters = quorum.voters.iter().filter(|_| !joins).map(voter);
+    let voters = Voters::new(voters.collect());
     Ok(ottla_raft::Settings {
         me,
         endpoints: own_endpoints(config),
         kraft_versions: KRAFT_VERSIONS,
         static_voters: voters.map_err(|id| format!("voter {id} is named twice"))?,
-        bootstrap_servers: servers(config).len(),
+        bootstrap_servers,
         may_vote: config.roles.controller,
         auto_join: quorum.auto_join,
         election_timeout_ms: i64::from(quorum.election_timeout_ms),

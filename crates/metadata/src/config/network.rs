@@ -254,11 +254,16 @@ pub(super) fn resolve_quorum(
     })
 }
 
-/// Whether no server but the node itself can be asked who leads.
+/// Whether no server but the node itself can be asked who leads. A node that listens everywhere may have any name.
 fn only_me(servers: &[(String, u16)], me: Option<&Endpoint>) -> bool {
-    match servers {
-        [] => true,
-        [(_, port)] => me.is_none_or(|me| me.port == *port),
+    let everywhere = |host: &str| matches!(host, "" | "0.0.0.0" | "::");
+    let of_machine = |host: &str| host == "localhost" || host == "::1" || host.starts_with("127.");
+    match (servers, me) {
+        ([], _) | ([_], None) => true,
+        ([(host, port)], Some(me)) => {
+            let same = *host == me.host || everywhere(&me.host) || (of_machine(host) && of_machine(&me.host));
+            me.port == *port && same
+        }
         _ => false,
     }
 }

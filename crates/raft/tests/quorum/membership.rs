@@ -59,6 +59,20 @@ impl Replica {
         rest
     }
 
+    /// Node 1 becomes the leader of epoch 1 by the vote of another.
+    fn win(&mut self, other: i32) {
+        self.now = self.raft.next_deadline().expect("it waits for an election");
+        let mut out = self.on(Event::Timeout);
+        for epoch in [0, 1] {
+            let asked =
+                |effect: &Effect| matches!(effect, Effect::SendVote { request, .. } if request.epoch == epoch);
+            assert!(out.iter().any(asked), "{out:?}");
+            let response = VoteResponse { refusal: None, epoch, leader: None, granted: true };
+            out = self.on(Event::VoteResponse { from: other, response });
+        }
+        assert_eq!(self.raft.role(), RoleName::Leader);
+    }
+
     fn fetched(&mut self, from: i32, offset: i64) -> Vec<Effect> {
         let log_end = OffsetAndEpoch { offset, epoch: 1 };
         let request =
@@ -143,13 +157,39 @@ fn static_voters_get_into_the_log_when_all_have_told_their_disks() {
     let (mut leader, _) = Replica::new(&[], |own| own.static_voters = fixed);
     assert_eq!((leader.raft.kraft_version(), leader.raft.role()), (0, RoleName::Leader));
     assert_eq!(refusal(&leader.add(2, true)), Some(Some(Refusal::UnsupportedVersion)));
-    let out = leader.on(Event::UpgradeKRaftVersion { token: 4, level: 1, validate_only: false });
-    assert!(out.contains(&Effect::RespondUpgrade { token: 4, refusal: None }), "{out:?}");
+    assert_eq!(leader.raft.may_upgrade(1), Ok(()));
+    leader.on(Event::UpgradeKRaftVersion { level: 1 });
     assert_eq!(leader.raft.kraft_version(), 1);
     assert_eq!(leader.raft.voters().get(1).map(|voter| voter.key), Some(key(1)));
-    let out = leader.on(Event::UpgradeKRaftVersion { token: 4, level: 0, validate_only: false });
-    let refused = Effect::RespondUpgrade { token: 4, refusal: Some(Refusal::InvalidUpdateVersion) };
-    assert!(out.contains(&refused), "there is no way back: {out:?}");
+    let end = leader.book.log_end_offset();
+    assert_eq!(leader.raft.may_upgrade(0), Err(Refusal::InvalidUpdateVersion), "there is no way back");
+    leader.on(Event::UpgradeKRaftVersion { level: 0 });
+    assert_eq!((leader.raft.kraft_version(), leader.book.log_end_offset()), (1, end), "nothing happens");
+}
+
+/// Until then the leader knows a voter by its id; afterwards nobody of that id without a disk is described.
+#[test]
+fn voters_are_known_by_their_disks_after_an_upgrade() {
+    let of_file = |id: i32| Voter {
+        key: ReplicaKey { id, directory_id: [0; 16] },
+        kraft_versions: VersionRange { min: 0, max: 0 },
+        ..voter(id)
+    };
+    let fixed = Voters::new(vec![of_file(1), of_file(2)]).expect("two voters");
+    let (mut leader, _) = Replica::new(&[], |own| own.static_voters = fixed);
+    leader.win(2);
+    leader.fetched(2, 1);
+    assert_eq!(leader.raft.high_watermark(), Some(1));
+    assert_eq!(leader.raft.may_upgrade(1), Err(Refusal::InvalidUpdateVersion), "nobody knows the disk of 2");
+    let request = UpdateVoterRequest { epoch: 1, voter: voter(2) };
+    assert_eq!(refusal(&leader.on(Event::UpdateVoterRequest { token: 9, request })), Some(None));
+    leader.on(Event::UpgradeKRaftVersion { level: 1 });
+    leader.fetched(2, 3);
+    assert_eq!(leader.raft.high_watermark(), Some(3));
+    let described = leader.raft.describe(leader.now).expect("it leads");
+    let keys: Vec<ReplicaKey> = described.voters.iter().map(|replica| replica.key).collect();
+    assert_eq!(keys, [key(1), key(2)]);
+    assert_eq!(described.observers, []);
 }
 
 #[test]

@@ -210,9 +210,6 @@ impl World {
                 let message = if update { Message::UpdateVoterAnswer(response) } else { Message::Nothing };
                 self.answer(id, asked, message);
             }
-            Effect::RespondUpgrade { token, .. } => {
-                self.asked(id, token);
-            }
             send => self.send(id, send),
         }
     }

@@ -190,8 +190,7 @@ fn disturb(world: &mut World, faults: &Faults, chance: &mut Dice) {
         14 | 15 if faults.changes => change(world, id, chance),
         16 if faults.upgrades => {
             if let Some(leader) = world.leader() {
-                let validate_only = false;
-                world.ask(leader, |token| Event::UpgradeKRaftVersion { token, level: 1, validate_only });
+                world.happen(leader, Event::UpgradeKRaftVersion { level: 1 });
             }
         }
         _ => work(world, chance),
