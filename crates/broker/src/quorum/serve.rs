@@ -24,11 +24,11 @@ use ottla_protocol::messages::update_raft_voter_response::UpdateRaftVoterRespons
 use ottla_protocol::messages::vote_request::VoteRequest;
 use ottla_protocol::messages::vote_response::VoteResponse;
 use ottla_protocol::{ApiKey, Chain};
-use ottla_raft::{Effect as Deed, Event, OffsetAndEpoch, Refusal, RoleName};
+use ottla_raft::{Effect as Deed, Event, OffsetAndEpoch, Refusal, ReplicaKey, RoleName};
 use ottla_storage::{Disk, SnapshotId, open_snapshot};
 
 use super::State;
-use super::wire::Wire;
+use super::wire::{Seen, Wire};
 use crate::Broker;
 use crate::call::{Call, ReplyTo};
 use crate::effect::{Effect, Effects, Millis, ReadTask};
@@ -44,6 +44,8 @@ pub(super) struct Asked {
     pub wait_ms: i64,
     /// How many bytes of a snapshot may be answered.
     bytes_max: usize,
+    /// Who is to vote, or to vote no more.
+    voter: Option<ReplicaKey>,
 }
 
 /// A fetch that waits for news.
@@ -94,8 +96,9 @@ impl State {
             | Deed::RespondVoters { token, .. } => *token,
             other => unreachable!("{other:?} answers no request of another node"),
         };
-        let Some(Asked { reply, .. }) = self.asked.remove(&token) else { return };
+        let Some(Asked { reply, voter, .. }) = self.asked.remove(&token) else { return };
         let wire = &self.wire;
+        let seen = || Seen { voter, voters: self.raft.voters(), kraft_version: self.raft.kraft_version() };
         match &deed {
             Deed::RespondVote { response, .. } => reply.send(&wire.vote_response(response), out),
             Deed::RespondBeginQuorumEpoch { response, .. } => {
@@ -110,8 +113,8 @@ impl State {
                 reply.send(&wire.fetch_snapshot_response(response, Chain::default()), out);
             }
             Deed::RespondVoters { response, .. } => match reply.key {
-                ApiKey::AddRaftVoter => reply.send(&wire.add_voter_response(response), out),
-                ApiKey::RemoveRaftVoter => reply.send(&wire.remove_voter_response(response), out),
+                ApiKey::AddRaftVoter => reply.send(&wire.add_voter_response(response, &seen()), out),
+                ApiKey::RemoveRaftVoter => reply.send(&wire.remove_voter_response(response, &seen()), out),
                 _ => reply.send(&wire.update_voter_response(response), out),
             },
             _ => unreachable!("looked at above"),
@@ -217,7 +220,16 @@ impl SnapshotRead {
 
 impl Broker {
     fn ask_raft(&self, call: &mut Call<'_>, limits: (i64, usize), event: impl FnOnce(u64) -> Event) {
-        let asked = Asked { reply: call.reply, wait_ms: limits.0, bytes_max: limits.1 };
+        let asked = Asked { reply: call.reply, wait_ms: limits.0, bytes_max: limits.1, voter: None };
+        self.ask_raft_as(call, asked, event);
+    }
+
+    fn ask_raft_about(&self, call: &mut Call<'_>, voter: ReplicaKey, event: impl FnOnce(u64) -> Event) {
+        let asked = Asked { reply: call.reply, wait_ms: 0, bytes_max: 0, voter: Some(voter) };
+        self.ask_raft_as(call, asked, event);
+    }
+
+    fn ask_raft_as(&self, call: &mut Call<'_>, asked: Asked, event: impl FnOnce(u64) -> Event) {
         let now = call.now;
         let done = self.with_quorum(now, call.out, |state, out| state.ask(asked, event, now, out));
         if done.is_none() {
@@ -304,7 +316,9 @@ pub(crate) fn add_voter(broker: &Broker, call: &mut Call<'_>, request: AddRaftVo
         return;
     }
     match broker.quorum.wire().read_add_voter_request(&request) {
-        Ok(request) => broker.ask_raft(call, (0, 0), |token| Event::AddVoterRequest { token, request }),
+        Ok(request) => {
+            broker.ask_raft_about(call, request.voter, |token| Event::AddVoterRequest { token, request })
+        }
         Err(error) => call.respond(&AddRaftVoterResponse {
             error_code: error.code(),
             error_message: Some(error.message().into()),
@@ -319,7 +333,9 @@ pub(crate) fn remove_voter(broker: &Broker, call: &mut Call<'_>, request: Remove
         return;
     }
     match broker.quorum.wire().read_remove_voter_request(&request) {
-        Ok(request) => broker.ask_raft(call, (0, 0), |token| Event::RemoveVoterRequest { token, request }),
+        Ok(request) => {
+            broker.ask_raft_about(call, request.voter, |token| Event::RemoveVoterRequest { token, request })
+        }
         Err(error) => call.respond(&RemoveRaftVoterResponse {
             error_code: error.code(),
             error_message: Some(error.message().into()),

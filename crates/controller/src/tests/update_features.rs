@@ -96,7 +96,8 @@ fn all_or_none() {
 fn answers_by_version() {
     let cluster = Cluster::with(1);
     let results = |version| {
-        let decision = cluster.controller.update_features(&request(vec![wish(ELR, 1, UPGRADE)]), version, QUORUM);
+        let decision =
+            cluster.controller.update_features(&request(vec![wish(ELR, 1, UPGRADE)]), version, QUORUM);
         assert!(matches!(decision.records[0], MetadataRecord::FeatureLevelRecord(_)));
         decision.response.response.results.len()
     };

@@ -242,10 +242,17 @@ pub(super) fn resolve_quorum(
         }
         (false, false, None) => {}
     }
+    let auto_join_key = "controller.quorum.auto.join.enable";
+    let auto_join = layers.boolean(auto_join_key)?;
+    if auto_join && !roles.controller {
+        let reason =
+            "a node that is only a broker does not vote: add controller to process.roles, or leave it out";
+        return Err(ConfigError::new(auto_join_key, Some("true"), reason));
+    }
     Ok(QuorumSettings {
         voters,
         bootstrap_servers,
-        auto_join: layers.boolean("controller.quorum.auto.join.enable")?,
+        auto_join,
         election_timeout_ms: layers.int("controller.quorum.election.timeout.ms")?,
         fetch_timeout_ms: layers.int("controller.quorum.fetch.timeout.ms")?,
         election_backoff_max_ms: layers.int("controller.quorum.election.backoff.max.ms")?,

@@ -64,8 +64,7 @@ impl Replica {
         self.now = self.raft.next_deadline().expect("it waits for an election");
         let mut out = self.on(Event::Timeout);
         for epoch in [0, 1] {
-            let asked =
-                |effect: &Effect| matches!(effect, Effect::SendVote { request, .. } if request.epoch == epoch);
+            let asked = |effect: &Effect| matches!(effect, Effect::SendVote { request, .. } if request.epoch == epoch);
             assert!(out.iter().any(asked), "{out:?}");
             let response = VoteResponse { refusal: None, epoch, leader: None, granted: true };
             out = self.on(Event::VoteResponse { from: other, response });

@@ -21,6 +21,7 @@ use ottla_raft::{Endpoint, Endpoints, Leader, Refusal, ReplicaKey};
 
 pub(super) use control::{controls, encode_voters};
 pub(crate) use fetch::FETCH_WAIT_MS;
+pub(super) use voters::Seen;
 
 /// The one topic of the quorum.
 pub(crate) const TOPIC: &str = ottla_metadata::topic_name::CLUSTER_METADATA;

@@ -12,7 +12,7 @@ use ottla_raft::{
 };
 
 use super::control::decode_control;
-use super::{Wire, code, encode_voters, refusal};
+use super::{Seen, Wire, code, encode_voters, refusal};
 
 const NO_DISK: [u8; 16] = [0; 16];
 const REFUSALS: [Refusal; 12] = [
@@ -417,8 +417,11 @@ fn voters_come_and_go() {
         let (response, mut buffer) = (wire.update_voter_response(&answered), Bytes::new());
         let read = travel::<updated::UpdateRaftVoterResponse<'_>>(&response, 0, &mut buffer);
         assert_eq!(wire.read_update_voter_response(&read), Ok(answered.clone()));
-        assert_eq!(wire.add_voter_response(&answered).error_code, code(answered.refusal).code());
-        assert_eq!(wire.remove_voter_response(&answered).error_code, code(answered.refusal).code());
+        let seen = Seen { voter: Some(added.voter), voters: &Voters::none(), kraft_version: 1 };
+        let (added, removed) =
+            (wire.add_voter_response(&answered, &seen), wire.remove_voter_response(&answered, &seen));
+        assert_eq!((added.error_code, removed.error_code), (code(answered.refusal).code(), added.error_code));
+        assert_eq!(added.error_message.is_some(), answered.refusal.is_some());
     });
 }
 

@@ -9,12 +9,19 @@ use ottla_protocol::messages::update_raft_voter_request as update;
 use ottla_protocol::messages::update_raft_voter_response::{CurrentLeader, UpdateRaftVoterResponse};
 use ottla_protocol::{ErrorCode, Uuid};
 use ottla_raft::{
-    AddVoterRequest, Endpoints, Leader, QuorumResponse, RemoveVoterRequest, UpdateVoterRequest, VersionRange,
-    Voter,
+    AddVoterRequest, Endpoints, Leader, QuorumResponse, Refusal, RemoveVoterRequest, ReplicaKey,
+    UpdateVoterRequest, VersionRange, Voter, Voters,
 };
 
 use super::epochs::endpoint;
 use super::{Wire, code, key, refusal};
+
+/// What a refusal is told with: who it was about, and the quorum as it is.
+pub(in crate::quorum) struct Seen<'s> {
+    pub voter: Option<ReplicaKey>,
+    pub voters: &'s Voters,
+    pub kraft_version: i16,
+}
 
 impl Wire {
     pub(crate) fn add_voter_request<'r>(
@@ -64,9 +71,16 @@ impl Wire {
         }
     }
 
-    pub(crate) fn add_voter_response(&self, response: &QuorumResponse) -> AddRaftVoterResponse<'static> {
-        let error = voter_error(response);
-        AddRaftVoterResponse { error_code: error.code(), error_message: message(error), ..Default::default() }
+    pub(in crate::quorum) fn add_voter_response(
+        &self,
+        response: &QuorumResponse,
+        seen: &Seen<'_>,
+    ) -> AddRaftVoterResponse<'static> {
+        AddRaftVoterResponse {
+            error_code: code(response.refusal).code(),
+            error_message: response.refusal.map(|refusal| reason(refusal, "adding", seen).into()),
+            ..Default::default()
+        }
     }
 
     pub(crate) fn remove_voter_request(&self, request: &RemoveVoterRequest) -> RemoveRaftVoterRequest<'_> {
@@ -85,14 +99,14 @@ impl Wire {
         Ok(RemoveVoterRequest { voter: key(request.voter_id, request.voter_directory_id) })
     }
 
-    pub(crate) fn remove_voter_response(
+    pub(in crate::quorum) fn remove_voter_response(
         &self,
         response: &QuorumResponse,
+        seen: &Seen<'_>,
     ) -> RemoveRaftVoterResponse<'static> {
-        let error = voter_error(response);
         RemoveRaftVoterResponse {
-            error_code: error.code(),
-            error_message: message(error),
+            error_code: code(response.refusal).code(),
+            error_message: response.refusal.map(|refusal| reason(refusal, "removing", seen).into()),
             ..Default::default()
         }
     }
@@ -173,11 +187,31 @@ impl Wire {
     }
 }
 
-/// Kafka answers these two with the word that admin clients look for.
-fn voter_error(response: &QuorumResponse) -> ErrorCode {
-    code(response.refusal)
-}
-
-fn message(error: ErrorCode) -> Option<std::borrow::Cow<'static, str>> {
-    (error != ErrorCode::None).then(|| error.message().into())
+/// Why the voters stay as they are. Where there is something to say of this quorum the words are Kafka's (`AddVoterHandler`,
+/// `RemoveVoterHandler`): its tools print them.
+fn reason(refusal: Refusal, what: &str, seen: &Seen<'_>) -> String {
+    let shown = |key: &ReplicaKey| {
+        let disk =
+            if key.is_complete() { Uuid(key.directory_id).to_string() } else { "<undefined>".to_owned() };
+        format!("ReplicaKey(id={}, directoryId={disk})", key.id)
+    };
+    let voter = seen.voter.as_ref().map_or_else(String::new, shown);
+    let voters = || seen.voters.iter().map(|voter| shown(&voter.key)).collect::<Vec<_>>().join(", ");
+    match refusal {
+        Refusal::DuplicateVoter => {
+            format!("The voter id for {voter} is already part of the set of voters [{}].", voters())
+        }
+        Refusal::VoterNotFound => {
+            format!("Cannot remove voter {voter} from the set of voters [{}]", voters())
+        }
+        Refusal::UnsupportedVersion => format!(
+            "Cluster doesn't support {what} voter because the kraft.version feature is {}",
+            seen.kraft_version
+        ),
+        Refusal::TimedOut => format!(
+            "Request timed out {what} {voter}: the change before is not committed yet, the leader was just elected, or \
+             the new voter does not answer or lags behind"
+        ),
+        other => code(Some(other)).message().to_owned(),
+    }
 }
