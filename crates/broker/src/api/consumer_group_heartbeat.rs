@@ -1,7 +1,7 @@
 //! ConsumerGroupHeartbeat 0-1 (KIP-848): handed to the coordinator of the group.
 //!
-//! The API is always announced, as in Kafka; a cluster that has not finalised `group.version` 1 answers UNSUPPORTED_VERSION (35), and
-//! the client says so.
+//! The API is always announced, as in Kafka; a cluster that has not finalised `group.version` 1, and a broker that is told to serve other
+//! protocols alone (`group.coordinator.rebalance.protocols`), answers UNSUPPORTED_VERSION (35), and the client says so.
 
 use ottla_metadata::features::GROUP_VERSION;
 use ottla_protocol::ErrorCode;
@@ -11,9 +11,9 @@ use ottla_protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHe
 use crate::Broker;
 use crate::call::Call;
 
-/// Whether the cluster has consumer groups.
+/// Whether there are consumer groups.
 pub(crate) fn is_enabled(broker: &Broker) -> bool {
-    broker.image().feature_level(GROUP_VERSION) >= 1
+    broker.config().consumer_groups.enabled && broker.image().feature_level(GROUP_VERSION) >= 1
 }
 
 /// Handles the request.

@@ -246,6 +246,8 @@ pub struct GroupSettings {
 /// Groups of the consumer protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerGroupSettings {
+    /// Whether there are such groups at all (`group.coordinator.rebalance.protocols`).
+    pub enabled: bool,
     /// Time without a heartbeat after which a member is removed.
     pub session_timeout_ms: Bounded,
     /// Time between heartbeats that members are told.

@@ -189,6 +189,10 @@ impl Definition {
             (Some(_), Allowed::AnyCase(texts), _) => {
                 format!("String must be one of (case insensitive): {}", texts.join(", "))
             }
+            (Some(_), Allowed::ShareReset, _) => format!(
+                "Invalid value `{raw}` for configuration {}. The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'.",
+                self.key
+            ),
             _ => return error,
         };
         error.telling(format!("Invalid value {raw} for configuration {}: {words}", self.key))

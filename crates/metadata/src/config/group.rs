@@ -91,12 +91,16 @@ pub fn validate_group(values: &BTreeMap<String, String>, broker: &BrokerConfig) 
     let number = |key: &str| values.get(key).and_then(|value| value.trim().parse::<i32>().ok());
     let mut in_force = BTreeMap::new();
     for (key, min, max) in BOUNDED_GROUP_KEYS {
+        let has_min = min.is_some();
         let min = min.map_or(Ok(0), |min| broker.layers.int(min))?;
         let max = broker.layers.int(max)?;
         let given = number(key);
         if let Some(value) = given.filter(|value| !(min..=max).contains(value)) {
             let reason = format!("must be in the range {min} to {max} inclusive");
-            let told = format!("{key} {reason}.");
+            let told = match has_min {
+                true => format!("{key} {reason}."),
+                false => format!("{key} must be less than or equal to {max}"),
+            };
             return Err(ConfigError::new(key, Some(&value.to_string()), reason).telling(told));
         }
         in_force.insert(key, given.map_or_else(|| broker.layers.int(&format!("group.{key}")), Ok)?);

@@ -158,11 +158,13 @@ fn parse_ip_overrides(layers: &Layers) -> Result<Vec<(String, i32)>, ConfigError
     let key = "max.connections.per.ip.overrides";
     let Some(text) = layers.text_if_any(key)? else {
         return match layers.int("max.connections.per.ip")? {
-            0 => Err(ConfigError::new(
-                "max.connections.per.ip",
-                Some("0"),
-                "nobody could connect: allow some addresses in max.connections.per.ip.overrides",
-            )),
+            0 => {
+                let reason = "nobody could connect: allow some addresses in max.connections.per.ip.overrides";
+                let told = format!(
+                    "requirement failed: max.connections.per.ip can be set to zero only if {key} property is set."
+                );
+                Err(ConfigError::new("max.connections.per.ip", Some("0"), reason).telling(told))
+            }
             _ => Ok(Vec::new()),
         };
     };

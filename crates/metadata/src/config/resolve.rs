@@ -409,7 +409,9 @@ fn resolve_consumer_groups(layers: &Layers) -> Result<ConsumerGroupSettings, Con
         let reason = format!(
             "must be between group.consumer.min.{name} ({min}) and group.consumer.max.{name} ({max})"
         );
-        Err(ConfigError::new(&key, Some(&value.to_string()), reason))
+        let (than, bound) = if value < min { ("greater", "min") } else { ("less", "max") };
+        let told = format!("{key} must be {than} than or equal to group.consumer.{bound}.{name}");
+        Err(ConfigError::new(&key, Some(&value.to_string()), reason).telling(told))
     };
     let session_timeout_ms = within("session.timeout.ms")?;
     let heartbeat_interval_ms = within("heartbeat.interval.ms")?;
@@ -426,7 +428,15 @@ fn resolve_consumer_groups(layers: &Layers) -> Result<ConsumerGroupSettings, Con
             return Err(ConfigError::new("group.consumer.assignors", Some(&assignors.join(",")), reason));
         }
     }
+    let protocols_key = "group.coordinator.rebalance.protocols";
+    let protocols = layers.list(protocols_key)?;
+    let is_served = |name: &str| protocols.iter().any(|protocol| protocol == name);
+    if !is_served("classic") {
+        let reason = "classic can not be left out: most clients need it";
+        return Err(ConfigError::new(protocols_key, layers.set(protocols_key), reason));
+    }
     Ok(ConsumerGroupSettings {
+        enabled: is_served("consumer"),
         session_timeout_ms,
         heartbeat_interval_ms,
         assignment_interval_ms: within("assignment.interval.ms")?,
@@ -450,18 +460,19 @@ fn check_logs(layers: &Layers) -> Result<(), ConfigError> {
     at_least("log.roll.jitter.ms", 0, "must be at least 0")?;
     for key in ["log.retention.ms", "log.retention.minutes", "log.retention.hours"] {
         if layers.long_if_any(key)? == Some(0) {
-            return Err(ConfigError::new(
-                key,
-                Some("0"),
-                "must be at least 1, or -1 to keep records for ever",
-            ));
+            let reason = "must be at least 1, or -1 to keep records for ever";
+            let told =
+                format!("requirement failed: {key} must be unlimited (-1) or, greater than or equal to 1");
+            return Err(ConfigError::new(key, Some("0"), reason).telling(told));
         }
     }
     let threads = layers.long("log.cleaner.threads")?;
     let buffer = layers.long("log.cleaner.dedupe.buffer.size")?;
     if threads > 0 && buffer / threads <= 1024 * 1024 {
         let reason = format!("must be more than 1048576 for each of the {threads} log.cleaner.threads");
-        return Err(ConfigError::new("log.cleaner.dedupe.buffer.size", Some(&buffer.to_string()), reason));
+        let key = "log.cleaner.dedupe.buffer.size";
+        let told = format!("requirement failed: {key} must be at least 1MB per cleaner thread.");
+        return Err(ConfigError::new(key, Some(&buffer.to_string()), reason).telling(told));
     }
     Ok(())
 }
@@ -472,12 +483,17 @@ fn resolve_cordoned(layers: &Layers, log_dirs: &[String]) -> Result<Vec<String>,
     if cordoned == ["*"] {
         return Ok(log_dirs.to_vec());
     }
-    match cordoned.iter().find(|dir| !log_dirs.contains(dir)) {
-        Some(dir) => {
-            Err(ConfigError::new(key, Some(dir), "is not one of log.dirs; * alone means all of them"))
-        }
-        None => Ok(cordoned),
+    let missing: Vec<&str> =
+        cordoned.iter().filter(|dir| !log_dirs.contains(dir)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(cordoned);
     }
+    let missing = missing.join(",");
+    let told = format!(
+        "requirement failed: All entries in {key} must be present in log.dirs or log.dir. Missing entries : {missing}"
+    );
+    let reason = "is not one of log.dirs; * alone means all of them";
+    Err(ConfigError::new(key, Some(&missing), reason).telling(told))
 }
 
 fn positive_short(layers: &Layers, key: &str) -> Result<i16, ConfigError> {

@@ -228,6 +228,7 @@ fn mistakes_name_key_value_and_reason() {
     check(&[("log.cleaner.min.cleanable.ratio", "1.5")], &["between 0 and 1"]);
     check(&[("compression.type", "brotli")], &["one of uncompressed"]);
     check(&[("log.cleanup.policy", "delete,shred")], &["has no shred"]);
+    check(&[("group.coordinator.rebalance.protocols", "consumer")], &["classic can not be left out"]);
     check(&[("process.roles", "")], &["must not be empty"]);
     check(&[("process.roles", "broker,observer")], &["has no observer"]);
     check(&[("log.retention.ms", "0")], &["-1 to keep"]);

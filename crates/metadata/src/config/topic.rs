@@ -192,14 +192,14 @@ impl TopicConfig {
             ),
         };
         if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
-            return Err(ConfigError::new(
-                "min.compaction.lag.ms",
-                Some(&config.min_compaction_lag_ms.to_string()),
-                format!(
-                    "must not be more than max.compaction.lag.ms, which is {}",
-                    config.max_compaction_lag_ms
-                ),
-            ));
+            let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
+            let reason = format!("must not be more than max.compaction.lag.ms, which is {max}");
+            let told = format!(
+                "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+            );
+            return Err(
+                ConfigError::new("min.compaction.lag.ms", Some(&min.to_string()), reason).telling(told)
+            );
         }
         Ok(config)
     }

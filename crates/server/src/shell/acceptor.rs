@@ -116,6 +116,10 @@ fn place(
         crate::debug!("{peer} has too many connections (max.connections.per.ip); closed");
         return Ok(());
     };
+    if node.broker.is_of_nodes(listener) {
+        // They are let in even if the node is full.
+        node.shed();
+    }
     let listener = Arc::clone(listener);
     if target == usize::from(event_loop.index) {
         event_loop.adopt(stream, peer, listener);

@@ -1,8 +1,10 @@
 //! Who is connected: how many in all, per loop and per address, and who may still come.
 //!
 //! The tricky idea: the limits act differently, as they do in Kafka. At `max.connections` (of the node, or of a listener) nobody is accepted
-//! until somebody leaves; above `max.connections.per.ip` a connection is accepted and closed at once.
+//! until somebody leaves; above `max.connections.per.ip` a connection is accepted and closed at once. And where there are more on the node
+//! than there may be, since other nodes came or the limit was lowered, clients have to go.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,7 +89,7 @@ impl Census {
         }
     }
 
-    /// Changes the limits. Nobody who is connected is sent away.
+    /// Changes the limits.
     pub fn set_limits(&self, limits: ConnectionLimits) {
         *self.limits() = limits;
         self.left.notify_waiters();
@@ -167,6 +169,20 @@ impl Census {
         self.left.notify_waiters();
     }
 
+    /// How many of each loop's connections are too many for the node: the loops with the most have the most to give.
+    pub fn excess(&self) -> Vec<usize> {
+        let mut counts: Vec<usize> = self.by_loop.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let mut excess = vec![0; counts.len()];
+        let total_max = self.limits().total_max;
+        for _ in 0..counts.iter().sum::<usize>().saturating_sub(total_max) {
+            let most = (0..counts.len()).min_by_key(|index| Reverse(counts[*index]));
+            let most = most.expect("there are loops");
+            counts[most] -= 1;
+            excess[most] += 1;
+        }
+        excess
+    }
+
     fn total(&self) -> usize {
         self.by_loop.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
@@ -214,6 +230,21 @@ mod tests {
         assert_eq!(census.total(), 5);
         census.set_limits(ConnectionLimits { per_address_max: 3, ..Default::default() });
         assert_eq!([census.enter(&here, a), census.enter(&here, a)], [Some(1), None]);
+    }
+
+    #[test]
+    fn those_who_are_too_many_are_of_the_loops_with_the_most() {
+        let (address, here): (IpAddr, Arc<str>) = ([10, 0, 0, 1].into(), "A".into());
+        let census = Census::new(2, ConnectionLimits::default());
+        for expected in [0, 1, 0, 1, 0] {
+            assert_eq!(census.enter(&here, address), Some(expected));
+        }
+        census.leave(1, &here, address);
+        assert_eq!(census.excess(), [0, 0]);
+        census.set_limits(ConnectionLimits { total_max: 3, ..Default::default() });
+        assert_eq!(census.excess(), [1, 0]);
+        census.set_limits(ConnectionLimits { total_max: 1, ..Default::default() });
+        assert_eq!(census.excess(), [3, 0]);
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub fn serve(
     listener: Arc<str>,
 ) -> impl Future<Output = ()> {
     let pipeline = Rc::new(Pipeline::default());
+    if event_loop.node.broker.is_of_nodes(&listener) {
+        pipeline.set_of_nodes();
+    }
     let key = event_loop.enter(Rc::clone(&pipeline));
     let reader = FrameReader::new(event_loop.node.limits.request_bytes_max);
     let connection = Connection::new(listener, peer);

@@ -122,6 +122,7 @@ impl EventLoop {
                     Message::Send(outgoing) => self.peers.send(&self, outgoing),
                     Message::Serve => self.accept_all(),
                     Message::Tick => self.rearm.notify_one(),
+                    Message::Shed(count) => self.shed(count),
                     Message::Stop => self.stop(),
                     // Nobody listens any more when the wait for quiet has been given up.
                     Message::CountUnsent(reply) => drop(reply.send(self.count_unsent())),
@@ -272,6 +273,16 @@ impl EventLoop {
         } else if pipeline.waits_for_peer() {
             self.watch(key, &pipeline);
         }
+    }
+
+    /// Closes so many connections of clients, those that were idle the longest. Those that close already count.
+    fn shed(&self, count: usize) {
+        let connections = self.connections.borrow();
+        let closing = connections.iter().filter(|pipeline| pipeline.is_closing()).count();
+        let stay = |pipeline: &&Rc<Pipeline>| !pipeline.is_closing() && !pipeline.is_of_nodes();
+        let mut clients: Vec<_> = connections.iter().filter(stay).collect();
+        clients.sort_by_key(|pipeline| pipeline.last_progress());
+        clients.into_iter().take(count.saturating_sub(closing)).for_each(|pipeline| pipeline.close());
     }
 
     /// Has the connection closed if its peer does not move for too long.

@@ -64,6 +64,8 @@ pub enum Message {
     Send(Outgoing),
     /// Accept connections at all listeners; only loop 0 is told.
     Serve,
+    /// So many connections of clients are too many: close those that were idle the longest.
+    Shed(usize),
     /// Accept no connection and read no request any more.
     Stop,
     /// Tell how many connections have something to send.

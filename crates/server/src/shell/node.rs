@@ -274,12 +274,21 @@ impl Node {
             ReadJob::Reconfigure => {
                 let _alone = self.reconfiguring.lock().unwrap_or_else(PoisonError::into_inner);
                 self.census.set_limits(ConnectionLimits::of(&self.broker.live_config().network));
+                self.shed();
                 if let Err(error) = self.hire() {
                     crate::warn!("log.cleaner.threads: no thread could be started: {error}");
                 }
                 // What is due may have waited for a thread.
                 self.schedule_tick(self.clock.now());
             }
+        }
+    }
+
+    /// Has connections of clients closed if there are more on the node than there may be.
+    pub fn shed(&self) {
+        for (index, excess) in self.census.excess().into_iter().enumerate().filter(|(_, excess)| *excess > 0)
+        {
+            self.inbox_of(index).post(Message::Shed(excess));
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Pipeline {
     is_running: Cell<bool>,
     piece: RefCell<Option<Option<(Bytes, Permit)>>>,
     is_closing: Cell<bool>,
+    /// Whether it is of another node's, and stays when there are too many.
+    is_of_nodes: Cell<bool>,
     is_refusing: Cell<bool>,
     is_held: Cell<bool>,
     passage: Cell<Passage>,
@@ -64,6 +66,16 @@ impl Pipeline {
     /// Opens the slot of a request.
     pub fn open(&self) -> u64 {
         self.slots.borrow_mut().open()
+    }
+
+    /// It is a connection of another node's.
+    pub fn set_of_nodes(&self) {
+        self.is_of_nodes.set(true);
+    }
+
+    /// Whether it is a connection of another node's.
+    pub fn is_of_nodes(&self) -> bool {
+        self.is_of_nodes.get()
     }
 
     /// Whether one more request may be in flight.

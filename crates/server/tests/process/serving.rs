@@ -4,7 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::node::{Node, api_versions, ask_api_versions, frame, ottla, response, run};
+use ottla_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+
+use crate::node::{Node, api_versions, ask, ask_api_versions, frame, ottla, response, run};
 
 #[test]
 fn start_up_tells_what_matters() {
@@ -182,6 +186,28 @@ fn a_full_listener_takes_a_connection_when_one_leaves() {
     b.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
     assert!(response(&mut b).is_some());
     drop(b);
+    node.stop();
+}
+
+#[test]
+fn those_who_were_idle_the_longest_go_when_there_are_too_many() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(ottla(dir.path(), &["--listen", "127.0.0.1:0", "--set", "ottla.threads=1"]));
+    let (mut a, mut b, mut c) = (node.connect(), node.connect(), node.connect());
+    ask_api_versions(&mut b, 1);
+    let begun = Instant::now();
+    // The clock of a node counts milliseconds.
+    while begun.elapsed() < Duration::from_millis(3) {
+        ask_api_versions(&mut a, 1);
+    }
+    let max =
+        AlterableConfig { name: "max.connections".into(), config_operation: 0, value: Some("2".into()) };
+    let resource = AlterConfigsResource { resource_type: 4, resource_name: "1".into(), configs: vec![max] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    ask(&mut c, &request, 1).expect("answered");
+    assert_eq!(b.read(&mut [0]).expect("closed in order"), 0);
+    ask_api_versions(&mut a, 2);
+    ask_api_versions(&mut c, 3);
     node.stop();
 }
 

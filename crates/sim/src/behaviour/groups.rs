@@ -183,6 +183,16 @@ fn the_pause_between_assignments_is_changed_while_the_node_runs() {
     assert_eq!(heartbeat(&mut rig, "first", epoch), (epoch, Some(1)), "one is to be given away");
 }
 
+#[test]
+fn a_node_may_serve_classic_groups_alone() {
+    let mut rig = Rig::with(&[("group.coordinator.rebalance.protocols", "classic")]);
+    rig.ask(&FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() }, 4);
+    let request = ConsumerGroupHeartbeatRequest { group_id: "g".into(), ..Default::default() };
+    let answer = rig.ask(&request, 1);
+    let response: ConsumerGroupHeartbeatResponse<'_> = read(&answer, 1).expect("an answer");
+    assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
+}
+
 /// Epoch and number of partitions that a member of the consumer protocol is told, if it is told of any.
 fn heartbeat(rig: &mut Rig, member: &'static str, member_epoch: i32) -> (i32, Option<usize>) {
     let joins = member_epoch == 0;
