@@ -88,8 +88,7 @@ impl State {
             }
             Deed::AppendLeaderChange { epoch, voters, granted_by, control } => {
                 let me = self.config.node_id;
-                let known = (self.raft.voters(), self.raft.kraft_version());
-                let first = leader_change(me, (&voters, &granted_by), known.0, known.1)?;
+                let first = leader_change(me, (&voters, &granted_by))?;
                 let mut records = vec![(ControlType::LeaderChange, first)];
                 records.extend(control_records(&control)?);
                 self.log.append_control(&records, epoch, now)?;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_metadata::Replayer;
+use ottla_protocol::Uuid;
 use ottla_protocol::messages::kraft_version_record::KRaftVersionRecord;
 use ottla_protocol::messages::leader_change_message::{LeaderChangeMessage, Voter};
 use ottla_protocol::messages::metadata_record::MetadataRecord;
 use ottla_protocol::records::{self, Batch, BatchBuilder, BatchOptions, ControlKey, ControlType};
-use ottla_protocol::{Message, Uuid, Writer};
-use ottla_raft::{Control, EpochLog, OffsetAndEpoch, Voters};
+use ottla_raft::{Control, EpochLog, OffsetAndEpoch};
 use ottla_storage::{AppendOrigin, Log};
 
 use super::checkpoint::encode;
@@ -233,30 +233,17 @@ impl MetadataLog {
     }
 }
 
-/// The first record of an epoch.
-pub(super) fn leader_change(
-    leader_id: i32,
-    (voters, granted_by): (&[i32], &[i32]),
-    known: &Voters,
-    kraft_version: i16,
-) -> Result<Bytes, String> {
-    let version = i16::from(kraft_version > 0);
-    let voter = |voter_id: &i32| Voter {
-        voter_id: *voter_id,
-        voter_directory_id: match known.get(*voter_id) {
-            Some(voter) if version > 0 => Uuid(voter.key.directory_id),
-            _ => Uuid::ZERO,
-        },
-    };
+/// The first record of an epoch. Version 0, also in a quorum whose voters may change: Apache Kafka 4.4 reads no other (`ControlRecordUtils`),
+/// and a node of it ends at one that it can not read.
+pub(super) fn leader_change(leader_id: i32, (voters, granted_by): (&[i32], &[i32])) -> Result<Bytes, String> {
+    let voter = |voter_id: &i32| Voter { voter_id: *voter_id, voter_directory_id: Uuid::ZERO };
     let message = LeaderChangeMessage {
-        version,
+        version: 0,
         leader_id,
         voters: voters.iter().map(voter).collect(),
         granting_voters: granted_by.iter().map(voter).collect(),
     };
-    let mut writer = Writer::new();
-    message.encode(&mut writer, version).map_err(|error| error.to_string())?;
-    Ok(writer.into_bytes())
+    encode(&message)
 }
 
 /// What raft wants to be written about the voters.
@@ -269,4 +256,16 @@ pub(super) fn control_records(control: &[Control]) -> Result<Vec<(ControlType, B
         Control::Voters(voters) => Ok((ControlType::KraftVoters, encode(&encode_voters(voters))?)),
     };
     control.iter().map(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leader_change;
+
+    #[test]
+    fn a_leader_change_is_what_kafka_writes() {
+        // By a standalone controller of Apache Kafka 4.4 with kraft.version 1, in its second epoch.
+        let kafka = [0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 0, 2, 0, 0, 0, 1, 0, 0];
+        assert_eq!(leader_change(1, (&[1], &[1])).as_deref(), Ok(&kafka[..]));
+    }
 }
