@@ -7,11 +7,11 @@
 
 mod deeds;
 mod described;
-mod driver;
+pub mod driver;
 mod hang;
 mod matrix;
 mod normal;
-mod script;
+pub mod script;
 
 use crate::broker::{Broker, Kind};
 use crate::clients::setup;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the chores of the house, one subcommand each. The one that matters first is `cargo xtask test`.
 
 mod bench;
+mod beside_kafka;
 mod broker;
 mod clients;
 mod compaction;
@@ -69,6 +70,8 @@ enum Chore {
     Sim(sim::Options),
     /// Ottla and Apache Kafka side by side: docs/benchmarks
     Bench(bench::Options),
+    /// Brokers of Apache Kafka and of Ottla in one cluster, with a controller of either
+    BesideKafka(beside_kafka::Options),
     /// The same log compacted by Ottla and by Apache Kafka: the same result, and what it cost
     Compaction(compaction::Options),
     /// The figures of docs/performance.md, measured anew
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Chore::Telemetry(options) => telemetry::run(&options),
         Chore::Sim(options) => sim::run(options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::BesideKafka(options) => beside_kafka::run(&options),
         Chore::Compaction(options) => compaction::run(options),
         Chore::Figures(options) => figures::run(options),
         Chore::Docs => docs::run(),

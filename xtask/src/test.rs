@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the whole proof, in the order in which it fails soonest, with one summary line at the end.
 
+use crate::beside_kafka;
 use crate::broker::Kind;
 use crate::clients::{self, setup};
 use crate::compat;
@@ -63,6 +64,9 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("groups of real clients", with_members));
             add(part("Kafka's tools print what they print against Apache Kafka", with_tools));
             add(part("from Apache Kafka to Ottla and back", exchange::check));
+            add(part("beside Apache Kafka in one cluster", || {
+                beside_kafka::check(&beside_kafka::Options::smoke())
+            }));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
             add(part("a cluster under faults", with_nemesis));

@@ -299,30 +299,8 @@ impl Cluster {
 
     /// Whether every partition has a leader and all its replicas in sync, as every broker sees it. `Err`: what is missing.
     pub fn is_whole(&self) -> Result<(), String> {
-        for node in self.brokers() {
-            let name = self.name(node);
-            let mut connection = Connection::open(&self.client_address(node), Duration::from_secs(5))
-                .map_err(|error| format!("{name}: {error}"))?;
-            let request = MetadataRequest { topics: None, ..Default::default() };
-            let answer = connection.ask(&request, 9).map_err(|error| format!("{name}: {error}"))?;
-            let response =
-                MetadataResponse::decode(&mut Reader::new(&answer), 9).map_err(|error| error.to_string())?;
-            for topic in &response.topics {
-                for partition in &topic.partitions {
-                    if partition.leader_id < 0 || partition.isr_nodes.len() < partition.replica_nodes.len() {
-                        let topic = topic.name.as_deref().unwrap_or("?");
-                        return Err(format!(
-                            "{name}: {topic}-{} has leader {} and ISR {:?} of {:?}",
-                            partition.partition_index,
-                            partition.leader_id,
-                            partition.isr_nodes,
-                            partition.replica_nodes
-                        ));
-                    }
-                }
-            }
-        }
-        Ok(())
+        let mut brokers = self.brokers().into_iter();
+        brokers.try_for_each(|node| whole_as_seen_by(&self.name(node), &self.client_address(node)))
     }
 
     /// Waits until it is so.
@@ -336,6 +314,31 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Whether every partition has a leader and all its replicas in sync, as this broker sees it. `Err`: what is missing.
+pub fn whole_as_seen_by(name: &str, address: &str) -> Result<(), String> {
+    let mut connection =
+        Connection::open(address, Duration::from_secs(5)).map_err(|error| format!("{name}: {error}"))?;
+    let request = MetadataRequest { topics: None, ..Default::default() };
+    let answer = connection.ask(&request, 9).map_err(|error| format!("{name}: {error}"))?;
+    let response =
+        MetadataResponse::decode(&mut Reader::new(&answer), 9).map_err(|error| error.to_string())?;
+    for topic in &response.topics {
+        for partition in &topic.partitions {
+            if partition.leader_id < 0 || partition.isr_nodes.len() < partition.replica_nodes.len() {
+                let topic = topic.name.as_deref().unwrap_or("?");
+                return Err(format!(
+                    "{name}: {topic}-{} has leader {} and ISR {:?} of {:?}",
+                    partition.partition_index,
+                    partition.leader_id,
+                    partition.isr_nodes,
+                    partition.replica_nodes
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Cluster {

@@ -1,6 +1,5 @@
 //! What runs against the cluster: producers, exactly-once copiers, members of a group, readers. Each writes down what it saw.
 
-use super::cluster::Cluster;
 use crate::players::{self, Client, Player, go_program};
 use crate::steps::{self, Doing, Ended, Trouble};
 use crate::workspace;
@@ -18,6 +17,9 @@ const PARTITIONS: &str = "3";
 const VALUE_BYTES: &str = "64";
 /// How long the end may take: the copiers have to come to the end of the source, and everything is read again.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How long the first acknowledgement may take.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// All of it.
 pub struct Load {
@@ -114,8 +116,8 @@ pub struct Outcome {
 
 impl Load {
     /// Starts everything; the topics exist when this returns.
-    pub fn start(cluster: &Cluster, rate: u32, steady_rate: u32, logs: &Path) -> Result<Load, Trouble> {
-        let bootstrap = cluster.bootstrap();
+    pub fn start(bootstrap: &str, rate: u32, steady_rate: u32, logs: &Path) -> Result<Load, Trouble> {
+        let bootstrap = bootstrap.to_owned();
         let copied = [Client::Librdkafka, Client::Java];
         let targets: Vec<String> = copied.iter().map(|client| format!("copy-{client}")).collect();
         let mut topics = vec!["0", SOURCE, PARTITIONS];
@@ -143,6 +145,18 @@ impl Load {
         let members = members.into_iter().collect::<Result<Vec<Player>, Trouble>>()?;
         let journal = Journal::start(&bootstrap, rate, logs)?;
         Ok(Load { bootstrap, logs: logs.to_path_buf(), journal, producer, watcher, copiers, members })
+    }
+
+    /// Waits for the first acknowledgement.
+    pub fn wait_for_begin(&self) -> Result<(), Trouble> {
+        let deadline = Instant::now() + BEGIN_PATIENCE;
+        while self.acknowledged()? == 0 {
+            if Instant::now() > deadline {
+                return Err(Trouble::new("nothing is acknowledged although nothing went wrong yet"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// How much was acknowledged to the journal.

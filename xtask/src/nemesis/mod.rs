@@ -5,8 +5,8 @@
 //! millions of records that remembers where each was acknowledged, and `ottla-checker`, which has the histories of all other clients and
 //! the anomalies of Jepsen's Kafka workload.
 
-mod cluster;
-mod load;
+pub mod cluster;
+pub mod load;
 mod network;
 mod report;
 mod schedule;
@@ -59,8 +59,6 @@ impl Options {
 
 /// How long a cluster may take to be whole again after the last fault.
 const HEAL_PATIENCE: Duration = Duration::from_secs(120);
-/// How long the first acknowledgement may take.
-const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The subcommand.
 pub fn run(options: Options) -> Result<bool, Trouble> {
@@ -80,8 +78,8 @@ pub fn plague_and_check(options: &Options) -> Result<Result<String, String>, Tro
     let binary = options.binary.clone().unwrap_or_else(workspace::ottla);
     let mut cluster = Cluster::new(binary, &home, &logs, options.brokers)?;
     cluster.start_all()?;
-    let mut load = Load::start(&cluster, options.rate, options.steady, &logs)?;
-    wait_for_begin(&mut load)?;
+    let mut load = Load::start(&cluster.bootstrap(), options.rate, options.steady, &logs)?;
+    load.wait_for_begin()?;
     let (has_network, has_disk) = (cluster.network.is_some(), cluster.has_small_disk());
     let is_possible: fn(Kind) -> bool = match (has_network, has_disk) {
         (true, true) => |_| true,
@@ -137,17 +135,6 @@ pub fn plague_and_check(options: &Options) -> Result<Result<String, String>, Tro
     }
     steps::say(&format!("{} faults", happened.len()), begun.elapsed());
     Ok(summary.verdict())
-}
-
-fn wait_for_begin(load: &mut Load) -> Result<(), Trouble> {
-    let deadline = Instant::now() + BEGIN_PATIENCE;
-    while load.acknowledged()? == 0 {
-        if Instant::now() > deadline {
-            return Err(Trouble::new("nothing is acknowledged although nothing went wrong yet"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// Does it; returns whom it met.

@@ -102,6 +102,8 @@ func producer(bootstrap string, codec kgo.CompressionCodec) *kgo.Client {
 		kgo.MaxBufferedRecords(5000),
 		kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
+		// A broker may learn of the new topic a moment after the others.
+		kgo.UnknownTopicRetries(-1),
 		kgo.StopProducerOnDataLossDetected(),
 	)
 	must(err, "new client")
