@@ -7,14 +7,15 @@ use crate::context::{ConfigRules, EffectiveConfig, Settings};
 use crate::error::ApiError;
 use crate::internal_topics::InternalTopic;
 use ottla_metadata::config::{
-    BrokerConfig, ConfigEntry, ConfigError, OF_ONE_NODE, TopicConfig, broker_table, client_metrics_table,
-    describe_group, describe_topic, group_table, is_list_key, topic_table, validate_broker_config,
-    validate_client_metrics_config, validate_group,
+    BrokerConfig, ConfigEntry, ConfigError, Layers, OF_ONE_NODE, TopicConfig, broker_table,
+    client_metrics_table, describe_group, describe_topic, group_table, is_list_key, topic_table,
+    validate_broker_config, validate_client_metrics_config, validate_group,
 };
 use ottla_metadata::{ConfigMap, Image, ResourceType};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::ids::NodeId;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The rules of a node with this configuration.
 #[derive(Debug)]
@@ -52,6 +53,19 @@ impl TableRules {
         self.broker.reconfigure(&default, &own).map(drop).map_err(refused(ErrorCode::InvalidRequest))
     }
 
+    /// The raw values of the node with the dynamic ones of `image`: what topics inherit. Every new topic asks for them, and all of the
+    /// node's configuration would take ten times as long.
+    fn layers(&self, image: &Image) -> Cow<'_, Layers> {
+        let of = |name: &str| image.config(ResourceType::BROKER, name);
+        let (default, own) = (of(""), of(&self.broker.node_id.to_string()));
+        if default.is_none() && own.is_none() {
+            return Cow::Borrowed(&self.broker.layers);
+        }
+        let set = |map: Option<&Arc<ConfigMap>>| map.map(|map| (**map).clone()).unwrap_or_default();
+        let layers = self.broker.layers.clone();
+        Cow::Owned(Layers { dynamic_default: set(default), dynamic_broker: set(own), ..layers })
+    }
+
     /// The node's configuration with the dynamic values of `image`. Values that contradict each other were refused
     /// when they were set; should there be some nevertheless, what the node was started with counts.
     fn broker(&self, image: &Image) -> Cow<'_, BrokerConfig> {
@@ -81,7 +95,7 @@ impl ConfigRules for TableRules {
             values.iter().try_for_each(|(key, value)| check(key, value))
         };
         match kind {
-            ResourceType::TOPIC => TopicConfig::resolve(values, &self.broker(image))
+            ResourceType::TOPIC => TopicConfig::resolve_over(values, &self.layers(image))
                 .map(drop)
                 .map_err(refused(ErrorCode::InvalidConfig)),
             ResourceType::BROKER => each(&|key, value| {
@@ -117,7 +131,7 @@ impl ConfigRules for TableRules {
     fn inherited(&self, image: &Image, kind: ResourceType, key: &str) -> Option<String> {
         let find = |entries: Vec<ConfigEntry>| entries.into_iter().find(|entry| entry.name == key)?.value;
         match kind {
-            ResourceType::TOPIC => find(describe_topic(&ConfigMap::new(), &self.broker(image))),
+            ResourceType::TOPIC => find(describe_topic(&ConfigMap::new(), &self.layers(image))),
             ResourceType::GROUP => find(describe_group(&ConfigMap::new(), &self.broker(image))),
             ResourceType::BROKER => self.broker(image).layers.effective(key).map(str::to_owned),
             _ => None,
@@ -125,7 +139,7 @@ impl ConfigRules for TableRules {
     }
 
     fn effective_topic_config(&self, image: &Image, values: &ConfigMap) -> Vec<EffectiveConfig> {
-        let entries = describe_topic(values, &self.broker(image)).into_iter();
+        let entries = describe_topic(values, &self.layers(image)).into_iter();
         let entries = entries.map(|entry| EffectiveConfig {
             name: entry.name,
             value: entry.value,

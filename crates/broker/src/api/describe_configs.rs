@@ -61,7 +61,7 @@ fn entries(
             }
             let overrides =
                 image.config(ResourceType::TOPIC, name).map(|map| (**map).clone()).unwrap_or_default();
-            Ok(describe_topic(&overrides, &broker.live_config()))
+            Ok(describe_topic(&overrides, &broker.live_config().layers))
         }
         ResourceType::BROKER if name.is_empty() => {
             let defaults =

@@ -92,8 +92,8 @@ impl ConfigEntry {
 }
 
 /// Everything about a topic with these overrides, by key.
-pub fn describe_topic(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Vec<ConfigEntry> {
-    let chain = TopicChain { overrides, layers: &broker.layers };
+pub fn describe_topic(overrides: &BTreeMap<String, String>, layers: &Layers) -> Vec<ConfigEntry> {
+    let chain = TopicChain { overrides, layers };
     let entry = |definition: &Definition| {
         let key = definition.key;
         // Overrides were validated when they were set; one that no longer fits is shown as it stands.
@@ -107,7 +107,7 @@ pub fn describe_topic(overrides: &BTreeMap<String, String>, broker: &BrokerConfi
             synonyms.push(Synonym { name: key.to_owned(), value: value.clone(), source });
         }
         if let Some(first) = topic_synonyms(key).first() {
-            synonyms.extend(broker_chain(&broker.layers, first.key, definition.is_sensitive()));
+            synonyms.extend(broker_chain(layers, first.key, definition.is_sensitive()));
         }
         ConfigEntry::new(definition, value, synonyms)
     };

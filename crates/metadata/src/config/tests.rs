@@ -420,7 +420,7 @@ fn described_broker_shows_value_source_and_chain() {
 #[test]
 fn described_topic_shows_value_source_and_chain() {
     let broker = resolve(&[("log.retention.ms", "7200000"), ("message.max.bytes", "2000000")]);
-    let entries = describe_topic(&map(&[("retention.ms", "60000")]), &broker);
+    let entries = describe_topic(&map(&[("retention.ms", "60000")]), &broker.layers);
     assert_eq!(entries.len(), 39);
     let retention = entry(&entries, "retention.ms");
     assert_eq!(retention.value.as_deref(), Some("60000"));

@@ -126,10 +126,18 @@ impl TopicConfig {
         overrides: &BTreeMap<String, String>,
         broker: &BrokerConfig,
     ) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::resolve_over(overrides, &broker.layers)
+    }
+
+    /// The same over the raw values of a broker, which is all that topics inherit from it.
+    pub fn resolve_over(
+        overrides: &BTreeMap<String, String>,
+        layers: &Layers,
+    ) -> Result<TopicConfig, ConfigError> {
         for (key, value) in overrides {
             validate_topic_config(key, value)?;
         }
-        TopicConfig::from_layers(overrides, &broker.layers)
+        TopicConfig::from_layers(overrides, layers)
     }
 
     pub(super) fn from_layers(
