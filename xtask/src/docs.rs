@@ -28,6 +28,9 @@ How a broker key may change: *read-only* needs a restart; *per-broker* can be al
 *cluster-wide* for one broker or for all of them. Those that are honoured *after a restart* can be altered while Kafka runs, but not
 here: they have to be set in the node's properties.
 
+`max.connections` and `max.connection.creation.rate` may be set for one listener, as `listener.name.<name in lower case>.<key>`. Other
+keys with that beginning are for TLS and SASL, which are not served yet: they are accepted, and the node says so when it starts.
+
 ";
 
 /// Writes the generated pages.

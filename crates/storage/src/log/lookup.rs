@@ -266,7 +266,9 @@ impl LookupJob {
                 let mut records = records.iter().map_while(Result::ok);
                 let found = records.find(|record| record.timestamp >= timestamp && record.offset >= start)?;
                 let leader_epoch = batch.leader_epoch;
-                Some(FoundOffset { offset: found.offset, timestamp: found.timestamp, leader_epoch })
+                // Some producers number the records in a batch wrong, and nobody has looked into it.
+                let offset = found.offset.min(batch.last_offset()).max(batch.base_offset);
+                Some(FoundOffset { offset, timestamp: found.timestamp, leader_epoch })
             }
             // A batch that cannot be unpacked within bounds: its begin is early enough for every reader.
             Err(_) => Some(FoundOffset {

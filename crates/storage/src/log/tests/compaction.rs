@@ -1,7 +1,7 @@
 //! What is compacted and what is not, and what happens when something else happens to the log meanwhile.
 
 use bytes::Bytes;
-use ottla_protocol::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, crc32c};
+use ottla_protocol::records::{Batch, BatchBuilder, BatchOptions};
 
 use super::rig::*;
 use crate::disk::{Disk, Fault, Operation, SimDisk};
@@ -249,21 +249,7 @@ fn a_batch_whose_records_have_no_offsets_of_their_own_stays_whole() {
     for deltas in [[0, 0, 0], [0, 2, 1], [0, 1, 900_000]] {
         let (_, mut log) = fresh(small());
         append(&mut log, &keyed("key0", "old"));
-        let mut records = Vec::new();
-        for delta in deltas {
-            let mut one = BatchBuilder::new(0, BatchOptions::default());
-            one.push_at(delta, NOW, Some(b"key0"), None, &[]);
-            records.extend_from_slice(&one.finish()[61..]);
-        }
-        let mut bytes = keyed("key0", "old")[..61].to_vec();
-        bytes.extend_from_slice(&records);
-        let mut header = BatchHeader::read(&bytes).unwrap();
-        header.base_offset = 1;
-        header.batch_length = bytes.len() as i32 - 12;
-        (header.record_count, header.last_offset_delta) = (3, 2);
-        bytes[..61].copy_from_slice(&header.to_bytes());
-        let crc = crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        let bytes = misnumbered(1, "key0", deltas);
         log.append_as_follower(&bytes.clone().into(), -1, NOW).unwrap();
         for n in 0..100 {
             append(&mut log, &keyed(&format!("key{}", n % 10), "new"));

@@ -157,6 +157,15 @@ fn times_within_a_compressed_batch_are_exact_and_disorder_is_no_obstacle() {
 }
 
 #[test]
+fn times_lead_into_the_log_whatever_records_are_numbered() {
+    let (_disk, mut log) = fresh(small());
+    append(&mut log, &batch_at(NOW - 5, &[b"x"], BatchOptions::default()));
+    log.append_as_follower(&misnumbered(1, "k", [900_000, 900_001, 900_002]).into(), -1, NOW).unwrap();
+    assert_eq!(log.lookup(Lookup::Timestamp(NOW)).unwrap().unwrap().offset, 3);
+    assert_eq!(log.log_end_offset(), 4);
+}
+
+#[test]
 fn an_empty_log_knows_no_times() {
     let (_disk, mut log) = fresh(small());
     assert_eq!(log.lookup(Lookup::Timestamp(0)).unwrap(), None);

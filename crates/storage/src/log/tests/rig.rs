@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_protocol::records::{BatchBuilder, BatchOptions, batches};
+use ottla_protocol::records::{BatchBuilder, BatchHeader, BatchOptions, HEADER_BYTES, batches, crc32c};
 
 use crate::disk::SimDisk;
 use crate::{AppendError, AppendInfo, AppendOrigin, Log, LogConfig, OpenHints, RecoveryReport};
@@ -191,6 +191,24 @@ pub(super) fn compact(
         }
     }
     Ok(Some(compaction.cleaned_offset()))
+}
+
+/// A batch of three tombstones with these relative offsets.
+pub(super) fn misnumbered(base_offset: i64, key: &str, deltas: [i64; 3]) -> Vec<u8> {
+    let one = |delta| {
+        let mut one = BatchBuilder::new(0, BatchOptions::default());
+        one.push_at(delta, NOW, Some(key.as_bytes()), None, &[]);
+        one.finish()
+    };
+    let mut bytes = one(0)[..HEADER_BYTES].to_vec();
+    deltas.iter().for_each(|delta| bytes.extend_from_slice(&one(*delta)[HEADER_BYTES..]));
+    let mut header = BatchHeader::read(&bytes).unwrap();
+    (header.base_offset, header.batch_length) = (base_offset, bytes.len() as i32 - 12);
+    (header.record_count, header.last_offset_delta) = (3, 2);
+    bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    let crc = crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes
 }
 
 /// Every batch in the log, as bytes.
