@@ -27,6 +27,7 @@ mod steps;
 mod telemetry;
 mod test;
 mod tidy;
+mod voters;
 mod wire;
 mod workspace;
 
@@ -66,6 +67,8 @@ enum Chore {
     Quotas(quotas::Options),
     /// The Java producer tells its metrics, and our page shows them
     Telemetry(telemetry::Options),
+    /// Controllers that are added, removed and moved with Kafka's tools
+    Voters(voters::Options),
     /// Simulated crashes: one seed, or a sweep
     Sim(sim::Options),
     /// Ottla and Apache Kafka side by side: docs/benchmarks
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Chore::Hostile(options) => hostile::run(options),
         Chore::Quotas(options) => quotas::run(&options),
         Chore::Telemetry(options) => telemetry::run(&options),
+        Chore::Voters(options) => voters::run(&options),
         Chore::Sim(options) => sim::run(options),
         Chore::Bench(options) => bench::run(&options),
         Chore::BesideKafka(options) => beside_kafka::run(&options),

@@ -17,6 +17,7 @@ use crate::players::Protocol;
 use crate::quotas;
 use crate::steps::{self, Trouble, fresh_dir};
 use crate::telemetry;
+use crate::voters;
 use crate::workspace;
 use clap::Args;
 use std::fs;
@@ -67,6 +68,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("beside Apache Kafka in one cluster", || {
                 beside_kafka::check(&beside_kafka::Options::smoke())
             }));
+            add(part("controllers come and go, by Kafka's tools", with_voters));
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
             add(part("a cluster under faults", with_nemesis));
@@ -150,6 +152,10 @@ fn with_nemesis() -> Result<(u32, u32), Trouble> {
 
 fn with_quotas() -> Result<(u32, u32), Trouble> {
     Ok(counted("quotas", quotas::check(&quotas::Options::smoke())?))
+}
+
+fn with_voters() -> Result<(u32, u32), Trouble> {
+    Ok(counted("voters", voters::check(&voters::Options::default())?))
 }
 
 fn with_telemetry() -> Result<(u32, u32), Trouble> {

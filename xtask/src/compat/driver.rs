@@ -66,8 +66,13 @@ impl Driver {
             Address::Last => arguments.extend(address),
             Address::None => {}
         }
-        let mut line = format!("{} {}", encode(call.class), encode(&call.input));
-        for argument in &arguments {
+        self.call(call.class, &call.input, &arguments)
+    }
+
+    /// Runs the tool of a main class.
+    pub fn call(&mut self, class: &str, input: &str, arguments: &[String]) -> Result<Output, Trouble> {
+        let mut line = format!("{} {}", encode(class), encode(input));
+        for argument in arguments {
             line.push(' ');
             line.push_str(&encode(argument));
         }
@@ -77,7 +82,7 @@ impl Driver {
         self.answers.read_line(&mut answer).doing("reading from the tools' JVM")?;
         let fields: Vec<String> = answer.trim_end_matches('\n').split(' ').map(decode).collect();
         let [status, out, err] = &fields[..] else {
-            return Err(Trouble::new(format!("the tools' JVM answered {answer:?} to {call}")));
+            return Err(Trouble::new(format!("the tools' JVM answered {answer:?} to {class} {arguments:?}")));
         };
         Ok(Output { status: status.parse().map_err(Trouble::new)?, out: out.clone(), err: err.clone() })
     }

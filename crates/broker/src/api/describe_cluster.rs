@@ -87,7 +87,8 @@ fn describe_controllers(broker: &Broker, call: &mut Call<'_>, cluster_authorized
     let response = DescribeClusterResponse {
         endpoint_type: CONTROLLERS,
         cluster_id: broker.cluster_id().to_owned().into(),
-        controller_id: broker.quorum.leader().map_or(-1, |leader| leader.id),
+        // Between two leaders it is the one before: who is told of nobody (Kafka's admin client) never asks again.
+        controller_id: broker.quorum.last_leader(),
         brokers: described.collect(),
         cluster_authorized_operations,
         ..Default::default()

@@ -35,7 +35,7 @@ mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI16, Ordering};
+use std::sync::atomic::{AtomicI16, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
@@ -111,6 +111,8 @@ pub(crate) struct Quorum {
     wire: Wire,
     /// The leader of the newest epoch, if it is known and can be reached.
     leader: ArcSwapOption<LeaderAddress>,
+    /// Who led last, as far as this node knows; -1 before it knew of anybody.
+    last_leader: AtomicI32,
     /// The level of kraft.version.
     kraft_version: AtomicI16,
 }
@@ -249,7 +251,13 @@ impl Quorum {
             failed: None,
         };
         let kraft_version = AtomicI16::new(state.raft.kraft_version());
-        Ok(Quorum { state: Mutex::new(state), wire, leader: ArcSwapOption::empty(), kraft_version })
+        Ok(Quorum {
+            state: Mutex::new(state),
+            wire,
+            leader: ArcSwapOption::empty(),
+            last_leader: AtomicI32::new(-1),
+            kraft_version,
+        })
     }
 
     /// The quorum as its leader sees it, and where its voters listen; `None` if this node does not lead it.
@@ -274,6 +282,11 @@ impl Quorum {
     /// Who leads, if that is known.
     pub fn leader(&self) -> Option<Arc<LeaderAddress>> {
         self.leader.load_full()
+    }
+
+    /// Who led last, as far as this node knows; -1 before it knew of anybody. Nobody may lead at the moment, or another.
+    pub fn last_leader(&self) -> i32 {
+        self.last_leader.load(Ordering::Relaxed)
     }
 
     /// The level of kraft.version.
@@ -338,6 +351,9 @@ impl State {
             out.push(Effect::MayStop);
         }
         broker.quorum.kraft_version.store(self.raft.kraft_version(), Ordering::Relaxed);
+        if let Some(leader) = self.raft.leader() {
+            broker.quorum.last_leader.store(leader, Ordering::Relaxed);
+        }
         let leader = self.leader_address();
         if broker.quorum.leader.load().as_deref() != leader.as_ref() {
             broker.quorum.leader.store(leader.map(Arc::new));

@@ -176,6 +176,31 @@ fn container_sets_resolve() {
     assert_eq!(config.quorum.voters, [Voter { id: 4, host: "localhost".to_owned(), port: 9093 }]);
 }
 
+/// The one server that can be asked may be another machine's, at the same port.
+#[test]
+fn a_controller_is_alone_only_if_the_server_that_it_can_ask_is_itself() {
+    let alone = |listener: &str, server: &str| {
+        let config = resolve(&[
+            ("node.id", "2"),
+            ("process.roles", "controller"),
+            ("listeners", listener),
+            ("controller.listener.names", "C"),
+            ("controller.quorum.bootstrap.servers", server),
+        ]);
+        !config.quorum.voters.is_empty()
+    };
+    for (listener, server, expected) in [
+        ("C://ctrl2:9093", "ctrl2:9093", true),
+        ("C://ctrl2:9093", "ctrl1:9093", false),
+        ("C://ctrl2:9093", "ctrl2:9094", false),
+        ("C://:9093", "ctrl2:9093", true),
+        ("C://localhost:9093", "127.0.0.1:9093", true),
+        ("C://ctrl2:9093", "ctrl2:9093,ctrl1:9093", false),
+    ] {
+        assert_eq!(alone(listener, server), expected, "{listener} {server}");
+    }
+}
+
 #[test]
 fn notes_collect_and_offer() {
     let given = map(&[

@@ -4,8 +4,10 @@ use ottla_protocol::Records;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_broker::{Broker, NodeConfig};
+use ottla_broker::{Broker, FirstCheckpoint, InitialController, NodeConfig, bootstrap_records};
+use ottla_metadata::MetadataVersion;
 use ottla_metadata::config::BrokerConfig;
+use ottla_protocol::Uuid;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
@@ -17,7 +19,7 @@ use ottla_protocol::messages::fetch_response::FetchResponse;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::ProduceResponse;
 
-use ottla_storage::{Disk, SimDisk};
+use ottla_storage::{Disk, MetaProperties, SimDisk};
 
 use super::{Rig, batch, fetch, partition_of, records_len};
 use crate::client::read;
@@ -152,4 +154,43 @@ fn a_node_that_never_met_its_quorum_leaves_no_clean_mark() {
     let root = disk.list(Path::new("/data")).expect("a directory");
     assert!(root.contains(&"meta.properties".to_owned()), "{root:?}");
     assert!(!root.contains(&".kafka_cleanshutdown".to_owned()), "{root:?}");
+}
+
+/// A controller that was formatted to join others knows of no voter, also where the only server that it can ask is itself: it must not stand
+/// alone. One that was formatted as the first voter does.
+#[test]
+fn a_controller_that_joins_others_does_not_elect_itself() {
+    let settings = [
+        ("node.id", "2"),
+        ("process.roles", "broker,controller"),
+        ("log.dirs", "/data"),
+        ("listeners", "PLAINTEXT://ctrl2:9092,CONTROLLER://ctrl2:9093"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("controller.quorum.bootstrap.servers", "ctrl2:9093"),
+    ];
+    let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let (config, _) = BrokerConfig::resolve(&settings).expect("a configuration");
+    let directory_id = Uuid([7; 16]);
+    let own = InitialController { id: 2, host: "ctrl2".to_owned(), port: 9093, directory_id };
+    for (initial_controllers, serves) in [(Vec::new(), false), (vec![own], true)] {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let meta = MetaProperties {
+            cluster_id: "4L6g3nShT-eMCtK--X86sw".to_owned(),
+            node_id: 2,
+            directory_id: Some(directory_id),
+        };
+        let first = FirstCheckpoint {
+            records: bootstrap_records(MetadataVersion::LATEST, &[]),
+            metadata_version: MetadataVersion::LATEST,
+            kraft_version: 1,
+            initial_controllers,
+            controller_listener: "CONTROLLER".to_owned(),
+        };
+        let now = 1_800_000_000_000;
+        ottla_broker::format(&disk, Path::new("/data"), &meta, Some(&first), now).expect("formatted");
+        let node = NodeConfig { broker: config.clone(), cluster_id: None, loggers: Arc::default() };
+        let broker = Broker::open(disk, node, now, 1).expect("it starts");
+        assert_eq!(broker.is_serving(), serves);
+        broker.shutdown().expect("nothing fails");
+    }
 }
