@@ -185,8 +185,10 @@ impl Broker {
                 }
             }
         }
-        // Others may have been added to the voters that the configuration knows.
-        let votes_alone = self.quorum.voters().iter().all(|voter| voter.key.id == self.config.node_id);
+        // Others may have been added to the voters that the configuration knows, or this node is to be added to theirs.
+        let voters = self.quorum.voters();
+        let votes_alone =
+            !voters.is_empty() && voters.iter().all(|voter| voter.key.id == self.config.node_id);
         if self.config.is_cluster_of_one() && votes_alone && !self.is_serving() {
             let why = match self.lifecycle.refusal() {
                 Some(error) => format!("the node can not register: {}", error.message()),
