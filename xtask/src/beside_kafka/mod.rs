@@ -129,17 +129,15 @@ fn begin_with_snapshot(cluster: &mut Cluster) -> Result<u64, Trouble> {
     let begun = Instant::now();
     cluster.start(1)?;
     let folder = cluster.node(1).metadata();
-    let newest = loop {
-        let newest = files(&folder, "checkpoint")?.pop().map(|path| (end_offset(&path), path));
-        match newest {
-            Some((Some(offset), path)) if offset > 0 => break (offset, path),
-            _ if begun.elapsed() > WHOLE_PATIENCE => {
-                return Err(Trouble::new("the controller makes no snapshot"));
-            }
-            _ => std::thread::sleep(Duration::from_millis(20)),
-        }
+    let has_snapshot = || -> Result<bool, Trouble> {
+        Ok(files(&folder, "checkpoint")?.pop().is_some_and(|path| end_offset(&path) > Some(0)))
     };
-    drop(newest);
+    while !has_snapshot()? {
+        if begun.elapsed() > WHOLE_PATIENCE {
+            return Err(Trouble::new("the controller makes no snapshot"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     cluster.node(1).stop()?;
     // A stop may have made another one.
     let newest = files(&folder, "checkpoint")?.pop().ok_or_else(|| Trouble::new("the snapshot is gone"))?;
