@@ -102,7 +102,8 @@ struct Running {
 
 /// Binds, recovers, starts all threads, and says so.
 fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, String> {
-    let listening = bind_all(&mut configured.broker)?;
+    let is_told = configured.is_given("controller.quorum.voters");
+    let listening = bind_all(&mut configured.broker, is_told)?;
     let metrics = bind_metrics(&configured.broker)?;
     let limits = limits(configured);
     let dirs = configured.broker.log_dirs.iter().chain([&configured.broker.metadata_log_dir]);
@@ -140,8 +141,8 @@ fn start(configured: &mut Configured, clock: &Arc<Clock>) -> Result<Running, Str
     Ok(Running { node, threads, signals })
 }
 
-/// Binds every listener, and puts real ports and names in the place of 0 and nothing.
-fn bind_all(config: &mut BrokerConfig) -> Result<Vec<Listening>, String> {
+/// Binds every listener, and puts real ports and names in the place of 0 and nothing. `is_told`: the voters are configured.
+fn bind_all(config: &mut BrokerConfig, is_told: bool) -> Result<Vec<Listening>, String> {
     let network = &mut config.network;
     let mut bound = Vec::new();
     for listener in &mut network.listeners {
@@ -161,8 +162,8 @@ fn bind_all(config: &mut BrokerConfig) -> Result<Vec<Listening>, String> {
     {
         advertised.host = machine();
     }
-    // What the voters are told to be counts before the machine's name.
-    let is_voter = config.quorum.voters.iter().any(|voter| voter.id == config.node_id);
+    // What the voters are told to be counts before the machine's name; that a node alone is its own voter tells nobody where it is.
+    let is_voter = is_told && config.quorum.voters.iter().any(|voter| voter.id == config.node_id);
     let everywhere = |host: &str| matches!(host, "" | "0.0.0.0" | "::");
     for advertised in network.advertised_controllers.iter_mut().filter(|it| everywhere(&it.host) && !is_voter)
     {

@@ -33,8 +33,14 @@ pub(super) fn resolve_network(
         items if items.is_empty() => listeners.clone(),
         items => parse_listeners("advertised.listeners", &items, &protocols)?,
     };
-    let (advertised_controllers, advertised): (Vec<Endpoint>, Vec<Endpoint>) =
+    let (mut advertised_controllers, advertised): (Vec<Endpoint>, Vec<Endpoint>) =
         advertised.into_iter().partition(|endpoint| controller_names.contains(&endpoint.name));
+    // Where what is advertised speaks of clients alone, other controllers are told where this one listens.
+    for listener in listeners.iter().filter(|listener| controller_names.contains(&listener.name)) {
+        if !advertised_controllers.iter().any(|endpoint| endpoint.name == listener.name) {
+            advertised_controllers.push(listener.clone());
+        }
+    }
     let inter_broker_listener = match layers.text_if_any("inter.broker.listener.name")? {
         Some(_) if layers.set("security.inter.broker.protocol").is_some() => {
             let reason = "inter.broker.listener.name says the same: leave one of the two out";

@@ -38,6 +38,7 @@ pub struct Described {
     pub disks: BTreeMap<i32, Uuid>,
     /// Where the voters listen for each other.
     pub ports: BTreeMap<i32, u16>,
+    pub hosts: BTreeMap<i32, String>,
 }
 
 impl Site {
@@ -170,14 +171,15 @@ impl Site {
         let partition = response.topics.first()?.partitions.first()?;
         let told = (response.error_code == 0 && partition.error_code == 0).then_some(partition)?;
         let of = |replicas: &[ReplicaState]| replicas.iter().map(|replica| replica.replica_id).collect();
-        let ports =
-            response.nodes.iter().filter_map(|node| Some((node.node_id, node.listeners.first()?.port)));
+        let nodes = response.nodes.iter();
+        let listeners = nodes.filter_map(|node| Some((node.node_id, node.listeners.first()?)));
         Some(Described {
             leader: partition.leader_id,
             voters: of(&told.current_voters),
             observers: of(&told.observers),
             disks: told.current_voters.iter().map(|it| (it.replica_id, it.replica_directory_id)).collect(),
-            ports: ports.collect(),
+            ports: listeners.clone().map(|(id, listener)| (id, listener.port)).collect(),
+            hosts: listeners.map(|(id, listener)| (id, listener.host.to_string())).collect(),
         })
     }
 

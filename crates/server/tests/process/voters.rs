@@ -215,3 +215,18 @@ fn a_quorum_that_was_configured_is_made_one_that_can_change() {
         create_topic(site.port(11), TOPIC, 1);
     }
 }
+
+/// A first controller that listens everywhere is known to others by the name of its machine, not as their own `localhost`.
+#[test]
+fn a_controller_that_listens_everywhere_tells_the_name_of_its_machine() {
+    let mut site = Site::new(&[1]);
+    let port = site.port(1);
+    let everywhere =
+        format!("controller.quorum.bootstrap.servers=127.0.0.1:{port}\nlisteners=CONTROLLER://:{port}");
+    site.configure(1, "controller", &everywhere);
+    site.format(1, "--standalone");
+    site.start(&[1]);
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux");
+    let quorum = site.wait_quorum(1, "it leads", |quorum| quorum.leader == 1);
+    assert_eq!(quorum.hosts[&1], machine.trim());
+}
