@@ -117,7 +117,8 @@ impl Broker {
         let delay = self.live_config().topic_defaults.file_delete_delay_ms;
         let name = &partition.topic.name;
         let Some(root) = partition.root().filter(|root| !root.is_offline()) else { return };
-        let unique = self.unique(partition.topic.id);
+        // The same replica may have been here before, and what is left of it still wait for its end.
+        let unique = self.moves.unique(now);
         match root.set_aside(name, partition.index, PartitionDirKind::Delete, unique) {
             Ok(Some(path)) => self.store.doom(Doomed::Directory(path), now + delay, out),
             Ok(None) => {}
@@ -339,11 +340,6 @@ impl Broker {
         // Another seed for every partition and every life: member ids are never given twice.
         let seed = self.coordinator_seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now as u64;
         GroupCoordinator::new(group_config(&self.config), seed)
-    }
-
-    /// A number that sets directories of the same partition apart.
-    fn unique(&self, topic_id: Uuid) -> u128 {
-        u128::from_be_bytes(topic_id.0)
     }
 }
 

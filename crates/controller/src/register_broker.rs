@@ -42,7 +42,9 @@ pub fn register_broker(
     let existing = context.image.broker(id);
     check_cluster(context, request)?;
     let same_incarnation = existing.is_some_and(|broker| broker.incarnation_id == request.incarnation_id);
-    if existing.is_some() && !same_incarnation && registration.has_live_session {
+    // One that said that it stops may come back at once; in Kafka, too (ClusterControlManager).
+    let is_held = existing.is_some_and(|broker| !broker.in_controlled_shutdown);
+    if is_held && !same_incarnation && registration.has_live_session {
         let message = format!(
             "Another process is alive as broker {id}. If it is the earlier life of this one, its session will expire \
              soon."

@@ -30,6 +30,9 @@ pub(crate) fn decide(
                 let end = deciding.next_offset + decision.records.len() as i64;
                 deciding.sessions.begin_shutdown(id, end);
             }
+            if decision.response.should_shut_down {
+                deciding.sessions.farewell(id);
+            }
             decision
         }
         Err(error) => {

@@ -105,9 +105,8 @@ impl Broker {
                     if root.holds_partitions && is_of_image(image, &found.partition, id) {
                         kept.push(found.partition.clone());
                     } else {
-                        // Strays of one name are told apart by their topic, or by when they were found.
-                        let unique = id.map_or(now as u128, |id| u128::from_be_bytes(id.0));
-                        root.set_aside(topic, index, PartitionDirKind::Stray, unique)
+                        // A stray stays: one that was found at an earlier start may be of the same partition.
+                        root.set_aside(topic, index, PartitionDirKind::Stray, self.moves.unique(now))
                             .map_err(|error| OpenError::Damaged(format!("{}: {error}", path.display())))?;
                     }
                 }

@@ -78,6 +78,11 @@ impl BrokerSessions {
         self.heard.insert(id, Heard { broker_epoch, at: now, offset, shutdown_offset });
     }
 
+    /// A broker was told that it may stop: its next life need not wait until this one's session is over.
+    pub fn farewell(&mut self, id: i32) {
+        self.heard.remove(&id);
+    }
+
     /// A broker's controlled shutdown is under way; its partitions were handed over before `next_offset`.
     pub fn begin_shutdown(&mut self, id: i32, next_offset: i64) {
         if let Some(heard) = self.heard.get_mut(&id) {

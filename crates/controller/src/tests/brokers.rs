@@ -158,6 +158,20 @@ fn a_restart_after_an_orderly_stop() {
 }
 
 #[test]
+fn who_stops_in_order_may_come_back_before_its_session_is_over() {
+    let mut cluster = Cluster::with(2);
+    cluster.create(vec![topic("t", 1, 1)]);
+    let alive = Registration { has_live_session: true, ..cluster.registration() };
+    let again = registration_request(1, 2, -1);
+    let refused = cluster.controller.register_broker(&again, alive).expect_err("it lives");
+    assert_eq!(refused.code, ErrorCode::DuplicateBrokerRegistration);
+    let decision = cluster.controller.begin_controlled_shutdown(NodeId(1)).expect("registered");
+    cluster.append(decision);
+    let alive = Registration { has_live_session: true, ..cluster.registration() };
+    assert!(cluster.controller.register_broker(&again, alive).is_ok());
+}
+
+#[test]
 fn leadership_moves_when_a_broker_is_fenced() {
     let mut cluster = Cluster::with(3);
     cluster.set_config(4, "", "min.insync.replicas", Some("2"));

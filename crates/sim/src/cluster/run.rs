@@ -503,20 +503,7 @@ mod tests {
         .expect("followers follow");
 
         // The replica of the third node goes.
-        let moved = ReassignablePartition { partition_index: 0, replicas: Some(vec![1, 2]) };
-        let topic = ReassignableTopic { name: TOPIC.into(), partitions: vec![moved] };
-        let request = AlterPartitionReassignmentsRequest {
-            timeout_ms: 5_000,
-            topics: vec![topic],
-            ..Default::default()
-        };
-        run.wait_for("a reassignment", HEAL_MS, |run| {
-            let asked = run.ask::<AlterPartitionReassignmentsRequest<'_>>(0, frame(&request, 1), 1);
-            let answer = asked.ok()?;
-            let response: AlterPartitionReassignmentsResponse<'_> = read(&answer, 1).ok()?;
-            (response.error_code == 0 && response.responses[0].partitions[0].error_code == 0).then_some(())
-        })
-        .expect("partitions can be moved");
+        reassign(&mut run, &[1, 2]);
         let log = format!("{TOPIC}-0/leader-epoch-checkpoint");
         assert!(!run.cluster.file(0, &log).is_empty(), "there is a replica where there shall be one");
         let gone = |run: &mut Run| {
@@ -524,17 +511,35 @@ mod tests {
             is_empty.then_some(())
         };
         run.wait_for("files that are gone", 2 * HEAL_MS, gone).expect("what was moved is removed");
-        // It comes back, empty, and catches up.
-        let back = ReassignablePartition { partition_index: 0, replicas: Some(vec![1, 2, 3]) };
-        let topic = ReassignableTopic { name: TOPIC.into(), partitions: vec![back] };
-        let request = AlterPartitionReassignmentsRequest {
-            timeout_ms: 5_000,
-            topics: vec![topic],
-            ..Default::default()
-        };
-        run.ask::<AlterPartitionReassignmentsRequest<'_>>(0, frame(&request, 1), 1).expect("an answer");
-        run.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(()))
-            .expect("it comes back");
+        // It comes back, empty, and catches up; and again, before the files of the time before are gone.
+        for _ in 0..2 {
+            reassign(&mut run, &[1, 2, 3]);
+            run.wait_for("everybody in every ISR", HEAL_MS, |run| run.is_whole().then_some(()))
+                .expect("it comes back");
+            reassign(&mut run, &[1, 2]);
+            run.wait_for("a name that is free", HEAL_MS, |run| {
+                let log = format!("{TOPIC}-0");
+                (!run.cluster.directories(2).contains(&log)).then_some(())
+            })
+            .expect("it goes");
+        }
+        run.wait_for("files that are gone", 2 * HEAL_MS, gone).expect("what was moved is removed");
+    }
+
+    /// Says where the replicas of the first partition shall be, until that is taken up.
+    fn reassign(run: &mut Run, replicas: &[i32]) {
+        run.wait_for("a reassignment", HEAL_MS, |run| {
+            let replicas = Some(replicas.to_vec());
+            let partitions = vec![ReassignablePartition { partition_index: 0, replicas }];
+            let topics = vec![ReassignableTopic { name: TOPIC.into(), partitions }];
+            let request =
+                AlterPartitionReassignmentsRequest { timeout_ms: 5_000, topics, ..Default::default() };
+            let asked = run.ask::<AlterPartitionReassignmentsRequest<'_>>(0, frame(&request, 1), 1);
+            let answer = asked.ok()?;
+            let response: AlterPartitionReassignmentsResponse<'_> = read(&answer, 1).ok()?;
+            (response.error_code == 0 && response.responses[0].partitions[0].error_code == 0).then_some(())
+        })
+        .expect("partitions can be moved");
     }
 
     #[test]

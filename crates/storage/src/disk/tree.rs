@@ -278,6 +278,12 @@ impl Tree {
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let ino = self.find(from).ok_or_else(|| not_found(from))?;
+        // As rename(2) has it: a file replaces a file, a directory an empty directory.
+        if let Some(Node::Dir(there)) = self.find(to).and_then(|there| self.nodes.get(&there))
+            && !there.live.is_empty()
+        {
+            return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
+        }
         let (from_parent, from_name) = self.parent(from)?;
         let (to_parent, to_name) = self.parent(to)?;
         if self.find(&from_parent) == self.find(&to_parent) {
