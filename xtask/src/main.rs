@@ -14,6 +14,7 @@ mod figures;
 mod fixtures;
 mod full_disk;
 mod groups;
+mod growth;
 mod hostile;
 mod kafka_log;
 mod members;
@@ -61,6 +62,8 @@ enum Chore {
     Nemesis(nemesis::Options),
     /// A broker on a small file system that is filled: reads, deletion, restarts, and the producer when there is space again
     FullDisk(full_disk::Options),
+    /// One node grows to three and five under load, is restarted, loses a node and a disk; then ten thousand partitions: docs/growth.md
+    Growth(growth::Options),
     /// Frames that no client would send, while others are served
     Hostile(hostile::Options),
     /// A producer quota measured with Kafka's perf tool, and a client beside it that must not notice
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Chore::Members(options) => members::run(options),
         Chore::Nemesis(options) => nemesis::run(options),
         Chore::FullDisk(options) => full_disk::run(options),
+        Chore::Growth(options) => growth::run(options),
         Chore::Hostile(options) => hostile::run(options),
         Chore::Quotas(options) => quotas::run(&options),
         Chore::Telemetry(options) => telemetry::run(&options),

@@ -9,6 +9,7 @@ use crate::eos;
 use crate::exchange;
 use crate::fixtures;
 use crate::full_disk;
+use crate::growth;
 use crate::hostile;
 use crate::kafka_log;
 use crate::members;
@@ -72,6 +73,7 @@ pub fn run(options: Options) -> Result<bool, Trouble> {
             add(part("kill -9 under load", || with_crashes(options.crashes)));
             add(part("exactly once while killed", with_transactions));
             add(part("a cluster under faults", with_nemesis));
+            add(part("a cluster grows", with_growth));
             add(part("a full disk", with_full_disk));
             add(part("quotas", with_quotas));
             add(part("metrics of clients", with_telemetry));
@@ -148,6 +150,10 @@ fn with_transactions() -> Result<(u32, u32), Trouble> {
 
 fn with_nemesis() -> Result<(u32, u32), Trouble> {
     Ok(counted("nemesis", nemesis::plague_and_check(&nemesis::Options::smoke())?))
+}
+
+fn with_growth() -> Result<(u32, u32), Trouble> {
+    Ok(counted("growth", growth::grow_and_check(&growth::Options::smoke())?))
 }
 
 fn with_quotas() -> Result<(u32, u32), Trouble> {

@@ -1,8 +1,8 @@
-//! The nodes of a cluster as processes, each with its own network and disk where that is permitted.
+//! The nodes of a cluster as processes, each with its own network and disk where a chore wants that and it is permitted.
 
 use super::network::{Network, Side};
 use crate::small_disk::SmallDisk;
-use crate::steps::{Doing, Trouble, wait_until};
+use crate::steps::{Doing, Trouble, run_logged, wait_until};
 use crate::wire::Connection;
 use ottla_protocol::messages::metadata_request::MetadataRequest;
 use ottla_protocol::messages::metadata_response::MetadataResponse;
@@ -18,20 +18,9 @@ use std::time::{Duration, Instant};
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// The file system of the node whose disk fills up.
 const SMALL_DISK_BYTES: u64 = 6 << 30;
-const CLUSTER_ID: &str = "b3R0bGEtbmVtZXNpcy0wMQ";
-/// Kafka's defaults, but for what a cluster of three needs to lose a node without losing anything.
-const SETTINGS: &[(&str, &str)] = &[
-    ("default.replication.factor", "3"),
-    ("min.insync.replicas", "2"),
-    ("offsets.topic.num.partitions", "4"),
-    ("offsets.topic.replication.factor", "3"),
-    ("transaction.state.log.num.partitions", "4"),
-    ("transaction.state.log.replication.factor", "3"),
-    ("transaction.state.log.min.isr", "2"),
-    ("group.initial.rebalance.delay.ms", "0"),
-    ("group.consumer.min.session.timeout.ms", "6000"),
-    ("group.consumer.session.timeout.ms", "6000"),
-];
+/// The version of Metadata that is asked for.
+const METADATA: i16 = 9;
+const CLUSTER_ID: &str = "b3R0bGEtY2x1c3RlcnMwMQ";
 
 /// What a node does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,34 +45,61 @@ pub struct Cluster {
     home: PathBuf,
     logs: PathBuf,
     nodes: Vec<Node>,
+    /// What all nodes are given besides who they are.
+    common: &'static [(&'static str, &'static str)],
+    /// The first controller begins alone, the others join it by themselves; otherwise the voters are fixed.
+    quorum_grows: bool,
     pub network: Option<Network>,
     small_disk: Option<SmallDisk>,
     is_full: bool,
 }
 
 impl Cluster {
-    /// Nodes that do not run yet: three that are both, or three controllers and so many brokers.
-    pub fn new(binary: PathBuf, home: &Path, logs: &Path, brokers: usize) -> Result<Cluster, Trouble> {
-        let roles: Vec<Role> = match brokers {
-            0 => vec![Role::Both; 3],
-            _ => [vec![Role::Controller; 3], vec![Role::Broker; brokers]].concat(),
-        };
-        let network = Network::new(roles.len());
-        // In namespaces of their own all may have the same ports; elsewhere they are found, all at once.
+    /// Nodes that do not run yet, on one machine; the settings `common` are for all of them.
+    pub fn new(
+        binary: PathBuf,
+        home: &Path,
+        logs: &Path,
+        roles: &[Role],
+        common: &'static [(&'static str, &'static str)],
+    ) -> Result<Cluster, Trouble> {
+        // They are found all at once, so that they differ.
         let free: Vec<TcpListener> = (0..2 * roles.len())
             .map(|_| TcpListener::bind("127.0.0.1:0").doing("looking for a free port"))
             .collect::<Result<_, _>>()?;
         let port = |at: usize| Ok::<u16, Trouble>(free[at].local_addr()?.port());
         let nodes = roles.iter().enumerate().map(|(at, role)| {
-            let (client_port, controller_port) =
-                if network.is_some() { (9092, 9093) } else { (port(2 * at)?, port(2 * at + 1)?) };
+            let (client_port, controller_port) = (port(2 * at)?, port(2 * at + 1)?);
             Ok(Node { role: *role, client_port, controller_port, process: None, is_paused: false, starts: 0 })
         });
         let nodes = nodes.collect::<Result<Vec<Node>, Trouble>>()?;
         let (home, logs) = (home.to_path_buf(), logs.to_path_buf());
-        let mut cluster = Cluster { binary, home, logs, nodes, network, small_disk: None, is_full: false };
-        cluster.small_disk = cluster.mount_small_disk();
-        Ok(cluster)
+        Ok(Cluster {
+            binary,
+            home,
+            logs,
+            nodes,
+            common,
+            quorum_grows: false,
+            network: None,
+            small_disk: None,
+            is_full: false,
+        })
+    }
+
+    /// Has the quorum begin with the first node; the other controllers join it when they are there. Nodes are to be formatted then.
+    pub fn let_quorum_grow(&mut self) {
+        self.quorum_grows = true;
+    }
+
+    /// Gives every node a network of its own, and the last one a small disk, where that is permitted.
+    pub fn make_breakable(&mut self) {
+        self.network = Network::new(self.len());
+        if self.network.is_some() {
+            // In namespaces of their own all may have the same ports.
+            self.nodes.iter_mut().for_each(|node| (node.client_port, node.controller_port) = (9092, 9093));
+        }
+        self.small_disk = self.mount_small_disk();
     }
 
     /// Gives the last node a file system of its own, if that is permitted here.
@@ -139,6 +155,37 @@ impl Cluster {
         self.home.join(format!("node-{}", node + 1))
     }
 
+    /// The log directory of a node: beside `lost+found`, where there is one.
+    pub fn log_dir(&self, node: usize) -> PathBuf {
+        self.data(node).join("data")
+    }
+
+    /// The process of a node.
+    pub fn pid(&self, node: usize) -> Result<u32, Trouble> {
+        let process = self.nodes[node].process.as_ref();
+        process.map(Child::id).ok_or_else(|| Trouble::new(format!("{} does not run", self.name(node))))
+    }
+
+    /// Formats the log directory of a node that does not run, as an operator does after putting in a new disk.
+    pub fn format(&self, node: usize) -> Result<(), Trouble> {
+        let file = self.home.join(format!("node-{}.properties", node + 1));
+        let mut text = format!("log.dirs={}\n", self.log_dir(node).display());
+        self.settings(node).iter().for_each(|(key, value)| text.push_str(&format!("{key}={value}\n")));
+        fs::write(&file, text).doing(format!("writing {}", file.display()))?;
+        let mut command = Command::new(&self.binary);
+        command.args(["storage", "format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&file);
+        if self.quorum_grows && self.nodes[node].role != Role::Broker {
+            command.arg(if node == 0 { "--standalone" } else { "--no-initial-controllers" });
+        }
+        let log = self.logs.join(format!("format-{}.log", node + 1));
+        let ended = run_logged(&mut command, &log, Duration::from_secs(60))?;
+        if !ended.success() {
+            crate::steps::show_end(&log, 20);
+            return Err(Trouble::new(format!("formatting for {}: {ended}", self.name(node))));
+        }
+        Ok(())
+    }
+
     fn log(&self, node: usize) -> PathBuf {
         self.logs.join(format!("node-{}-{}.log", node + 1, self.nodes[node].starts))
     }
@@ -155,8 +202,7 @@ impl Cluster {
             Some(network) => network.command(node, &self.binary),
             None => Command::new(&self.binary),
         };
-        // Beside `lost+found`, where there is one.
-        command.arg("serve").arg("--data-dir").arg(self.data(node).join("data"));
+        command.arg("serve").arg("--data-dir").arg(self.log_dir(node));
         self.settings(node).iter().for_each(|(key, value)| {
             command.args(["--set", &format!("{key}={value}")]);
         });
@@ -174,9 +220,11 @@ impl Cluster {
         let voters = (0..self.len()).filter(|other| self.nodes[*other].role != Role::Broker);
         let voters: Vec<String> = voters
             .map(|other| {
-                format!("{}@{}:{}", other + 1, self.address(other), self.nodes[other].controller_port)
+                let address = format!("{}:{}", self.address(other), self.nodes[other].controller_port);
+                if self.quorum_grows { address } else { format!("{}@{address}", other + 1) }
             })
             .collect();
+        let quorum = if self.quorum_grows { "bootstrap.servers" } else { "voters" };
         let (client, controller) = (
             format!("PLAINTEXT://{address}:{client_port}"),
             format!("CONTROLLER://{address}:{controller_port}"),
@@ -191,10 +239,17 @@ impl Cluster {
             ("process.roles", roles.to_owned()),
             ("listeners", listeners),
             ("controller.listener.names", "CONTROLLER".to_owned()),
-            ("controller.quorum.voters", voters.join(",")),
         ];
-        let fixed = SETTINGS.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        own.into_iter().chain(fixed).map(|(key, value)| (key.to_owned(), value)).collect()
+        let quorum = [
+            (format!("controller.quorum.{quorum}"), voters.join(",")),
+            (
+                "controller.quorum.auto.join.enable".to_owned(),
+                (self.quorum_grows && role != Role::Broker).to_string(),
+            ),
+        ];
+        let fixed = self.common.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let known = own.into_iter().chain(fixed).map(|(key, value)| (key.to_owned(), value));
+        quorum.into_iter().chain(known).collect()
     }
 
     /// Whether the process is there.
@@ -297,9 +352,20 @@ impl Cluster {
         crate::steps::show_end(&self.log(node), 20);
     }
 
-    /// Whether every partition has a leader and all its replicas in sync, as every broker sees it. `Err`: what is missing.
+    /// Everything that a broker knows of the topics.
+    pub fn metadata<T>(
+        &self,
+        node: usize,
+        look: impl FnOnce(&MetadataResponse<'_>) -> T,
+    ) -> Result<T, Trouble> {
+        let body = metadata(&self.client_address(node))?;
+        Ok(look(&MetadataResponse::decode(&mut Reader::new(&body), METADATA).map_err(Trouble::new)?))
+    }
+
+    /// Whether every partition has a leader and all its replicas in sync, as every broker sees it that was started and not stopped. `Err`:
+    /// what is missing.
     pub fn is_whole(&self) -> Result<(), String> {
-        let mut brokers = self.brokers().into_iter();
+        let mut brokers = self.brokers().into_iter().filter(|node| self.nodes[*node].process.is_some());
         brokers.try_for_each(|node| whole_as_seen_by(&self.name(node), &self.client_address(node)))
     }
 
@@ -318,12 +384,9 @@ impl Cluster {
 
 /// Whether every partition has a leader and all its replicas in sync, as this broker sees it. `Err`: what is missing.
 pub fn whole_as_seen_by(name: &str, address: &str) -> Result<(), String> {
-    let mut connection =
-        Connection::open(address, Duration::from_secs(5)).map_err(|error| format!("{name}: {error}"))?;
-    let request = MetadataRequest { topics: None, ..Default::default() };
-    let answer = connection.ask(&request, 9).map_err(|error| format!("{name}: {error}"))?;
+    let body = metadata(address).map_err(|error| format!("{name}: {error}"))?;
     let response =
-        MetadataResponse::decode(&mut Reader::new(&answer), 9).map_err(|error| error.to_string())?;
+        MetadataResponse::decode(&mut Reader::new(&body), METADATA).map_err(|error| error.to_string())?;
     for topic in &response.topics {
         for partition in &topic.partitions {
             if partition.leader_id < 0 || partition.isr_nodes.len() < partition.replica_nodes.len() {
@@ -339,6 +402,12 @@ pub fn whole_as_seen_by(name: &str, address: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What a broker answers to who asks for all topics.
+fn metadata(address: &str) -> std::io::Result<Vec<u8>> {
+    let mut connection = Connection::open(address, Duration::from_secs(5))?;
+    connection.ask(&MetadataRequest { topics: None, ..Default::default() }, METADATA)
 }
 
 impl Drop for Cluster {

@@ -16,7 +16,7 @@ use crate::small_disk::SmallDisk;
 use crate::steps::{self, Trouble, fresh_dir};
 use crate::workspace;
 use clap::Args;
-use cluster::Cluster;
+use cluster::{Cluster, Role};
 use load::Load;
 use network::Side;
 use report::{Happened, Summary};
@@ -57,6 +57,19 @@ impl Options {
     }
 }
 
+/// Kafka's defaults, but for what a cluster of three needs to lose a node without losing anything.
+const SETTINGS: &[(&str, &str)] = &[
+    ("default.replication.factor", "3"),
+    ("min.insync.replicas", "2"),
+    ("offsets.topic.num.partitions", "4"),
+    ("offsets.topic.replication.factor", "3"),
+    ("transaction.state.log.num.partitions", "4"),
+    ("transaction.state.log.replication.factor", "3"),
+    ("transaction.state.log.min.isr", "2"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.consumer.min.session.timeout.ms", "6000"),
+    ("group.consumer.session.timeout.ms", "6000"),
+];
 /// How long a cluster may take to be whole again after the last fault.
 const HEAL_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -76,7 +89,12 @@ pub fn plague_and_check(options: &Options) -> Result<Result<String, String>, Tro
     let logs = fresh_dir(&workspace::logs("nemesis"))?;
     let home = SmallDisk::fresh_home(&workspace::scratch("nemesis"))?;
     let binary = options.binary.clone().unwrap_or_else(workspace::ottla);
-    let mut cluster = Cluster::new(binary, &home, &logs, options.brokers)?;
+    let roles: Vec<Role> = match options.brokers {
+        0 => vec![Role::Both; 3],
+        brokers => [vec![Role::Controller; 3], vec![Role::Broker; brokers]].concat(),
+    };
+    let mut cluster = Cluster::new(binary, &home, &logs, &roles, SETTINGS)?;
+    cluster.make_breakable();
     cluster.start_all()?;
     let mut load = Load::start(&cluster.bootstrap(), options.rate, options.steady, &logs)?;
     load.wait_for_begin()?;
