@@ -23,6 +23,7 @@ pub(crate) use append::Joining;
 
 pub(crate) mod agreement;
 mod append;
+mod copying;
 mod disk;
 mod following;
 mod future;
@@ -30,15 +31,18 @@ pub(crate) mod guard;
 pub(crate) mod leading;
 mod moving;
 mod reading;
+mod turning;
 mod upkeep;
 
+pub(crate) use copying::PIECE_BYTES;
 pub(crate) use following::Fetched;
 pub(crate) use future::Future;
 use leading::Leading;
 pub(crate) use leading::{FollowerFetch, Proposal, Readable};
 use moving::Moving;
-pub(crate) use moving::{Abandoned, Destination, Obstacle, PIECE_BYTES, Stage, Turned};
+pub(crate) use moving::{Abandoned, Destination, Obstacle, Stage};
 pub(crate) use reading::{PartitionRead, ReadRequest};
+pub(crate) use turning::Turned;
 
 /// Bytes of one log that may wait for the periodic flush: what is written in one go holds up the disk, and whoever writes meanwhile.
 const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
