@@ -32,7 +32,7 @@ pub struct Options {
     #[arg(long)]
     fast: bool,
     /// How many times the crash smoke kills the broker
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 6)]
     crashes: u32,
 }
 
